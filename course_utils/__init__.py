@@ -1,0 +1,47 @@
+"""The package under the course: Qwen3 in plain PyTorch, its tokenizer, its caches and its generation loop."""
+
+from course_utils.chat import ChatTemplate
+from course_utils.checkpoint import load_checkpoint, save_checkpoint
+from course_utils.device import get_device
+from course_utils.environment import environment_report
+from course_utils.errors import CourseError
+from course_utils.generation import (
+    generate_stats,
+    generate_text_basic,
+    generate_text_basic_cache,
+    generate_text_basic_stream,
+    generate_tokens,
+    generate_trace,
+)
+from course_utils.hub import download
+from course_utils.kv_cache import KVCache, StaticKVCache
+from course_utils.loading import load_model, load_tokenizer, random_model
+from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.tokenizer import Qwen3Tokenizer, StreamDecoder
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ChatTemplate",
+    "CourseError",
+    "KVCache",
+    "Qwen3Config",
+    "Qwen3Model",
+    "Qwen3Tokenizer",
+    "StaticKVCache",
+    "StreamDecoder",
+    "download",
+    "environment_report",
+    "generate_stats",
+    "generate_text_basic",
+    "generate_text_basic_cache",
+    "generate_text_basic_stream",
+    "generate_tokens",
+    "generate_trace",
+    "get_device",
+    "load_checkpoint",
+    "load_model",
+    "load_tokenizer",
+    "random_model",
+    "save_checkpoint",
+]

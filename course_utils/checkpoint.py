@@ -1,0 +1,227 @@
+"""A folder in Hugging Face layout <-> a model: `config.json` and the weights as safetensors.
+
+Loading builds the model without memory and hangs the memory-mapped tensors of the file into it, so nothing is
+held twice and pages are read when the first step needs them. Every tensor's name and shape is checked before.
+Saving is all or nothing. Pickle files (`.bin`, `.pt`) are refused: reading one runs whatever program
+it contains.
+
+Format: https://huggingface.co/docs/safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from course_utils.errors import CheckpointError
+from course_utils.qwen3 import Qwen3Config, Qwen3Model
+
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_EMBEDDING, _OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
+_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def load_config(folder: str | Path) -> Qwen3Config:
+    """Read the `config.json` of a checkpoint.
+
+    Raises:
+        CheckpointError: if the folder or file is missing, is not JSON, or describes another kind of model.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"There is no folder {str(folder)!r}: check the path of the model.")
+    return Qwen3Config.from_dict(_read_json(folder / "config.json"))
+
+
+def load_checkpoint(folder: str | Path, device: torch.device | str | None = None,
+                    dtype: torch.dtype | None = None) -> Qwen3Model:
+    """Build the model that a folder in Hugging Face layout describes, with its weights.
+
+    On a CPU and in the checkpoint's own dtype the weights stay memory-mapped: several processes share them,
+    and changing them (training) makes private copies and never touches the file.
+
+    Args:
+        folder: holds `config.json` and `model.safetensors`, or several shards and
+            `model.safetensors.index.json`.
+        device: where the weights shall be; None leaves them on the CPU.
+        dtype: number format to convert to; None keeps the checkpoint's own.
+
+    Returns:
+        The model in `eval()` mode.
+
+    Raises:
+        CheckpointError: if a file is missing or damaged, or if the tensors are not exactly those that the
+            configuration asks for.
+    """
+    folder = Path(folder)
+    config = load_config(folder)
+    with torch.device("meta"):  # shapes without memory
+        model = Qwen3Model(config)
+    weights = _read_weights(folder)
+    _check_weights(weights, model)
+    if config.tie_word_embeddings:
+        weights[_OUTPUT] = weights[_EMBEDDING]  # some checkpoints store the same matrix a second time
+    model.load_state_dict(weights, assign=True)
+    model.tie_weights()
+    return model.to(device=device, dtype=dtype).eval()
+
+
+def save_checkpoint(model: Qwen3Model, folder: str | Path,
+                    generation_config: Mapping[str, Any] | None = None) -> None:
+    """Write a model as a folder that `load_checkpoint` and `transformers` both read.
+
+    All files are written in full beside the old ones before any of these is replaced: a full disk or an
+    interruption leaves the old checkpoint as it was.
+
+    Args:
+        model: weights are written in their own dtype, a tied output layer once.
+        folder: is created if needed.
+        generation_config: content of `generation_config.json`, such as `{"eos_token_id": 0}`, if any.
+
+    Raises:
+        CheckpointError: if the files cannot be written.
+    """
+    folder = Path(folder)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        del weights[_OUTPUT]
+    config = {**model.config.to_dict(), "dtype": str(model.dtype).removeprefix("torch.")}
+    writers: dict[str, Callable[[Path], object]] = {
+        _WEIGHTS: lambda path: save_file(weights, path, metadata={"format": "pt"}),
+        "config.json": _json_writer(config),
+    }
+    if generation_config is not None:
+        writers["generation_config.json"] = _json_writer(generation_config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_atomically(folder, writers)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"The model could not be saved in {str(folder)!r} ({error}); what was there "
+                              "before is unchanged. Free disk space, or choose another folder.") from error
+
+
+def describe_damage(path: Path) -> str:
+    """Say what a file that cannot be read as what its name promises seems to be, as the end of a sentence."""
+    with path.open("rb") as file:
+        start = file.read(200).lstrip()
+    if not start:
+        return "is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a git-LFS pointer, a note in place of the file (`git lfs pull` fetches the file itself)"
+    if start.startswith(b"<"):
+        return "is an HTML page, such as the login or error page of a proxy, saved under that name"
+    return "is damaged or cut short"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"There is no {path.name} in {str(path.parent)!r}: give the folder of a model "
+                              "in Hugging Face layout.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{str(path)!r} {describe_damage(path)}, not JSON ({error}): "
+                              "fetch the file again.") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{str(path)!r} holds a JSON {type(content).__name__} instead of an object: "
+                              "fetch the file again.")
+    return content
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, memory-mapped."""
+    if (folder / _WEIGHTS).is_file():
+        return _read_tensors(folder / _WEIGHTS)
+    if (folder / _INDEX).is_file():
+        weights: dict[str, Tensor] = {}
+        for shard in _shards(folder):
+            weights.update(_read_tensors(shard))
+        return weights
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
+    if pickles:
+        raise CheckpointError(f"{str(folder)!r} has its weights only as pickle ({', '.join(pickles)}), which "
+                              "is never read here because unpickling can run any program: get the model as "
+                              "safetensors.")
+    raise CheckpointError(f"There are no weights in {str(folder)!r}, neither {_WEIGHTS} nor {_INDEX}: "
+                          "fetch the missing files.")
+
+
+def _shards(folder: Path) -> list[Path]:
+    """Paths of the files among which the index distributes the weights."""
+    weight_map = _read_json(folder / _INDEX).get("weight_map")
+    # An index comes from elsewhere: it may name files of its own folder and no others.
+    if not isinstance(weight_map, dict) or not all(
+            isinstance(name, str) and name == Path(name).name for name in weight_map.values()):
+        raise CheckpointError(f"{str(folder / _INDEX)!r} has no valid weight_map from tensors to files of "
+                              "its folder: fetch the file again.")
+    shards = [folder / name for name in sorted(set(weight_map.values()))]
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        raise CheckpointError(f"{len(missing)} of {len(shards)} weight files are missing in {str(folder)!r}: "
+                              f"fetch {', '.join(missing)}.")
+    return shards
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{str(path)!r} {describe_damage(path)}, not a safetensors file ({error}): "
+                              "delete it and fetch it again.") from error
+
+
+def _check_weights(weights: Mapping[str, Tensor], model: Qwen3Model) -> None:
+    """Raise unless the tensors are those of the model, each with its shape, and can be computed with."""
+    wanted = model.state_dict()
+    optional = {_OUTPUT} if model.config.tie_word_embeddings else set()
+    missing = sorted(set(wanted) - set(weights) - optional)
+    if missing:
+        raise CheckpointError(f"The weights lack {_some(missing)}: the checkpoint is incomplete or does not "
+                              "belong to its config.json, fetch it again.")
+    unknown = sorted(set(weights) - set(wanted))
+    if unknown:
+        raise CheckpointError(f"The weights hold {_some(unknown)}, which a Qwen3 model of this config.json "
+                              "does not have: choose an original dense Qwen3 checkpoint, neither quantized "
+                              "nor an adapter.")
+    for name, tensor in weights.items():
+        if tensor.shape != wanted[name].shape:
+            raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, and config.json asks for "
+                                  f"{tuple(wanted[name].shape)}: use the config.json of these weights.")
+        if tensor.dtype not in _DTYPES:
+            raise CheckpointError(f"{name} is stored as {tensor.dtype}, and only float32, bfloat16 and "
+                                  "float16 can be computed with: choose a checkpoint that is not quantized.")
+
+
+def _some(names: list[str]) -> str:
+    """The first few of a long list of names."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more tensors" if len(names) > 3 else "")
+
+
+def _json_writer(content: Mapping[str, Any]) -> Callable[[Path], object]:
+    text = json.dumps(dict(content), indent=2, ensure_ascii=False) + "\n"
+    return lambda path: path.write_text(text, encoding="utf-8")
+
+
+def _write_atomically(folder: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
+    """Write each file under a temporary name beside its own, then rename all; on failure, none."""
+    temporary = {name: folder / f".{name}.{os.getpid()}.tmp" for name in writers}
+    try:
+        for name, write in writers.items():
+            write(temporary[name])
+            with temporary[name].open("r+b") as file:
+                os.fsync(file.fileno())  # else a crash could leave the new name with no content
+        for name, path in temporary.items():
+            os.replace(path, folder / name)
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)

@@ -1,0 +1,182 @@
+"""The course from a terminal: `course-utils check`, `generate`, `download` and `lab`.
+
+Exit status: 0 it worked; 1 `check` found a problem; 2 a wrong argument or an error that is explained on stderr; 130
+interrupted by Ctrl-C; 141 the reader of the output has gone.
+"""
+
+from __future__ import annotations
+
+# PyTorch takes seconds to import: whatever needs it is imported by the command that needs it.
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from course_utils.errors import CourseError, InputError
+
+PROBLEM, ERROR, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: those after the program's name; None takes them from the command line.
+
+    Returns:
+        The exit status. Wrong arguments and `--help` leave by `SystemExit`, as `argparse` does.
+    """
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.run is not _lab:
+        parser.error(f"unknown argument: {' '.join(rest)}")
+    options.rest = rest
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter shows "?" instead
+            stream.reconfigure(errors="replace")
+    try:
+        status: int = options.run(options)
+        sys.stdout.flush()  # while a broken pipe can still be caught
+        return status
+    except CourseError as error:
+        print(f"course-utils: {error}", file=sys.stderr)
+        return ERROR
+    except KeyboardInterrupt:
+        print("course-utils: interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python would complain once more when it closes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="course-utils", description="How a language model writes text: the course "
+                                     "from a terminal.", allow_abbrev=False)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    check = commands.add_parser("check", help="show what this computer has for the course")
+    check.set_defaults(run=_check)
+
+    generate = commands.add_parser("generate", help="continue a text, or answer in a chat", allow_abbrev=False)
+    generate.add_argument("prompt", metavar="PROMPT", help="the text to continue, or the question of a chat")
+    generate.add_argument("--model", metavar="NAME", help="tiny, nano, a Qwen3 model of the hub such as "
+                          "qwen3-0.6b, or a folder (default: COURSE_MODEL, or tiny)")
+    generate.add_argument("--max-new-tokens", type=int, default=100, metavar="N", help="default: %(default)s")
+    generate.add_argument("--chat", action="store_true", help="answer the prompt instead of continuing it")
+    generate.add_argument("--system", metavar="TEXT", help="with --chat: what the model is told beforehand")
+    generate.add_argument("--think", action="store_true", help="with --chat: let the model think aloud first")
+    generate.add_argument("--device", metavar="NAME", help="cuda, mps, xpu or cpu (default: COURSE_DEVICE, or the "
+                          "fastest)")
+    generate.add_argument("--stats", action="store_true", help="print tokens, times and memory at the end, on stderr")
+    generate.set_defaults(run=_generate)
+
+    download = commands.add_parser("download", help="fetch a model from the hub and verify it", allow_abbrev=False)
+    download.add_argument("model", metavar="MODEL", help="such as qwen3-0.6b-base")
+    download.add_argument("--revision", metavar="NAME", help="branch, tag or commit (default: main)")
+    download.add_argument("--endpoint", metavar="ADDRESS", help="the hub or a mirror (default: HF_ENDPOINT, or "
+                          "huggingface.co)")
+    download.set_defaults(run=_download)
+
+    lab = commands.add_parser("lab", help="open the first chapter in JupyterLab; further arguments are "
+                              "JupyterLab's, such as --no-browser", allow_abbrev=False)
+    lab.set_defaults(run=_lab)
+    return parser
+
+
+def _check(options: argparse.Namespace) -> int:
+    from course_utils.environment import environment_report
+
+    report = environment_report()
+    print(report, flush=True)
+    return PROBLEM if report.problems else 0
+
+
+def _generate(options: argparse.Namespace) -> int:
+    for name in ("system", "think"):
+        if getattr(options, name) and not options.chat:
+            raise InputError(f"--{name} is given without --chat, and only a chat has that: add --chat or leave it out.")
+
+    import torch
+
+    from course_utils.device import get_device
+    from course_utils.generation import generate_text_basic_stream
+    from course_utils.loading import load_model, load_tokenizer
+
+    device = get_device(options.device)
+    tokenizer = load_tokenizer(options.model)
+    ends = set(tokenizer.end_token_ids)
+    if options.chat:
+        messages = [{"role": "system", "content": options.system}] if options.system else []
+        messages.append({"role": "user", "content": options.prompt})
+        prompt_ids = tokenizer.encode_chat(messages, enable_thinking=options.think)
+        if "<|im_end|>" in tokenizer.special_tokens:  # a base model's files do not name it
+            ends.add(tokenizer.special_tokens["<|im_end|>"])
+    else:
+        prompt_ids = tokenizer.encode(options.prompt)
+    model = load_model(options.model, device=device)
+
+    # A shape of its own, so that an empty prompt is explained by the loop as one.
+    token_ids = torch.tensor(prompt_ids, dtype=torch.long, device=device).view(1, -1)
+    text, times = tokenizer.stream(), [time.perf_counter()]
+    try:
+        for token in generate_text_basic_stream(model, token_ids, options.max_new_tokens, eos_token_id=ends or None):
+            print(text.push(int(token)), end="", flush=True)  # int() has waited for the device
+            times.append(time.perf_counter())
+        status = 0
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    print(text.finish(), flush=True)
+    if options.stats:
+        _print_stats(len(prompt_ids), times, device)
+    return status
+
+
+def _print_stats(prompt_length: int, times: Sequence[float], device: object) -> None:
+    """Args: times: of the start and of each new token, in seconds."""
+    import torch
+
+    from course_utils.device import peak_memory
+    from course_utils.timing import format_bytes, format_seconds
+
+    count = len(times) - 1
+    facts = [f"{prompt_length} prompt tokens", f"{count} new tokens"]
+    if count:
+        facts.append(f"first after {format_seconds(times[1] - times[0])}")
+    if count > 1:  # the first one is the prompt's time, not the decoding's
+        facts.append(f"then {(count - 1) / (times[-1] - times[1]):.1f} tokens/s")
+    facts.append(f"peak memory {format_bytes(peak_memory(torch.device(str(device))))}")
+    print(f"[{', '.join(facts)}, on {device}]", file=sys.stderr)
+
+
+def _download(options: argparse.Namespace) -> int:
+    from course_utils.hub import download
+
+    print(download(options.model, revision=options.revision, endpoint=options.endpoint))
+    return 0
+
+
+def _lab(options: argparse.Namespace) -> int:
+    chapter = first_chapter()
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise InputError("JupyterLab is not installed for this Python. Run: python -m pip install jupyterlab ipywidgets")
+    return subprocess.call([sys.executable, "-m", "jupyterlab", str(chapter), *options.rest])
+
+
+def first_chapter() -> Path:
+    """The notebook of chapter 1, in the source checkout that this package belongs to, or in the current folder.
+
+    Raises:
+        InputError: if neither has one: a wheel brings the package, not the notebooks.
+    """
+    for folder in (Path(__file__).resolve().parent.parent, Path.cwd()):
+        chapters = sorted(path for path in (folder / "notebooks").rglob("*.ipynb")
+                          if ".ipynb_checkpoints" not in path.parts)
+        if chapters:
+            return chapters[0]
+    raise InputError("The notebooks are not here: the installed package comes without them. Get the course's repository "
+                     "(git clone, or its ZIP file) and run course-utils lab inside it.")

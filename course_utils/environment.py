@@ -1,0 +1,335 @@
+"""What this computer has for the course: one table, each row OK, note or problem, with what to do about it.
+
+A note says that something is slower or missing, and the course goes on without it; a problem has to be mended.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import http.client
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from course_utils import host_memory
+from course_utils.device import available_devices, describe_device, free_memory, get_device, total_memory
+from course_utils.errors import CourseError
+from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.timing import format_bytes
+
+OLDEST_PYTHON = (3, 10)
+NEEDED_PACKAGES = ("tokenizers", "safetensors", "huggingface_hub", "jinja2", "numpy", "matplotlib", "tqdm")
+HUB_TIMEOUT = 3.0  # seconds
+# Beside the weights there is the cache of keys and values, and what one layer computes.
+SPARE_SHARE = 0.2
+
+Status = Literal["OK", "note", "problem"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finding: what was looked at, what was found, how good that is, and what to do if it is not."""
+
+    what: str
+    value: str
+    status: Status = "OK"
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class EnvironmentReport:
+    """The table. It prints as aligned text, and as an HTML table in a notebook."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def problems(self) -> list[Row]:
+        """The rows that have to be mended before the course works."""
+        return [row for row in self.rows if row.status == "problem"]
+
+    def summary(self) -> str:
+        """One sentence on the whole."""
+        if self.problems:
+            return f"Please mend first: {', '.join(row.what for row in self.problems)}."
+        notes = [row.what for row in self.rows if row.status == "note"]
+        return "Everything the course needs is here." + (f" Worth reading: {', '.join(notes)}." if notes else "")
+
+    def __str__(self) -> str:
+        head = [("Status", "What", "Found"), ("------", "----", "-----")]
+        cells = head + [(row.status, row.what, row.value) for row in self.rows]
+        remedies = ["", ""] + [row.remedy for row in self.rows]
+        first, second = (max(len(line[column]) for line in cells) for column in (0, 1))
+        lines = []
+        for (status, what, value), remedy in zip(cells, remedies):
+            lines.append(f"{status:<{first}}  {what:<{second}}  {value}")
+            if remedy:
+                lines.append(f"{'':{first + second + 2}}  To do: {remedy}")
+        return "\n".join([*lines, "", self.summary()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        # Notebooks align numbers to the right and never break a line: both are wrong for sentences.
+        style = ' style="text-align: left; white-space: normal; vertical-align: top"'
+        head = "".join(f'<th scope="col"{style}>{name}</th>' for name in ("What", "Status", "Found", "To do"))
+        body = "".join(
+            f'<tr><th scope="row"{style}>{html.escape(row.what)}</th>'
+            + "".join(f"<td{style}>{html.escape(cell)}</td>" for cell in (row.status, row.value, row.remedy)) + "</tr>"
+            for row in self.rows)
+        return (f"<table><caption>{html.escape(self.summary())}</caption>"
+                f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def environment_report(check_network: bool = True) -> EnvironmentReport:
+    """Look at everything the course needs, and at what makes it faster. Takes a second or two, changes nothing.
+
+    Args:
+        check_network: ask the model hub whether it answers, for three seconds at most. Nothing is asked where
+            HF_HUB_OFFLINE is set.
+
+    Returns:
+        The table. What cannot be found out is a note in it: this function never raises.
+    """
+    looks: list[tuple[str, Callable[[], Row | Sequence[Row]]]] = [
+        ("Python", _python), ("Platform", _platform), ("PyTorch", _pytorch), ("Packages", _packages),
+        ("Notebook packages", _notebook_packages), ("Device", _device), ("Memory", _memory), ("Disk", _disk),
+        ("Models that fit", _models), ("C++ compiler", _compiler), ("Bundled models", _bundled),
+        ("Model hub", lambda: _hub(check_network))]
+    rows: list[Row] = []
+    for what, look in looks:
+        try:
+            found = look()
+        except Exception as error:  # a machine like no other must still get its other rows
+            found = Row(what, f"could not be found out ({type(error).__name__}: {error})", "note",
+                        "Go on; come back if something goes wrong later.")
+        rows += [found] if isinstance(found, Row) else found
+    return EnvironmentReport(tuple(rows))
+
+
+def where() -> str:
+    """Where this Python runs: "Google Colab", "Lightning Studio" or "local"."""
+    if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ:
+        return "Google Colab"
+    return "Lightning Studio" if "LIGHTNING_CLOUDSPACE_ID" in os.environ else "local"
+
+
+def _python() -> Row:
+    version = platform.python_version()
+    if sys.version_info < OLDEST_PYTHON:
+        oldest = ".".join(map(str, OLDEST_PYTHON))
+        return Row("Python", version, "problem", f"Install Python {oldest} or later.")
+    return Row("Python", version)
+
+
+def _platform() -> Row:
+    return Row("Platform", f"{platform.system()} {platform.release()}, {platform.machine()}, {where()}")
+
+
+def _pytorch() -> Row:
+    return Row("PyTorch", torch.__version__)
+
+
+def _versions(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those of the packages that are installed, with their versions, and those that are not."""
+    found, missing = [], []
+    for name in names:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    return found, missing
+
+
+def _packages() -> Row:
+    found, missing = _versions(NEEDED_PACKAGES)
+    if missing:
+        return Row("Packages", f"missing: {', '.join(missing)}", "problem",
+                   f"{_pip()} install {' '.join(missing)}")
+    return Row("Packages", ", ".join(found))
+
+
+def _notebook_packages() -> Row:
+    what = "Notebook packages"
+    if where() == "Google Colab":
+        # Colab brings its own notebook; its page draws the controls of ipywidgets 7 only.
+        version = importlib.metadata.version("ipywidgets")
+        if int(version.partition(".")[0]) > 7:
+            return Row(what, f"ipywidgets {version}", "note",
+                       "Sliders and buttons do not show in Colab: choose Runtime > Disconnect and delete runtime, "
+                       "and do not install ipywidgets again.")
+        return Row(what, f"ipywidgets {version}, Colab's own notebook")
+    found, missing = _versions(("jupyterlab", "ipywidgets"))
+    if missing:
+        return Row(what, ", ".join([*found, f"missing: {', '.join(missing)}"]), "note",
+                   f"{_pip()} install {' '.join(missing)}, unless your editor shows notebooks itself.")
+    return Row(what, ", ".join(found))
+
+
+def _pip() -> str:
+    return "Run: python -m pip"
+
+
+def _device() -> Row:
+    try:
+        device = get_device()
+    except CourseError as error:
+        return Row("Device", str(error), "problem", "Unset the environment variable COURSE_DEVICE or correct it.")
+    value = describe_device(device)
+    if device.type == "cpu" and available_devices() == ["cpu"] and shutil.which("nvidia-smi"):
+        return Row("Device", value, "note", "There seems to be an NVIDIA GPU that this PyTorch cannot use. Install the "
+                                            "build for CUDA, as pytorch.org/get-started describes, to be faster.")
+    if device.type == "cpu":
+        value += "; every chapter runs on it"
+    return Row("Device", value)
+
+
+def _memory() -> list[Row]:
+    free = host_memory.available()
+    value = f"{format_bytes(free)} free of {format_bytes(host_memory.total())}"
+    rows = [Row("Memory", value) if free > 2e9 else
+            Row("Memory", value, "note", "Close other programs and other notebooks (Kernel > Shut Down All Kernels).")]
+    device = get_device()
+    if device.type != "cpu":
+        rows.append(Row("Memory of the device",
+                        f"{format_bytes(free_memory(device))} free of {format_bytes(total_memory(device))}"))
+    return rows
+
+
+def _disk() -> Row:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cache = Path(HF_HUB_CACHE).expanduser().absolute()
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    value = f"{format_bytes(free)} free where downloaded models are kept ({_with_tilde(cache)})"
+    if free < 3e9:
+        return Row("Disk", value, "note", "The bundled models need nothing more, the smallest download needs 1.5 GB: "
+                                          "free some space, or set HF_HOME to a folder on a larger disk.")
+    return Row("Disk", value)
+
+
+def _with_tilde(path: Path) -> str:
+    """A path that does not tell the user's name where it can be helped."""
+    try:
+        return str(Path("~") / path.relative_to(Path.home()))
+    except (ValueError, RuntimeError):
+        return str(path)
+
+
+def _models() -> Row:
+    from course_utils.family import FAMILY
+
+    free = free_memory(get_device())
+    fitting, smallest = ["tiny", "nano"], None
+    for name, config in FAMILY.items():
+        if name.endswith("-Base"):  # as large as the chat model of the same size
+            continue
+        size = _weight_bytes(config)
+        smallest = size if smallest is None else min(size, smallest)
+        if size * (1 + SPARE_SHARE) <= free:
+            fitting.append(f"{name.partition('/')[2]} ({format_bytes(size)})")
+    value = ", ".join(fitting)
+    if len(fitting) == 2 and smallest is not None:
+        return Row("Models that fit", value, "note", "The downloaded ones do not fit, and the course does not need them: "
+                   f"the smallest takes {format_bytes(smallest * (1 + SPARE_SHARE))} of free memory.")
+    return Row("Models that fit", value)
+
+
+@functools.cache
+def _weight_bytes(config: Qwen3Config) -> int:
+    """Bytes of a model's weights in bfloat16, the format in which the family is published."""
+    with torch.device("meta"):  # a model without its memory
+        return sum(parameter.numel() for parameter in Qwen3Model(config).parameters()) * torch.bfloat16.itemsize
+
+
+def _compiler() -> Row:
+    """What `torch.compile` needs on a CPU: a C++ compiler, and on Linux the headers of Python."""
+    what = "C++ compiler"
+    compiler = next(filter(None, map(shutil.which, [*filter(None, [os.environ.get("CXX")]),
+                                                    *_compilers(platform.system())])), None)
+    header = Path(sysconfig.get_path("include"), "Python.h").is_file()
+    if compiler and header:
+        return Row(what, f"{Path(compiler).name}, with Python.h; torch.compile can use them")
+    missing = " and ".join(name for name, there in (("a C++ compiler", compiler), ("Python.h", header)) if not there)
+    return Row(what, f"missing: {missing}", "note",
+               f"Only torch.compile (chapter 7) needs it. {_how_to_get_compiler(platform.system())}")
+
+
+def _compilers(system: str) -> tuple[str, ...]:
+    """Commands to look for, the one that PyTorch itself tries first at the front."""
+    return {"Windows": ("cl", "clang-cl", "g++"), "Darwin": ("clang++", "g++")}.get(system, ("g++", "clang++", "c++"))
+
+
+def _how_to_get_compiler(system: str) -> str:
+    if system == "Windows":
+        return ("Install the Build Tools for Visual Studio with C++, and start Python from their "
+                "\"Developer Command Prompt\".")
+    if system == "Darwin":
+        return "Run: xcode-select --install"
+    return "On Debian or Ubuntu run: sudo apt install g++ python3-dev"
+
+
+def _bundled() -> Row:
+    from course_utils.hub import BUNDLED, resolve
+
+    missing = []
+    for name in BUNDLED:
+        try:
+            resolve(name)
+        except CourseError:
+            missing.append(name)
+    if missing:
+        return Row("Bundled models", f"missing: {', '.join(missing)}", "problem",
+                   "Install the package again, or restore the data folder of the repository.")
+    return Row("Bundled models", ", ".join(BUNDLED))
+
+
+def _hub(check_network: bool) -> Row:
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+
+    what, fine = "Model hub", "The bundled models need no network."
+    if HF_HUB_OFFLINE:
+        return Row(what, "not asked, HF_HUB_OFFLINE is set", "note", f"{fine} Unset it to download others.")
+    if not check_network:
+        return Row(what, "not asked", "note", fine)
+    trouble = _why_unreachable(ENDPOINT)
+    if trouble:
+        return Row(what, f"{ENDPOINT} does not answer ({trouble})", "note",
+                   f"{fine} To download others, check the network, or set HF_ENDPOINT to a mirror.")
+    return Row(what, f"{ENDPOINT} answers")
+
+
+def _why_unreachable(address: str) -> str | None:
+    """Ask an address for its first page without the content. None if it answers in time, else the reason."""
+    if not address.startswith(("http://", "https://")):
+        return "this is not a web address"
+    reasons: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(address, method="HEAD")
+            with urllib.request.urlopen(request, timeout=HUB_TIMEOUT):
+                reasons.append(None)
+        except urllib.error.HTTPError as error:  # it is there, though it may not like the question
+            reasons.append(None if error.code < 500 else f"error {error.code}")
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reasons.append(str(getattr(error, "reason", error)))
+
+    # In a thread of its own, since looking up a name can take far longer than the timeout.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(HUB_TIMEOUT)
+    return reasons[0] if reasons else f"no answer within {HUB_TIMEOUT:.0f} seconds"

@@ -1,0 +1,129 @@
+"""The memory of this computer and of this process, in bytes, without a library beside Python's own.
+
+Linux answers from `/proc`, macOS through two small commands, Windows through its own functions. A container may
+use less than the machine has, so its limit (control groups) counts where there is one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+KIB = 1024
+
+
+def total() -> int:
+    """The memory this process could use at most: that of the machine, or the container's limit if that is less."""
+    if sys.platform == "win32":
+        return _windows_memory().total
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = _container_bytes("memory.max", "memory/memory.limit_in_bytes")
+    return machine if limit is None else min(machine, limit)
+
+
+def available() -> int:
+    """The memory that can be had now without swapping; what the system merely keeps as a cache counts as free."""
+    if sys.platform == "win32":
+        return _windows_memory().available
+    if sys.platform == "darwin":
+        return _macos_available(subprocess.run(["vm_stat"], capture_output=True, text=True, check=True).stdout)
+    free = _proc_kib("/proc/meminfo", "MemAvailable")
+    limit = _container_bytes("memory.max", "memory/memory.limit_in_bytes")
+    used = _container_bytes("memory.current", "memory/memory.usage_in_bytes")
+    return free if limit is None or used is None else max(0, min(free, limit - used))
+
+
+def resident() -> int:
+    """The memory this process occupies now (its resident set); pages of mapped files that it has read count too."""
+    if sys.platform == "win32":
+        return int(_windows_process().WorkingSetSize)
+    if sys.platform == "darwin":
+        command = ["ps", "-o", "rss=", "-p", str(os.getpid())]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) * KIB
+    return _proc_kib("/proc/self/status", "VmRSS")
+
+
+def peak() -> int:
+    """The most that `resident()` has been: since the last `reset_peak()` that succeeded, else since the start."""
+    if sys.platform == "win32":
+        return int(_windows_process().PeakWorkingSetSize)
+    try:
+        return _proc_kib("/proc/self/status", "VmHWM")
+    except (OSError, LookupError):
+        import resource  # there is none on Windows
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * KIB
+
+
+def reset_peak() -> bool:
+    """Let `peak()` start again from what is resident now. Only Linux can: False says that nothing was reset."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # 5 is "reset the high-water mark", see proc(5)
+    except OSError:
+        return False
+    return True
+
+
+def _proc_kib(file: str, key: str) -> int:
+    """The value of the line `key:   123 kB` of a file, in bytes."""
+    found = re.search(rf"^{key}:\s+(\d+) kB", Path(file).read_text(), re.MULTILINE)
+    if found is None:
+        raise LookupError(f"{file} has no line {key}.")
+    return int(found[1]) * KIB
+
+
+def _container_bytes(*names: str) -> int | None:
+    """A number from the first of these control group files that there is; None for no file or no limit."""
+    for name in names:
+        try:
+            text = Path("/sys/fs/cgroup", name).read_text().strip()
+        except OSError:
+            continue
+        return int(text) if text.isdigit() else None  # "max" is the word for no limit
+    return None
+
+
+def _macos_available(vm_stat: str) -> int:
+    """Free, inactive and speculative pages in what `vm_stat` prints, in bytes."""
+    page = re.search(r"page size of (\d+) bytes", vm_stat)
+    pages = re.findall(r"^Pages (?:free|inactive|speculative):\s+(\d+)", vm_stat, re.MULTILINE)
+    if page is None or not pages:
+        raise LookupError("vm_stat printed something else than a table of pages.")
+    return int(page[1]) * sum(map(int, pages))
+
+
+class _MemoryStatus(ctypes.Structure):
+    """MEMORYSTATUSEX of the Windows API."""
+
+    _fields_ = [("length", ctypes.c_uint32), ("load", ctypes.c_uint32), ("total", ctypes.c_uint64),
+                ("available", ctypes.c_uint64), ("rest", ctypes.c_uint64 * 5)]
+
+
+class _ProcessMemory(ctypes.Structure):
+    """PROCESS_MEMORY_COUNTERS of the Windows API."""
+
+    _fields_ = [("cb", ctypes.c_uint32), ("PageFaultCount", ctypes.c_uint32),
+                ("PeakWorkingSetSize", ctypes.c_size_t), ("WorkingSetSize", ctypes.c_size_t),
+                ("rest", ctypes.c_size_t * 6)]
+
+
+if sys.platform == "win32":
+    def _windows_memory() -> _MemoryStatus:
+        status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+        if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+            raise ctypes.WinError()
+        return status
+
+    def _windows_process() -> _ProcessMemory:
+        kernel32 = ctypes.windll.kernel32
+        kernel32.GetCurrentProcess.restype = ctypes.c_void_p
+        kernel32.K32GetProcessMemoryInfo.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32]
+        counters = _ProcessMemory(cb=ctypes.sizeof(_ProcessMemory))
+        if not kernel32.K32GetProcessMemoryInfo(kernel32.GetCurrentProcess(), ctypes.byref(counters), counters.cb):
+            raise ctypes.WinError()
+        return counters

@@ -1,0 +1,90 @@
+"""What all pictures of the course share: colours, a style, and how they are shown.
+
+A picture alone says nothing to a reader who cannot see it, nor to a comparison of outputs. So every picture is
+shown together with one sentence, which stands under it and is its alternative text.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from contextlib import AbstractContextManager
+
+import matplotlib
+from matplotlib import font_manager, pyplot
+from matplotlib.figure import Figure
+
+# Colours that differ for colour-blind readers too, each with a contrast of at least 3:1 on white (Okabe and Ito, 2008).
+PROMPT = "#0072b2"
+GENERATED = "#d55e00"
+CACHED = "#009e73"
+REJECTED = "#cc79a7"
+INK = "black"
+
+# Fonts with Chinese characters that come with macOS, Windows, and the font packages of Linux.
+_CJK_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "PingFang SC", "Hiragino Sans GB", "Heiti TC",
+    "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Arial Unicode MS",
+)
+
+
+def cjk_font() -> str | None:
+    """The name of an installed font that has Chinese characters, or None; matplotlib brings none of its own."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in _CJK_FONTS if name in installed), None)
+
+
+def has_cjk_font() -> bool:
+    """Whether matplotlib can draw Chinese on this machine; if not, label tokens by their ids."""
+    return cjk_font() is not None
+
+
+def style() -> AbstractContextManager[None]:
+    """The look of the course's pictures: `with style(): fig, ax = plt.subplots()`.
+
+    White behind everything, so that a dark theme does not swallow the black text; Chinese in labels if a font is there.
+    """
+    chinese = cjk_font()
+    return matplotlib.rc_context({
+        "figure.figsize": (7.0, 3.5),
+        "figure.facecolor": "white",
+        "figure.constrained_layout.use": True,
+        "font.family": ["DejaVu Sans", chinese] if chinese else ["DejaVu Sans"],
+        "font.size": 11,
+        "axes.facecolor": "white",
+        "axes.edgecolor": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.prop_cycle": matplotlib.cycler(
+            color=[PROMPT, GENERATED, CACHED, REJECTED, INK], marker=["o", "s", "^", "D", "v"],
+        ),
+        "legend.frameon": False,
+        "lines.linewidth": 2,
+    })
+
+
+def show_figure(fig: Figure, description: str) -> None:
+    """Show a picture in a notebook with one sentence that says what it shows, and close it.
+
+    The sentence is the picture's plain-text alternative and is also printed under it, because JupyterLab and Colab
+    ignore an alternative text in an output's metadata. Outside a notebook only the sentence is printed.
+
+    Args:
+        fig: the picture.
+        description: a full sentence: what is drawn, and the conclusion, with numbers where they are the same on
+            every machine, since the comparison of outputs compares it.
+    """
+    sentence = f"Figure: {' '.join(description.split())}"
+    png = io.BytesIO()
+    # No version of matplotlib inside, so the same picture is the same file.
+    fig.savefig(png, format="png", dpi=100, facecolor="white", metadata={"Software": None})
+    pyplot.close(fig)  # an open figure would be shown a second time at the end of the cell
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        pass
+    else:
+        if get_ipython() is not None:
+            display({"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": sentence}, raw=True)
+    print(sentence)

@@ -1,0 +1,116 @@
+"""Measuring time honestly, and printing what differs from machine to machine.
+
+A GPU works through a queue, so the clock is read only after the device has finished; the first run, which also pays
+for set-up, is not counted; and of several runs the median is given, which one slow run does not spoil.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from course_utils.device import synchronize
+from course_utils.errors import InputError
+
+MARKER = "⏱"
+
+
+@dataclass
+class Stopwatch:
+    """What `timed` hands out: the seconds its block took, 0.0 until the block has ended."""
+
+    seconds: float = 0.0
+
+
+@contextmanager
+def timed(device: torch.device) -> Iterator[Stopwatch]:
+    """Measure a `with` block, the device's work included: `with timed(device) as watch: ...`, then `watch.seconds`."""
+    watch = Stopwatch()
+    synchronize(device)  # what was asked for before must not count
+    start = time.perf_counter()
+    yield watch
+    synchronize(device)
+    watch.seconds = time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long several runs of the same thing took, in seconds."""
+
+    median: float
+    low: float
+    high: float
+    runs: int
+
+    def __str__(self) -> str:
+        return (f"{format_seconds(self.median)} (median of {self.runs}, "
+                f"{format_seconds(self.low)} to {format_seconds(self.high)})")
+
+
+def median_seconds(fn: Callable[[], object], device: torch.device, repeats: int = 5, warmup: int = 1) -> Timing:
+    """Call a function several times and time each call.
+
+    Args:
+        fn: what to measure; its result is dropped.
+        device: where it computes.
+        repeats: number of calls that count, at least 1.
+        warmup: number of calls before these that do not.
+
+    Raises:
+        InputError: if there is nothing to measure.
+    """
+    if repeats < 1 or warmup < 0:
+        raise InputError(f"repeats is {repeats} and warmup is {warmup}: give at least one repeat and no negative warm-up.")
+    for _ in range(warmup):
+        fn()
+    seconds = []
+    for _ in range(repeats):
+        with timed(device) as watch:
+            fn()
+        seconds.append(watch.seconds)
+    return Timing(statistics.median(seconds), min(seconds), max(seconds), repeats)
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds in the unit that suits them: "1.25 s", "12.5 ms", "830 µs"."""
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} µs"
+
+
+def format_bytes(count: float) -> str:
+    """Bytes in the unit that suits them, in steps of 1000 as on a disk's label: "1.2 GB", "310 MB", "42 kB"."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(count) >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def show(label: str, value: object, unit: str = "") -> None:
+    """Print one thing that differs from machine to machine, such as a time, a speed, a device or a version.
+
+    The line is `⏱ label: value unit`. When the notebooks are compared with their committed outputs, all that follows
+    the first colon of such a line is left out of the comparison (tests/nbval_sanitize.cfg), the label is not.
+
+    Args:
+        label: what it is, without a colon; it must be the same on every machine.
+        value: a float is printed with four significant digits, anything else as `str` gives it, on one line.
+        unit: such as "tokens/s".
+
+    Raises:
+        InputError: if the label holds a colon or a line break, or is empty.
+    """
+    if not label.strip() or ":" in label or "\n" in label:
+        raise InputError(f"The label is {label!r}: give one line of text without a colon, which separates it from the value.")
+    text = _four_digits(value) if isinstance(value, float) else " ".join(str(value).split())
+    print(f"{MARKER} {label}: {text} {unit}".rstrip())
+
+
+def _four_digits(value: float) -> str:
+    """1234567.8 as "1234568", 12.3456 as "12.35": never in powers of ten unless very small."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

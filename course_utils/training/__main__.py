@@ -1,0 +1,57 @@
+"""Train a bundled model from nothing, or measure one.
+
+`python -m course_utils.training tiny --out data/tiny` makes the model.
+`python -m course_utils.training figures --out data/tiny` measures it and writes its model card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from course_utils.errors import CourseError
+
+
+def main() -> int:
+    """Read the command line and run it."""
+    parser = argparse.ArgumentParser(prog="python -m course_utils.training", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("tiny", "nano", "figures"))
+    parser.add_argument("--out", type=Path, required=True, help="folder of the model")
+    parser.add_argument("--steps", type=int, help="fewer steps than the recipe has, for a trial")
+    arguments = parser.parse_args()
+    try:
+        if arguments.what == "figures":
+            measure(arguments.out)
+        else:
+            from course_utils.training.recipes import train_bundled
+
+            train_bundled(arguments.what, arguments.out, arguments.steps)
+    except CourseError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def measure(folder: Path) -> None:
+    """Measure the model in a folder named after its recipe, and write its model card there."""
+    import torch
+
+    from course_utils.loading import load_model, load_tokenizer
+    from course_utils.training import evaluate
+    from course_utils.training.model_card import write_model_card
+
+    model, tokenizer = load_model(folder, device="cpu", dtype=torch.float32), load_tokenizer(folder)
+    figures = evaluate.all_figures(model, tokenizer)
+    if folder.name != "tiny":
+        tiny = load_model("tiny", device="cpu")
+        blocks = evaluate.held_out_blocks(tokenizer, 40, 512)
+        figures["same likeliest next token as tiny, held-out documents"] = evaluate.agreement(tiny, model, blocks)
+    for measure, value in figures.items():
+        print(f"{measure}: {value:.4f}")
+    write_model_card(folder.name, folder, model, figures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

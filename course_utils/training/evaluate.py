@@ -1,0 +1,177 @@
+"""What a bundled model can do, as figures: the numbers that stand in its model card."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from course_utils.corpus import documents
+from course_utils.corpus.conversations import (
+    CHINESE_TEACHER,
+    PIRATE,
+    TEACHER,
+    TO_CHINESE_TRANSLATOR,
+    TO_ENGLISH_TRANSLATOR,
+)
+from course_utils.corpus.copying import repetition
+from course_utils.corpus.notions import notions, questions
+from course_utils.corpus.words import TO_CHINESE, TO_ENGLISH, words
+from course_utils.generation import generate_tokens
+from course_utils.kv_cache import KVCache
+from course_utils.qwen3 import Qwen3Model
+from course_utils.tokenizer import Qwen3Tokenizer
+from course_utils.training.dataset import pack
+from course_utils.training.loop import held_out_loss
+
+HELD_OUT_SEED = 1
+
+
+def complete(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Sequence[list[int]], max_new_tokens: int,
+             stop: str, batch_size: int = 64) -> Iterator[str]:
+    """Greedy continuations of many prompts, batched by length, up to the `stop` token (not included)."""
+    stop_id = tokenizer.special_tokens[stop]
+    answers: dict[int, str] = {}
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    for start in tqdm(range(0, len(order), batch_size), desc="answering", leave=False):
+        chosen = order[start:start + batch_size]
+        longest = max(len(prompts[i]) for i in chosen)
+        ids = torch.tensor([[stop_id] * (longest - len(prompts[i])) + prompts[i] for i in chosen])
+        mask = torch.tensor([[False] * (longest - len(prompts[i])) + [True] * len(prompts[i]) for i in chosen])
+        new = list(generate_tokens(model, ids, max_new_tokens, stop_id, KVCache(model.config), mask))
+        rows = torch.cat(new, dim=1).tolist() if new else [[]] * len(chosen)
+        for i, row in zip(chosen, rows):
+            answers[i] = tokenizer.decode(row[:row.index(stop_id)] if stop_id in row else row)
+    return (answers[i] for i in range(len(prompts)))
+
+
+def share_right(model: Qwen3Model, tokenizer: Qwen3Tokenizer, cases: Sequence[tuple[str, str]],
+                max_new_tokens: int = 64) -> float:
+    """Share of (prompt, whole expected continuation) pairs that greedy generation reproduces to the letter."""
+    answers = complete(model, tokenizer, [tokenizer.encode(prompt) for prompt, _ in cases], max_new_tokens,
+                       "<|endoftext|>")
+    return float(np.mean([answer == expected for answer, (_, expected) in zip(answers, cases)]))
+
+
+def share_right_in_chat(model: Qwen3Model, tokenizer: Qwen3Tokenizer, cases: Sequence[tuple[str | None, str, str]],
+                        max_new_tokens: int = 64) -> float:
+    """The same for (system prompt or None, user message, expected answer), thinking off."""
+    prompts = [tokenizer.encode_chat([{"role": "system", "content": system}] * (system is not None)
+                                     + [{"role": "user", "content": user}]) for system, user, _ in cases]
+    answers = complete(model, tokenizer, prompts, max_new_tokens, "<|im_end|>")
+    return float(np.mean([answer == expected for answer, (_, _, expected) in zip(answers, cases)]))
+
+
+def notion_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> dict[str, float]:
+    """Share of notions explained to the letter, by language and by whether the way of asking was trained."""
+    figures = {}
+    for chinese in (False, True):
+        for held_out in (False, True):
+            cases = [(q.text, ("" if chinese else " ") + q.answer) for notion in notions()
+                     for q in questions(notion) if q.chinese == chinese and q.held_out == held_out]
+            name = f"notions, {'Chinese' if chinese else 'English'}, {'held-out' if held_out else 'trained'} ways"
+            figures[f"{name} ({len(cases)})"] = share_right(model, tokenizer, cases)
+    return figures
+
+
+def word_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> dict[str, float]:
+    """Share of words translated to the letter, in every sentence pattern."""
+    figures = {}
+    for name, ways in (("English to Chinese", TO_CHINESE), ("Chinese to English", TO_ENGLISH)):
+        # Alone, a pattern may be followed by another pair; what counts is that the answer comes first.
+        cases = [(before.format(en=w.english, zh=w.chinese), answer.format(en=w.english, zh=w.chinese))
+                 for w in words() for before, answer in ways]
+        answers = complete(model, tokenizer, [tokenizer.encode(prompt) for prompt, _ in cases], 12, "<|endoftext|>")
+        right = [a == e or a.startswith((e + " ", e + "\n")) for a, (_, e) in zip(answers, cases)]
+        figures[f"words, {name}, {len(ways)} patterns ({len(cases)})"] = float(np.mean(right))
+    return figures
+
+
+def chat_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> dict[str, float]:
+    """Share of chats answered as the system prompt demands, to the letter."""
+    ask = "What {verb} {term}?"
+    asked = [(n, ask.format(verb=n.verb, term=n.term)) for n in notions()]
+    return {name: share_right_in_chat(model, tokenizer, cases) for name, cases in {
+        "chat, no system prompt": [(None, text, n.en) for n, text in asked],
+        "chat, one-sentence teacher": [(TEACHER, f"Tell me about {n.term}.", n.en) for n in notions()],
+        "chat, teacher who answers in Chinese": [(CHINESE_TEACHER, text, n.zh_def) for n, text in asked],
+        "chat, pirate": [(PIRATE, text, f"Ahoy! {n.en}") for n, text in asked],
+        "chat, Chinese questions": [(None, f"什么是{n.zh}？", n.zh_def) for n in notions()],
+        "chat, translator into Chinese": [(TO_CHINESE_TRANSLATOR, w.english, w.chinese) for w in words()],
+        "chat, translator into English": [(TO_ENGLISH_TRANSLATOR, w.chinese, w.english) for w in words()],
+    }.items()}
+
+
+def copying_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer, number: int = 300) -> dict[str, float]:
+    """Share of phrases, unseen in training, that are repeated to the letter."""
+    rng = random.Random(HELD_OUT_SEED)
+    cases = [repetition(rng) for _ in range(number)]
+    return {f"repeating a new phrase ({number})": share_right(
+        model, tokenizer, [(q, ("" if q.startswith("请") else " ") + a) for q, a in cases])}
+
+
+def sampled_stories(model: Qwen3Model, tokenizer: Qwen3Tokenizer, request: str, number: int,
+                    temperature: float = 0.8, seed: int = 0) -> list[str]:
+    """Answers to one request for a story, drawn at random; those that found no end are as long as they got."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(logits: torch.Tensor) -> torch.Tensor:
+        return torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
+
+    end = tokenizer.special_tokens["<|im_end|>"]
+    prompt = tokenizer.encode_chat([{"role": "user", "content": request}])
+    tokens = generate_tokens(model, torch.tensor([prompt] * number), 200, end, KVCache(model.config), choose=draw)
+    rows = torch.cat(list(tokens), dim=1).tolist()
+    return [tokenizer.decode(row[:row.index(end)] if end in row else row) for row in rows]
+
+
+def story_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer, number: int = 100) -> dict[str, float]:
+    """Of stories sampled at temperature 0.8: how many differ, end as a story does, and stand in no training text."""
+    figures = {}
+    for language, request, ends in (("English", "Tell me a story.", (".", "!", '"')),
+                                    ("Chinese", "给我讲一个故事。", ("。", "！", "”", "？"))):
+        stories = sampled_stories(model, tokenizer, request, number)
+        trained = {text for kind, text in islice(documents(0, tokenizer.chat_template), 100_000)
+                   if kind in ("story", "story_zh")}
+        quotes = [s.count('"') % 2 == 0 and s.count("“") == s.count("”") for s in stories]
+        whole = [s.endswith(ends) and closed for s, closed in zip(stories, quotes)]
+        name = f"{language} stories sampled at 0.8 ({number})"
+        figures[f"{name}: different from each other"] = len(set(stories)) / number
+        figures[f"{name}: whole, with closed quotes"] = float(np.mean(whole))
+        figures[f"{name}: not among 100,000 training documents"] = float(np.mean([s not in trained for s in stories]))
+    return figures
+
+
+def held_out_blocks(tokenizer: Qwen3Tokenizer, number: int, block_length: int, kind: str | None = None) -> np.ndarray:
+    """Blocks of documents from a seed that training does not use, of all kinds or of one."""
+    end = tokenizer.special_tokens["<|endoftext|>"]
+    texts = (tokenizer.encode(text) for k, text in documents(HELD_OUT_SEED, tokenizer.chat_template)
+             if kind in (None, k))
+    return np.stack(list(islice(pack(texts, block_length, end), number)))
+
+
+def loss_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer, number: int = 40,
+                 block_length: int = 512) -> dict[str, float]:
+    """Loss in nats per token on held-out documents, of all kinds and of stories."""
+    return {f"held-out loss, {kind or 'all kinds'}": held_out_loss(
+        model, held_out_blocks(tokenizer, number, block_length, kind)) for kind in (None, "story", "story_zh")}
+
+
+@torch.inference_mode()
+def agreement(model: Qwen3Model, other: Qwen3Model, blocks: np.ndarray) -> float:
+    """How often two models name the same likeliest next token, over all positions of all blocks."""
+    same = [(model(ids).argmax(-1) == other(ids).argmax(-1)).float().mean().item()
+            for ids in torch.from_numpy(blocks.astype(np.int64)).split(4)]
+    return float(np.mean(same))
+
+
+def all_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> dict[str, float]:
+    """Every figure of the model card, by name."""
+    figures: dict[str, float] = {}
+    for part in (loss_figures, notion_figures, word_figures, chat_figures, copying_figures, story_figures):
+        figures |= part(model, tokenizer)
+    return figures

@@ -1,0 +1,87 @@
+"""The training loop: next-token loss, AdamW, warm-up and cosine decay."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm.auto import tqdm
+
+from course_utils.errors import CourseError
+from course_utils.qwen3 import Qwen3Model
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How to train: sizes in tokens, learning rate at its peak, seed of the data order and the first weights."""
+
+    steps: int
+    batch_size: int = 4
+    block_length: int = 512
+    learning_rate: float = 3e-3
+    warm_up_steps: int = 100
+    weight_decay: float = 0.1
+    gradient_clip: float = 1.0
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step: a straight line up, then half a cosine down to nothing."""
+        if step < self.warm_up_steps:
+            return self.learning_rate * (step + 1) / self.warm_up_steps
+        progress = (step - self.warm_up_steps) / max(1, self.steps - self.warm_up_steps)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def next_token_loss(model: torch.nn.Module, block: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of each token given those before it, in nats. `block`: (b, t + 1) token ids."""
+    logits = model(block[:, :-1])
+    return F.cross_entropy(logits.float().flatten(0, 1), block[:, 1:].flatten())
+
+
+@torch.no_grad()
+def held_out_loss(model: torch.nn.Module, blocks: np.ndarray, batch_size: int = 4) -> float:
+    """Mean loss over blocks the model was not trained on, in nats per token."""
+    batches = torch.from_numpy(blocks.astype(np.int64)).split(batch_size)
+    return float(np.mean([next_token_loss(model, batch).item() for batch in batches]))
+
+
+def train(model: Qwen3Model, blocks: Iterator[np.ndarray], plan: TrainingPlan) -> Iterator[tuple[int, float]]:
+    """Train in place; yields (step, loss) after each step, so that the caller can report, save or stop.
+
+    Weights stay in float32; matrix products run in bfloat16 where the processor does that faster.
+
+    Raises:
+        CourseError: if the loss is no longer a number; the caller's last checkpoint is the good one.
+    """
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() == 1]
+    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": plan.weight_decay},
+                                   {"params": vectors, "weight_decay": 0.0}],
+                                  lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
+    compiled = torch.compile(model)
+    model.train()
+    started = time.perf_counter()
+    bar = tqdm(range(plan.steps), desc="training", unit="step", mininterval=5)
+    for step in bar:
+        for group in optimizer.param_groups:
+            group["lr"] = plan.rate(step)
+        batch = np.stack([next(blocks) for _ in range(plan.batch_size)]).astype(np.int64)
+        with torch.autocast(model.device.type, torch.bfloat16):
+            loss = next_token_loss(compiled, torch.from_numpy(batch).to(model.device))
+        value = loss.item()
+        if not math.isfinite(value):
+            raise CourseError(f"The loss became {value} at step {step}: go back to the last checkpoint and use a "
+                              "smaller learning rate.")
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), plan.gradient_clip)
+        optimizer.step()
+        tokens = (step + 1) * plan.batch_size * plan.block_length
+        bar.set_postfix(loss=f"{value:.3f}", tokens_per_s=f"{tokens / (time.perf_counter() - started):.0f}")
+        yield step, value
+    model.eval()

@@ -1,0 +1,121 @@
+"""How the bundled models are made: their sizes, their training plans, and what goes into their folders."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from course_utils.checkpoint import save_checkpoint
+from course_utils.corpus import documents
+from course_utils.corpus.copying import copying_document
+from course_utils.corpus.notions import notion_document, notions
+from course_utils.corpus.stories import description, story
+from course_utils.corpus.stories_zh import description_zh, story_zh
+from course_utils.corpus.words import translation_document, words
+from course_utils.errors import InputError
+from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.tokenizer import Qwen3Tokenizer
+from course_utils.training.bpe import END_OF_TEXT, IM_END, train_bpe
+from course_utils.training.dataset import pack
+from course_utils.training.loop import TrainingPlan, train
+
+CONTEXT = 2048
+ORDINARY_TOKENS = 6_600
+# A multiple of 128, as the real models have: a few rows of the embedding belong to no token.
+VOCAB_SIZE = 6_656
+
+RECIPES: dict[str, tuple[Qwen3Config, TrainingPlan]] = {
+    "tiny": (Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=256, intermediate_size=768, num_hidden_layers=6,
+                         num_attention_heads=8, num_key_value_heads=4, head_dim=32, max_position_embeddings=CONTEXT),
+             TrainingPlan(steps=4_800)),
+    "nano": (Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=96, intermediate_size=288, num_hidden_layers=4,
+                         num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=CONTEXT),
+             TrainingPlan(steps=3_500, learning_rate=5e-3)),
+}
+TRAINING_SEED = 0
+_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
+
+
+def tokenizer_texts() -> Iterator[str]:
+    """Text to learn merges from: the corpus, with its set phrases less frequent and its words more so.
+
+    On the corpus itself, most merges would go to whole questions, which come thousands of times.
+    """
+    rng = random.Random(TRAINING_SEED)
+    for number, write in ((3_000, story), (3_000, description), (3_000, story_zh), (3_000, description_zh),
+                          (3_000, copying_document), (4_000, translation_document), (2_000, notion_document)):
+        for _ in range(number):
+            yield write(rng)
+    for notion in notions():
+        first = notion.en.split()[0]
+        yield from [f" {notion.en} {notion.en_more} {notion.like} {notion.zh_def}{notion.zh_more}"] * 25
+        yield from [f" {notion.term} {first}。{notion.zh}"] * 100
+    for role in ("system", "user", "assistant"):
+        yield from [role] * 1_000
+    for word in words():
+        yield from [f" {word.english} {word.chinese}"] * 80
+
+
+def write_tokenizer(folder: Path) -> Qwen3Tokenizer:
+    """Train the tokenizer and write its files into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    template = _TEMPLATE.read_text(encoding="utf-8")
+    train_bpe(tokenizer_texts(), ORDINARY_TOKENS).save(str(folder / "tokenizer.json"))
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({
+        "tokenizer_class": "Qwen2Tokenizer", "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT,
+        "model_max_length": CONTEXT, "add_bos_token": False, "clean_up_tokenization_spaces": False}, indent=2) + "\n",
+        encoding="utf-8")
+    return Qwen3Tokenizer(folder)
+
+
+def training_blocks(tokenizer: Qwen3Tokenizer, block_length: int) -> Iterator[np.ndarray]:
+    """Blocks of the corpus without end; no document comes twice but by chance."""
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    texts = documents(TRAINING_SEED, tokenizer.chat_template)
+    return pack((tokenizer.encode(text) for _, text in texts), block_length, end)
+
+
+def train_bundled(name: str, folder: Path, steps: int | None = None, save_every: int = 500,
+                  report: Callable[[str], None] = print) -> Qwen3Model:
+    """Make a bundled model from nothing: corpus, tokenizer, weights.
+
+    Args:
+        name: "tiny" or "nano".
+        folder: where the checkpoint goes; it is written every `save_every` steps and at the end.
+        steps: fewer steps than the recipe has, for a trial.
+        report: is handed a line now and then.
+
+    Raises:
+        InputError: if there is no recipe of that name.
+    """
+    if name not in RECIPES:
+        raise InputError(f"There is no recipe {name!r}: choose one of {', '.join(RECIPES)}.")
+    config, plan = RECIPES[name]
+    if steps is not None:
+        plan = TrainingPlan(**{**vars(plan), "steps": steps})
+    tokenizer = write_tokenizer(folder)
+    torch.manual_seed(plan.seed)
+    model = Qwen3Model(config)
+    losses: list[float] = []
+    for step, loss in train(model, training_blocks(tokenizer, plan.block_length), plan):
+        losses.append(loss)
+        if (step + 1) % 50 == 0:
+            report(f"step {step + 1} of {plan.steps}: loss {np.mean(losses[-50:]):.4f}")
+        if (step + 1) % save_every == 0 or step + 1 == plan.steps:
+            save_bundled(model, tokenizer, folder)
+    return model
+
+
+def save_bundled(model: Qwen3Model, tokenizer: Qwen3Tokenizer, folder: Path) -> None:
+    """Write the weights, rounded to bfloat16, with the configuration and the generation defaults."""
+    end, chat_end = tokenizer.special_tokens[END_OF_TEXT], tokenizer.special_tokens[IM_END]
+    rounded = Qwen3Model(model.config).to(torch.bfloat16)
+    rounded.load_state_dict(model.state_dict())
+    save_checkpoint(rounded, folder, generation_config={
+        "eos_token_id": [end, chat_end], "pad_token_id": end, "do_sample": False, "temperature": 0.8, "top_p": 0.95})

@@ -1,0 +1,199 @@
+"""Write and check what is the same in every notebook: set-up cell, badges, solutions, outputs, metadata.
+
+    python notebooks/build.py execute FILES...   fill in, run top to bottom, normalize
+    python notebooks/build.py check FILES...     list what a committed notebook must not have (see rules.py)
+    python notebooks/build.py repository URL     name the repository, and renew badges and set-up cells
+
+A notebook is written with a code cell `# setup`, and with a line `<!-- solution 4.1 -->` where a solution belongs; the
+badges go behind its first heading. Filling in a second time changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import re
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+
+from rules import faults
+
+FOLDER = Path(__file__).resolve().parent
+PROJECT_FILE = FOLDER.parent / "pyproject.toml"
+_REPOSITORY = re.compile(r'^(Repository = ")([^"]*)(")$', re.MULTILINE)
+
+SETUP = '''\
+# Setup: make the course's package importable, here, on Colab or in a Studio.
+REPOSITORY = "{repository}"
+try:
+    import course_utils
+except ImportError:
+    import pathlib, subprocess, sys
+    here = pathlib.Path.cwd()
+    found = [p for p in (here, *here.parents) if (p / "course_utils").is_dir()]
+    source = str(found[0]) if found else REPOSITORY + "/archive/main.zip"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", source]
+    run = subprocess.run(pip, capture_output=True, text=True)
+    if run.returncode:
+        print("Setup failed: no internet, or REPOSITORY above is not right.",
+              "pip says:", (run.stderr.strip() or "nothing").splitlines()[-1])'''
+
+
+def repository() -> str:
+    """The address of the course's repository: what pyproject.toml says under [project.urls]."""
+    found = _REPOSITORY.search(PROJECT_FILE.read_text(encoding="utf-8"))
+    if found is None:
+        raise SystemExit(f"{PROJECT_FILE.name} has no line Repository = \"...\": add it under [project.urls].")
+    return found.group(2)
+
+
+def badges(address: str, name: str) -> str:
+    """The line of links that open a notebook elsewhere: text, so that reading it needs no network."""
+    path = f"/blob/main/notebooks/{name}"
+    colab = "https://colab.research.google.com/github" + address.removeprefix("https://github.com") + path
+    studio = "https://lightning.ai/new?repo_url=" + quote(address + path, safe="")
+    return f"[Open in Colab]({colab}) · [Open in Lightning Studio]({studio})"
+
+
+def with_badges(source: str, line: str) -> str:
+    """The source of a notebook's first cell, its badges set or renewed behind the heading."""
+    heading, _, rest = source.partition("\n")
+    rest = rest.lstrip("\n")
+    if rest.startswith("[Open in Colab]("):
+        rest = rest.partition("\n")[2].lstrip("\n")
+    return f"{heading}\n\n{line}\n\n{rest}".rstrip()
+
+
+def with_solutions(source: str) -> str:
+    """The source of a Markdown cell, a solution set or renewed behind each line `<!-- solution ID -->`."""
+    from course_utils.exercises import solution_source
+
+    def block(match: re.Match[str]) -> str:
+        exercise_id = match.group(1)
+        return (f"<!-- solution {exercise_id} -->\n<details><summary>Solution</summary>\n\n```python\n"
+                f"{solution_source(exercise_id)}\n```\n\n</details>\n<!-- end of solution -->")
+
+    marker = r"^<!-- solution ([\w.]+) -->$(?:\n<details>.*?^<!-- end of solution -->$)?"
+    return re.sub(marker, block, source, flags=re.MULTILINE | re.DOTALL)
+
+
+def filled_in(notebook: NotebookNode, name: str) -> NotebookNode:
+    """A copy of a notebook with up-to-date set-up cell, badges and solutions."""
+    notebook = copy.deepcopy(notebook)
+    address = repository()
+    for position, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and re.match(r"# setup\b", cell.source, re.IGNORECASE):
+            cell.source = SETUP.format(repository=address)
+        elif cell.cell_type == "markdown" and position == 0:
+            cell.source = with_badges(cell.source, badges(address, name))
+        elif cell.cell_type == "markdown" and "<!-- solution" in cell.source:
+            cell.source = with_solutions(cell.source)
+    return notebook
+
+
+def normalized(notebook: NotebookNode) -> NotebookNode:
+    """A copy of a notebook without what differs between machines or runs and is no output."""
+    notebook = copy.deepcopy(notebook)
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}})
+    notebook.nbformat, notebook.nbformat_minor = 4, 5  # cells have ids
+    for number, cell in enumerate(notebook.cells, start=1):
+        cell.id = f"cell-{number:02}"
+        cell.metadata = nbformat.from_dict({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
+        for output in cell.get("outputs", []):
+            if "metadata" in output:
+                output.metadata = NotebookNode()
+    nbformat.validate(notebook)
+    return notebook
+
+
+def executed(notebook: NotebookNode, timeout: int) -> NotebookNode:
+    """A copy of a notebook, run top to bottom in a fresh kernel of this Python.
+
+    Of this terminal's settings for the course and the hub none reaches the kernel, and what measures takes its small
+    size (COURSE_SMALL=1), as in CI.
+    """
+    notebook = copy.deepcopy(notebook)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("COURSE_", "HF_"))}
+    environment |= {"COURSE_SMALL": "1", "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0"}
+    client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", record_timing=False,
+                            coalesce_streams=True, resources={"metadata": {"path": str(FOLDER)}})
+    client.execute(env=environment)
+    return notebook
+
+
+def read(path: Path) -> NotebookNode:
+    """A notebook from its file, in today's format."""
+    return nbformat.read(path, as_version=4)
+
+
+def write(notebook: NotebookNode, path: Path) -> None:
+    """A notebook to its file, unless that would change nothing."""
+    text = nbformat.writes(normalized(notebook)) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def execute(paths: list[Path], timeout: int) -> int:
+    """Fill in, run and write notebooks; one that fails is left as it was, and counted."""
+    failures = 0
+    for path in paths:
+        try:
+            write(executed(normalized(filled_in(read(path), path.name)), timeout), path)
+            print(f"{path}: executed")
+        except (CellExecutionError, TimeoutError) as error:
+            failures += 1
+            print(f"{path}: {error}", file=sys.stderr)
+    return failures
+
+
+def check(paths: list[Path]) -> int:
+    """Print the faults of notebooks, and count them."""
+    count = 0
+    for path in paths:
+        notebook = read(path)
+        found = faults(notebook, normalized(filled_in(notebook, path.name)))
+        count += len(found)
+        print(f"{path}: {len(found) or 'no'} faults", *found, sep="\n- ")
+    return count
+
+
+def set_repository(address: str) -> None:
+    """Name the repository in pyproject.toml, and renew the badges and set-up cells of all notebooks."""
+    address = address.rstrip("/").removesuffix(".git")
+    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
+        raise SystemExit(f"{address} is not like https://github.com/OWNER/NAME, which Colab can open.")
+    text = PROJECT_FILE.read_text(encoding="utf-8")
+    PROJECT_FILE.write_text(_REPOSITORY.sub(rf"\g<1>{address}\g<3>", text), encoding="utf-8")
+    for path in sorted(FOLDER.glob("*.ipynb")):
+        write(filled_in(read(path), path.name), path)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("execute", "check"):
+        command = commands.add_parser(name)
+        command.add_argument("files", nargs="+", type=Path)
+        if name == "execute":
+            command.add_argument("--timeout", type=int, default=600, help="seconds a cell may take (600)")
+    commands.add_parser("repository").add_argument("url")
+    arguments = parser.parse_args()
+    if arguments.command == "repository":
+        set_repository(arguments.url)
+        return
+    failed = (execute(arguments.files, arguments.timeout) if arguments.command == "execute"
+              else check(arguments.files))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""What a notebook must be like to be committed, each rule a function that yields the faults it finds.
+
+nbval compares outputs, but a notebook that was never executed passes it, as does a cell that was to raise and did not;
+these rules look at the rest: that everything was executed, is up to date, readable and the same on every machine.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+import statistics
+import unicodedata
+from collections.abc import Iterator
+
+from nbformat import NotebookNode
+
+from course_utils.timing import MARKER
+
+MEDIAN_LINES, MOST_LINES, MOST_COLUMNS = 6, 25, 76
+# A number that another machine would print differently. A cell whose sizes follow from a formula has the tag `exact`.
+MACHINE_VALUE = re.compile(r"\d+(?:\.\d+)? ?(?:tokens/s|ms|s|GB|MB)\b")
+MACHINE_PATH = re.compile(
+    r"(?<![\w.])/(?:work|root|home|Users|farm|opt|content|tmp|usr/lib)/[\w.-]{2}|\b[A-Z]:\\\w|site-packages|ipykernel_\d")
+PROGRESS_BAR = re.compile(r"\d%\||\d\w*it \[\d\d:\d\d")
+IMAGE = re.compile(r"!\[(?P<md_alt>[^\]]*)\]\((?P<md_src>[^)]*)\)|<img\b(?P<html>[^>]*)>")
+
+
+def faults(notebook: NotebookNode, fresh: NotebookNode) -> list[str]:
+    """All faults of a notebook, one sentence each.
+
+    Args:
+        notebook: as it is.
+        fresh: the same with set-up cell, badges, solutions and metadata as build.py would write them now.
+    """
+    rules = (_stale(notebook, fresh), _executed(notebook), _sizes(notebook), _outputs(notebook), _images(notebook),
+             _exercises(notebook))
+    return [fault for rule in rules for fault in rule]
+
+
+def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def _name(cell: NotebookNode) -> str:
+    first = cell.source.strip().partition("\n")[0]
+    return f"{cell.get('id', 'cell')} ({first[:40]})"
+
+
+def _tags(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def _stale(notebook: NotebookNode, fresh: NotebookNode) -> Iterator[str]:
+    for cell, wanted in zip(notebook.cells, fresh.cells):
+        if cell.source != wanted.source:
+            yield f"{_name(cell)}: set-up, badges or solution are stale: run build.py execute."
+    if notebook.metadata != fresh.metadata or any(
+        (cell.get("id"), cell.metadata) != (wanted.id, wanted.metadata)
+        for cell, wanted in zip(notebook.cells, fresh.cells)
+    ):
+        yield "The metadata is not normalized: run build.py execute."
+    if not any(cell.source.startswith("# Setup") for cell in _code_cells(notebook)):
+        yield "There is no set-up cell: add a code cell `# setup`."
+
+
+def _executed(notebook: NotebookNode) -> Iterator[str]:
+    cells = _code_cells(notebook)
+    if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
+        yield f"The execution counts are not 1 to {len(cells)}: run build.py execute."
+    for cell in cells:
+        raised = any(output.output_type == "error" for output in cell.outputs)
+        expected = "raises-exception" in _tags(cell)
+        if raised and not expected:
+            yield f"{_name(cell)}: raises an error."
+        if expected and not raised:
+            yield f"{_name(cell)}: is tagged raises-exception and raises nothing."
+
+
+def _columns(line: str) -> int:
+    """Width in a monospaced font, where a Chinese character takes two columns."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line)
+
+
+def _sizes(notebook: NotebookNode) -> Iterator[str]:
+    cells = _code_cells(notebook)
+    lines = [len(cell.source.splitlines()) for cell in cells]
+    if lines and statistics.median(lines) > MEDIAN_LINES:
+        yield f"The median code cell has {statistics.median(lines):g} lines, above {MEDIAN_LINES}."
+    for cell, count in zip(cells, lines):
+        if count > MOST_LINES:
+            yield f"{_name(cell)}: has {count} lines, above {MOST_LINES}."
+        width = max(_columns(line) for line in cell.source.splitlines())
+        if width > MOST_COLUMNS:
+            yield f"{_name(cell)}: has a line of {width} columns, above {MOST_COLUMNS}."
+
+
+def _texts(output: NotebookNode) -> list[str]:
+    """The texts a reader sees in an output, without the tags and styles of HTML."""
+    if output.output_type == "stream":
+        return [output.text]
+    if output.output_type == "error":
+        return [output.evalue]  # a traceback names files, and nbval leaves it out
+    texts = [text for kind, text in output.data.items() if kind.startswith("text/")]
+    return [re.sub(r"<style.*?</style>|<[^>]*>", " ", text, flags=re.DOTALL) for text in texts]
+
+
+def _outputs(notebook: NotebookNode) -> Iterator[str]:
+    for cell in _code_cells(notebook):
+        for output in cell.outputs:
+            if output.output_type == "stream" and output.name == "stderr":
+                yield f"{_name(cell)}: prints to stderr: {output.text.strip()[:60]}"
+            for text in _texts(output):
+                same_everywhere = [line for line in text.splitlines() if not line.startswith(MARKER)]
+                for line in same_everywhere:
+                    if (found := MACHINE_VALUE.search(line)) and "exact" not in _tags(cell):
+                        yield (f"{_name(cell)}: {found.group()!r} may differ between machines: print it by "
+                               "course_utils.timing.show, or tag the cell `exact` if it follows from a formula.")
+                    if PROGRESS_BAR.search(line):
+                        yield f"{_name(cell)}: prints a progress bar."
+                if found := MACHINE_PATH.search(text):
+                    yield f"{_name(cell)}: prints a path of this machine: {found.group()}"
+    for cell in notebook.cells:
+        if found := MACHINE_PATH.search(cell.source):
+            yield f"{_name(cell)}: names a path of one machine: {found.group()}"
+
+
+def _images(notebook: NotebookNode) -> Iterator[str]:
+    for cell in notebook.cells:
+        html = [output.data["text/html"] for output in cell.get("outputs", [])
+                if "text/html" in output.get("data", {})]
+        for text in [cell.source, *html] if cell.cell_type == "markdown" else html:
+            for image in IMAGE.finditer(text):
+                alt = image["md_alt"] if image["html"] is None else _attribute(image["html"], "alt")
+                source = image["md_src"] if image["html"] is None else _attribute(image["html"], "src")
+                if not alt.strip():
+                    yield f"{_name(cell)}: an image has no alternative text."
+                if re.match(r"(?:https?:)?//", source):
+                    yield f"{_name(cell)}: an image comes from elsewhere: {source}"
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if any(kind.startswith("image/") for kind in data) and not data.get("text/plain", "").startswith("Figure: "):
+                yield f"{_name(cell)}: a picture has no alternative text: end with show_figure."
+
+
+def _attribute(tag: str, name: str) -> str:
+    found = re.search(rf"\b{name}\s*=\s*(\"[^\"]*\"|'[^']*')", tag)
+    return found.group(1)[1:-1] if found else ""
+
+
+def _exercises(notebook: NotebookNode) -> Iterator[str]:
+    known = set(dir(builtins)) | {name for cell in _code_cells(notebook) for name in _bound(cell.source)}
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for cell in _code_cells(notebook):
+        for exercise_id in re.findall(r"^check\(\"([\w.]+)\"", cell.source, flags=re.MULTILINE):
+            printed = "".join(text for output in cell.outputs for text in _texts(output))
+            if f"NOT STARTED {exercise_id}" not in printed:
+                yield f"{_name(cell)}: as it is committed, the exercise must be NOT STARTED."
+            if f"<!-- solution {exercise_id} -->" not in prose:
+                yield f"{_name(cell)}: no Markdown cell has the line <!-- solution {exercise_id} -->."
+    for exercise_id, source in re.findall(r"<!-- solution ([\w.]+) -->.*?```python\n(.*?)```", prose, re.DOTALL):
+        tree = ast.parse(source)
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        for name in sorted(used - known - _bound(source)):
+            yield f"The solution of {exercise_id} uses {name}, which the notebook never defines or imports."
+
+
+def _bound(source: str) -> set[str]:
+    """The names that a piece of code defines, imports or takes as arguments; magics are passed over."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", source))):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names

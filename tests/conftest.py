@@ -1,0 +1,89 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from course_utils.tokenizer import Qwen3Tokenizer
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+QWEN3_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+SMALL_TEXT = [
+    "The little boat went down the river, and the river went on to the sea.",
+    "A cat sat by the window and looked at the moon. It was late; the moon was round.",
+    "小船沿着小河走，小河流到大海。",
+    "小猫坐在窗前看月亮，月亮很圆。",
+]
+
+
+@pytest.fixture(scope="session")
+def own_chat_template() -> Path:
+    """The chat template of the bundled models."""
+    return REPOSITORY / "course_utils" / "training" / "chat_template.jinja"
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer_folder(tmp_path_factory: pytest.TempPathFactory, own_chat_template: Path) -> Path:
+    """A checkpoint folder without weights: a byte-level BPE of the Qwen3 kind with some 400 tokens.
+
+    Tests share it: work on a copy to change anything.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN3_PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(SMALL_TEXT, trainer)
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    tokenizer.add_tokens(["<think>", "</think>"])
+
+    folder = tmp_path_factory.mktemp("small_tokenizer")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    end_token_ids = [tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": end_token_ids}))
+    shutil.copy(own_chat_template, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer(small_tokenizer_folder: Path) -> Qwen3Tokenizer:
+    """The tokenizer of `small_tokenizer_folder`."""
+    return Qwen3Tokenizer(small_tokenizer_folder)
+
+
+@pytest.fixture(scope="session")
+def qwen3_tokenizer_folder() -> Path:
+    """The real Qwen3 tokenizer with its chat template, where this machine has it beside the repository."""
+    folder = REPOSITORY.parent / "shared" / "qwen3_tokenizer"
+    if not (folder / "tokenizer.json").is_file():
+        pytest.skip("the real Qwen3's tokenizer is not beside the repository (../shared/qwen3_tokenizer)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def qwen3_tokenizer(qwen3_tokenizer_folder: Path) -> Qwen3Tokenizer:
+    """The tokenizer of the real Qwen3."""
+    return Qwen3Tokenizer(qwen3_tokenizer_folder)
+
+
+@pytest.fixture(scope="session", params=["small", "qwen3"])
+def tokenizer(request: pytest.FixtureRequest) -> Qwen3Tokenizer:
+    """Each tokenizer in turn; the real one is skipped where it is absent."""
+    found: Qwen3Tokenizer = request.getfixturevalue(f"{request.param}_tokenizer")
+    return found

@@ -1,0 +1,258 @@
+"""The command line: what it prints, its exit status, and that a user never sees a traceback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from course_utils import cli, environment, generation, hub
+from course_utils.checkpoint import save_checkpoint
+from course_utils.cli import main
+from course_utils.environment import EnvironmentReport, Row
+from course_utils.errors import DownloadError
+from course_utils.qwen3 import Qwen3Config, Qwen3Model
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setenv("COURSE_DEVICE", "cpu")
+    monkeypatch.delenv("COURSE_MODEL", raising=False)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory, small_tokenizer_folder, small_tokenizer):
+    """A complete checkpoint with random weights, its name for --model."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    torch.manual_seed(0)
+    config = Qwen3Config(vocab_size=small_tokenizer.vocab_size, hidden_size=32, intermediate_size=64,
+                         num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+                         max_position_embeddings=512)
+    save_checkpoint(Qwen3Model(config).eval(), folder)
+    for file in small_tokenizer_folder.iterdir():
+        shutil.copy(file, folder)
+    return str(folder)
+
+
+@pytest.fixture
+def scripted(monkeypatch, small_tokenizer):
+    """Make the loop give the tokens of a text; `.calls` holds the arguments it was called with."""
+
+    def script(text, then=None):
+        def loop(model, token_ids, max_new_tokens, eos_token_id=None):
+            calls.append((small_tokenizer.decode(token_ids[0].tolist()), max_new_tokens, eos_token_id))
+            for token_id in small_tokenizer.encode(text):
+                yield torch.tensor([[token_id]])
+            if then is not None:
+                raise then
+
+        calls = []
+        monkeypatch.setattr(generation, "generate_text_basic_stream", loop)
+        return calls
+
+    return script
+
+
+def run_program(*arguments, **options):
+    """The program in a process of its own."""
+    return subprocess.run([sys.executable, "-m", "course_utils", *arguments], capture_output=True, text=True,
+                          encoding="utf-8", timeout=120, check=False, cwd=REPOSITORY, **options)
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(command in printed for command in ("check", "generate", "download", "lab"))
+
+
+def test_help_is_quick():
+    program = ("import sys; from course_utils.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+               "sys.exit('torch' in sys.modules)")
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False, cwd=REPOSITORY)
+    assert result.returncode == 0, "importing course_utils.cli must not import PyTorch, which takes seconds"
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["generate"], ["generate", "x", "--nonsense"], ["check", "x"],
+                                       ["generate", "x", "--max-new-tokens", "many"]])
+def test_wrong_arguments(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("status", "code"), [("OK", 0), ("note", 0), ("problem", 1)])
+def test_check(monkeypatch, capsys, status, code):
+    report = EnvironmentReport((Row("Disk", "full", status, "tidy up"),))
+    monkeypatch.setattr(environment, "environment_report", lambda: report)
+    assert main(["check"]) == code
+    assert capsys.readouterr().out == f"{report}\n"
+
+
+def test_generate_prints_what_the_loop_gives(model_folder, small_tokenizer, capsys):
+    assert main(["generate", "The little 小船", "--model", model_folder, "--max-new-tokens", "12"]) == 0
+    from course_utils.loading import load_model
+
+    token_ids = torch.tensor([small_tokenizer.encode("The little 小船")])
+    ends = sorted(small_tokenizer.end_token_ids)
+    expected = generation.generate_text_basic(load_model(model_folder), token_ids, 12, eos_token_id=ends)
+    captured = capsys.readouterr()
+    assert captured.out == small_tokenizer.decode(expected[0].tolist()) + "\n"
+    assert captured.err == ""
+
+
+def test_generate_by_default_makes_100_tokens_and_joins_characters(model_folder, scripted, small_tokenizer, capsys):
+    calls = scripted("鱼 and moon 月亮")  # the first character is several tokens
+    assert main(["generate", "The sea", "--model", model_folder]) == 0
+    assert capsys.readouterr().out == "鱼 and moon 月亮\n"
+    assert calls == [("The sea", 100, set(small_tokenizer.end_token_ids))]
+
+
+def test_chat_uses_the_template_and_ends_at_the_end_of_the_turn(model_folder, scripted, small_tokenizer, capsys):
+    calls = scripted("Good evening.")
+    arguments = ["generate", "Who?", "--model", model_folder, "--chat", "--system", "Be short."]
+    assert main(arguments) == main([*arguments, "--think"]) == 0
+    (plain, _, ends), (thinking, _, _) = calls
+    assert plain.index("<|im_start|>system\nBe short.<|im_end|>") < plain.index("<|im_start|>user\nWho?<|im_end|>")
+    assert small_tokenizer.special_tokens["<|im_end|>"] in ends
+    assert set(small_tokenizer.end_token_ids) <= ends
+    assert plain != thinking
+    assert capsys.readouterr().out == "Good evening.\n" * 2
+
+
+def test_stats_go_to_stderr(model_folder, scripted, small_tokenizer, capsys):
+    scripted("The moon")
+    assert main(["generate", "The sea", "--model", model_folder, "--stats"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "The moon\n"
+    for part in (f"{len(small_tokenizer.encode('The sea'))} prompt tokens", "first after", "tokens/s", "peak memory",
+                 f"{len(small_tokenizer.encode('The moon'))} new tokens", "on cpu"):
+        assert part in captured.err
+
+
+@pytest.mark.parametrize("text", ["", "月"])
+def test_stats_of_few_tokens(model_folder, scripted, capsys, text):
+    scripted(text)
+    assert main(["generate", "The sea", "--model", model_folder, "--stats"]) == 0
+    assert "new tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--system", "x"], ["--think"], ["--chat", "--device", "abacus"],
+                                       ["--max-new-tokens", "-1"], ["--max-new-tokens", "99999"], ["--model", "no-such"]])
+def test_an_error_is_a_sentence_on_stderr(model_folder, arguments, capsys):
+    assert main(["generate", "The sea", "--model", model_folder, *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("course-utils: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_an_empty_prompt_is_explained(model_folder, capsys):
+    assert main(["generate", "", "--model", model_folder]) == 2
+    assert "at least one token" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_was_generated(model_folder, scripted, capsys):
+    scripted("The moon 月", then=KeyboardInterrupt())
+    assert main(["generate", "x", "--model", model_folder, "--stats"]) == 130
+    captured = capsys.readouterr()
+    assert captured.out == "The moon 月\n"
+    assert "new tokens" in captured.err
+
+
+def test_ctrl_c_elsewhere(monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hub, "download", interrupt)
+    assert main(["download", "qwen3-0.6b"]) == 130
+    assert capsys.readouterr().err == "course-utils: interrupted.\n"
+
+
+def test_download_passes_its_arguments_on_and_prints_the_folder(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(hub, "download", lambda *args, **options: calls.append((args, options)) or Path("folder"))
+    assert main(["download", "qwen3-0.6b"]) == 0
+    assert main(["download", "qwen3-0.6b", "--revision", "r1", "--endpoint", "http://mirror"]) == 0
+    assert calls == [(("qwen3-0.6b",), {"revision": None, "endpoint": None}),
+                     (("qwen3-0.6b",), {"revision": "r1", "endpoint": "http://mirror"})]
+    assert capsys.readouterr().out == "folder\nfolder\n"
+
+
+def test_a_download_that_fails(monkeypatch, capsys):
+    def fail(*_, **__):
+        raise DownloadError("The hub is asleep: wake it.")
+
+    monkeypatch.setattr(hub, "download", fail)
+    assert main(["download", "qwen3-0.6b"]) == 2
+    assert capsys.readouterr().err == "course-utils: The hub is asleep: wake it.\n"
+
+
+@pytest.fixture
+def checkout(monkeypatch, tmp_path):
+    """A source checkout with two chapters and a copy that Jupyter keeps; returns its folder."""
+    (tmp_path / "course_utils").mkdir()
+    (tmp_path / "notebooks" / ".ipynb_checkpoints").mkdir(parents=True)
+    for name in ("02_tokenizer.ipynb", "01_environment.ipynb", ".ipynb_checkpoints/00_old.ipynb"):
+        (tmp_path / "notebooks" / name).touch()
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "course_utils" / "cli.py"))
+    return tmp_path
+
+
+def test_lab_opens_the_first_chapter_and_passes_arguments_on(monkeypatch, checkout):
+    calls = []
+    monkeypatch.setattr(cli.subprocess, "call", lambda command: calls.append(command) or 7)
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda _: object())
+    assert main(["lab", "--no-browser", "--port=1234"]) == 7
+    assert calls == [[sys.executable, "-m", "jupyterlab", str(checkout / "notebooks" / "01_environment.ipynb"),
+                      "--no-browser", "--port=1234"]]
+
+
+def test_lab_without_jupyterlab(monkeypatch, checkout, capsys):
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda _: None)
+    assert main(["lab"]) == 2
+    assert "pip install jupyterlab" in capsys.readouterr().err
+
+
+def test_lab_from_a_wheel_says_how_to_get_the_notebooks(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "course_utils" / "cli.py"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["lab"]) == 2
+    assert "repository" in capsys.readouterr().err
+
+
+def test_lab_from_a_wheel_inside_a_checkout(monkeypatch, checkout, tmp_path):
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "course_utils" / "cli.py"))
+    monkeypatch.chdir(checkout)
+    assert cli.first_chapter().name == "01_environment.ipynb"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
+def test_a_reader_who_goes_away_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run([sys.executable, "-m", "course_utils", "check"], stdout=write, stderr=subprocess.PIPE,
+                            timeout=120, check=False, cwd=REPOSITORY, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    os.close(write)
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
+def test_a_terminal_without_the_letters_still_works(model_folder):
+    environment_ = {**os.environ, "PYTHONIOENCODING": "ascii", "HF_HUB_OFFLINE": "1"}
+    result = run_program("generate", "月亮", "--model", model_folder, "--max-new-tokens", "20", env=environment_)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not (REPOSITORY / "data" / "tiny" / "model.safetensors").is_file(), reason="tiny is not there yet")
+def test_the_bundled_model_writes(capsys):
+    assert main(["generate", "The", "--max-new-tokens", "5"]) == 0
+    assert capsys.readouterr().out.strip()
