@@ -163,7 +163,8 @@ def _download(options: argparse.Namespace) -> int:
 def _lab(options: argparse.Namespace) -> int:
     chapter = first_chapter()
     if importlib.util.find_spec("jupyterlab") is None:
-        raise InputError("JupyterLab is not installed for this Python. Run: python -m pip install jupyterlab ipywidgets")
+        raise InputError("JupyterLab is not installed for this Python. "
+                         "Run: python -m pip install jupyterlab ipywidgets")
     return subprocess.call([sys.executable, "-m", "jupyterlab", str(chapter), *options.rest])
 
 
@@ -178,5 +179,5 @@ def first_chapter() -> Path:
                           if ".ipynb_checkpoints" not in path.parts)
         if chapters:
             return chapters[0]
-    raise InputError("The notebooks are not here: the installed package comes without them. Get the course's repository "
-                     "(git clone, or its ZIP file) and run course-utils lab inside it.")
+    raise InputError("The notebooks are not here: the installed package comes without them. Get the course's "
+                     "repository (git clone, or its ZIP file) and run course-utils lab inside it.")

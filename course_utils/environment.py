@@ -243,8 +243,8 @@ def _models() -> Row:
             fitting.append(f"{name.partition('/')[2]} ({format_bytes(size)})")
     value = ", ".join(fitting)
     if len(fitting) == 2 and smallest is not None:
-        return Row("Models that fit", value, "note", "The downloaded ones do not fit, and the course does not need them: "
-                   f"the smallest takes {format_bytes(smallest * (1 + SPARE_SHARE))} of free memory.")
+        return Row("Models that fit", value, "note", "The downloaded ones do not fit, and the course does not need "
+                   f"them: the smallest takes {format_bytes(smallest * (1 + SPARE_SHARE))} of free memory.")
     return Row("Models that fit", value)
 
 

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Callable, Optional, Union
+from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -60,8 +60,8 @@ def generate_tokens(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, e
 
 def _check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cache: Optional[Cache]) -> None:
     if token_ids.dim() != 2 or token_ids.numel() == 0:
-        raise InputError(f"The prompt has shape {tuple(token_ids.shape)}: give (batch, tokens) with at least one token, "
-                         "such as torch.tensor([tokenizer.encode(text)]).")
+        raise InputError(f"The prompt has shape {tuple(token_ids.shape)}: give (batch, tokens) with at least one "
+                         "token, such as torch.tensor([tokenizer.encode(text)]).")
     if token_ids.dtype not in (torch.int64, torch.int32):
         raise InputError(f"Token ids are integers, and these are {token_ids.dtype}: use dtype=torch.long.")
     if max_new_tokens < 0:
@@ -74,9 +74,9 @@ def _check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cac
     # The last token generated is never fed back, so it needs no place.
     needed = past + token_ids.shape[1] + max(0, max_new_tokens - 1)
     if needed > context:
-        raise ContextLengthError(f"{past + token_ids.shape[1]} prompt tokens and {max_new_tokens} new ones do not fit into "
-                                 f"{context}: shorten the prompt or lower max_new_tokens to "
-                                 f"{max(0, context - past - token_ids.shape[1] + 1)}.")
+        prompt = past + token_ids.shape[1]
+        raise ContextLengthError(f"{prompt} prompt tokens and {max_new_tokens} new ones do not fit into {context}: "
+                                 f"shorten the prompt or lower max_new_tokens to {max(0, context - prompt + 1)}.")
 
 
 def _loop(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, ends: list[int], cache: Optional[Cache],

@@ -214,7 +214,8 @@ def _record_path(folder: Path) -> Path:
 def _read_record(folder: Path) -> dict[str, dict[str, str | int]]:
     """What `_verify` has found before; empty if there is nothing, or nothing readable."""
     try:
-        return json.loads(_record_path(folder).read_text(encoding="utf-8"))
+        record: dict[str, dict[str, str | int]] = json.loads(_record_path(folder).read_text(encoding="utf-8"))
+        return record
     except (OSError, ValueError):
         return {}
 
@@ -274,7 +275,7 @@ def _broken_off(error: Exception, repo_id: str, address: str) -> DownloadError:
         return DownloadError(f"The disk became full while {repo_id} was downloaded. {_FREE_SPACE}")
     return DownloadError(f"The download of {repo_id} from {address} broke off ({_first_line(error)}): run "
                          "this again, files that have arrived whole are kept. If a file keeps failing, a "
-                         "proxy may be answering in the hub's place: use another network or mirror (HF_ENDPOINT).")
+                         "proxy may be answering in the hub's place: use another network or mirror.")
 
 
 def _first_line(error: Exception) -> str:

@@ -302,8 +302,8 @@ def _positions_and_mask(token_ids: Tensor, past: int,
             return positions, None
         return positions, (slots[None, :] <= slots[past:, None])[None, None]
     if attention_mask.shape != (b, s):
-        raise InputError(f"attention_mask has shape {tuple(attention_mask.shape)}: it must be ({b}, {s}), one entry for "
-                         "each token, those in the cache included.")
+        raise InputError(f"attention_mask has shape {tuple(attention_mask.shape)}: it must be ({b}, {s}), one entry "
+                         "for each token, those in the cache included.")
     real = attention_mask.bool()
     positions = (real.long().cumsum(dim=1) - 1).clamp(min=0)[:, past:]
     causal = slots[None, :] <= slots[past:, None]  # (t, s)
@@ -314,5 +314,5 @@ def _positions_and_mask(token_ids: Tensor, past: int,
 
 def _initialize(module: nn.Module) -> None:
     """Small normal weights, as GPT-2 and its successors start with."""
-    if isinstance(module, (nn.Linear, nn.Embedding)):
+    if isinstance(module, (nn.Linear, nn.Embedding)) and not module.weight.is_meta:
         nn.init.normal_(module.weight, std=0.02)

@@ -65,7 +65,8 @@ def median_seconds(fn: Callable[[], object], device: torch.device, repeats: int 
         InputError: if there is nothing to measure.
     """
     if repeats < 1 or warmup < 0:
-        raise InputError(f"repeats is {repeats} and warmup is {warmup}: give at least one repeat and no negative warm-up.")
+        raise InputError(f"repeats is {repeats} and warmup is {warmup}: give at least one repeat "
+                         "and no negative warm-up.")
     for _ in range(warmup):
         fn()
     seconds = []
@@ -106,7 +107,8 @@ def show(label: str, value: object, unit: str = "") -> None:
         InputError: if the label holds a colon or a line break, or is empty.
     """
     if not label.strip() or ":" in label or "\n" in label:
-        raise InputError(f"The label is {label!r}: give one line of text without a colon, which separates it from the value.")
+        raise InputError(f"The label is {label!r}: give one line of text without a colon, "
+                         "which separates it from the value.")
     text = _four_digits(value) if isinstance(value, float) else " ".join(str(value).split())
     print(f"{MARKER} {label}: {text} {unit}".rstrip())
 

@@ -22,7 +22,6 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
-
 from rules import faults
 
 FOLDER = Path(__file__).resolve().parent
@@ -30,20 +29,23 @@ PROJECT_FILE = FOLDER.parent / "pyproject.toml"
 _REPOSITORY = re.compile(r'^(Repository = ")([^"]*)(")$', re.MULTILINE)
 
 SETUP = '''\
-# Setup: make the course's package importable, here, on Colab or in a Studio.
+# Setup: make the package importable, here, on Colab or in a Studio.
 REPOSITORY = "{repository}"
 try:
     import course_utils
 except ImportError:
     import pathlib, subprocess, sys
-    here = pathlib.Path.cwd()
-    found = [p for p in (here, *here.parents) if (p / "course_utils").is_dir()]
-    source = str(found[0]) if found else REPOSITORY + "/archive/main.zip"
+    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents]
+    here = [str(f) for f in folders if (f / "course_utils").is_dir()]
+    source = (here + [REPOSITORY + "/archive/main.zip"])[0]
     pip = [sys.executable, "-m", "pip", "install", "--quiet", source]
     run = subprocess.run(pip, capture_output=True, text=True)
     if run.returncode:
-        print("Setup failed: no internet, or REPOSITORY above is not right.",
-              "pip says:", (run.stderr.strip() or "nothing").splitlines()[-1])'''
+        print("Setup failed: offline, or is REPOSITORY wrong? pip says:",
+              *run.stderr.strip().splitlines()[-1:])'''
+
+# What a notebook's kernel finds in its environment, here and in pytest: this package, and small measurements.
+KERNEL_ENVIRONMENT = {"COURSE_SMALL": "1", "PYTHONPATH": str(FOLDER.parent)}
 
 
 def repository() -> str:
@@ -117,15 +119,13 @@ def normalized(notebook: NotebookNode) -> NotebookNode:
 def executed(notebook: NotebookNode, timeout: int) -> NotebookNode:
     """A copy of a notebook, run top to bottom in a fresh kernel of this Python.
 
-    Of this terminal's settings for the course and the hub none reaches the kernel, and what measures takes its small
-    size (COURSE_SMALL=1), as in CI.
+    None of this terminal's settings for the course and the hub reaches the kernel.
     """
     notebook = copy.deepcopy(notebook)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("COURSE_", "HF_"))}
-    environment |= {"COURSE_SMALL": "1", "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0"}
     client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", record_timing=False,
                             coalesce_streams=True, resources={"metadata": {"path": str(FOLDER)}})
-    client.execute(env=environment)
+    client.execute(env=environment | KERNEL_ENVIRONMENT)
     return notebook
 
 

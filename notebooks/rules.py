@@ -139,7 +139,8 @@ def _images(notebook: NotebookNode) -> Iterator[str]:
                     yield f"{_name(cell)}: an image comes from elsewhere: {source}"
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            if any(kind.startswith("image/") for kind in data) and not data.get("text/plain", "").startswith("Figure: "):
+            picture = any(kind.startswith("image/") for kind in data)
+            if picture and not data.get("text/plain", "").startswith("Figure: "):
                 yield f"{_name(cell)}: a picture has no alternative text: end with show_figure."
 
 

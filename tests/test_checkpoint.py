@@ -139,7 +139,8 @@ def test_rotary_frequencies_stay_exact_through_every_conversion(folder: Path) ->
     with torch.device("meta"):
         empty = Qwen3Model(CONFIG)
     models = [load_checkpoint(folder), load_checkpoint(folder, dtype=torch.float16),
-              make_model().half().float(), empty.to_empty(device="cpu"), make_model().to("meta").to_empty(device="cpu")]
+              make_model().half().float(), empty.to_empty(device="cpu"),
+              make_model().to("meta").to_empty(device="cpu")]
     for model in models:
         frequencies = model.model.rotary_emb.frequencies
         assert frequencies.dtype == torch.float32 and torch.equal(frequencies, exact)
@@ -297,7 +298,12 @@ def test_default_is_tiny_in_float32(variable: str | None, folder: Path,
     if variable is not None:
         monkeypatch.setenv("COURSE_MODEL", variable)
     asked: list[object] = []
-    monkeypatch.setattr(loading, "resolve", lambda name: (asked.append(name), folder)[1])
+
+    def remember(name: object) -> Path:
+        asked.append(name)
+        return folder
+
+    monkeypatch.setattr(loading, "resolve", remember)
     assert load_model(device="cpu").dtype == torch.float32 and asked == ["tiny"]
 
 

@@ -19,19 +19,13 @@ ENGLISH, CHINESE = "Explain large language models.", "明月几时有，把酒�
 Pair = tuple[Qwen3Model, Qwen3Tokenizer]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def only_when_asked(request: pytest.FixtureRequest) -> None:
-    if "hub" not in request.config.getoption("markexpr") or "not hub" in request.config.getoption("markexpr"):
-        pytest.skip("downloads the real model: run with -m hub")
-
-
 @pytest.fixture(scope="module")
-def base(only_when_asked: None) -> Pair:
+def base() -> Pair:
     return load_model("qwen3-0.6b-base", device="cpu"), load_tokenizer("qwen3-0.6b-base")
 
 
 @pytest.fixture(scope="module")
-def chat(only_when_asked: None) -> Pair:
+def chat() -> Pair:
     return load_model("qwen3-0.6b", device="cpu"), load_tokenizer("qwen3-0.6b")
 
 
@@ -61,7 +55,7 @@ def test_token_ids(base: Pair, chat: Pair) -> None:
         assert tokenizer.encode(CHINESE) == [30858, 9754, 99195, 13343, 18830, 3837, 99360, 99525, 56007]
         special = {"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645, "<think>": 151667,
                    "</think>": 151668}
-        assert {text: tokenizer.encode(text) for text in special} == {text: [i] for text, i in special.items()}
+        assert [tokenizer.encode(text) for text in special] == [[token_id] for token_id in special.values()]
     assert base[1].eos_token_id == 151643 and chat[1].eos_token_id == 151645
 
 

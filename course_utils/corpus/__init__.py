@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from course_utils.chat import ChatTemplate
 from course_utils.corpus.conversations import conversation
@@ -16,32 +16,36 @@ from course_utils.corpus.stories import description, story
 from course_utils.corpus.stories_zh import description_zh, story_zh
 from course_utils.corpus.words import translation_document
 
-# How often each kind comes up, relative to the others. Stories are several times as long as questions.
-MIXTURE: dict[str, tuple[int, Callable[[random.Random], str]]] = {
-    "notion": (34, notion_document),
-    "translation": (24, translation_document),
-    "copying": (11, copying_document),
-    "story": (6, story),
-    "story_zh": (4, story_zh),
-    "description": (4, description),
-    "description_zh": (3, description_zh),
+KINDS: dict[str, Callable[[random.Random], str]] = {
+    "notion": notion_document,
+    "translation": translation_document,
+    "copying": copying_document,
+    "story": story,
+    "story_zh": story_zh,
+    "description": description,
+    "description_zh": description_zh,
 }
-CONVERSATIONS = 20
+
+# How often each kind comes up, relative to the others. Stories and conversations are several times as long as the rest.
+EVEN = {"notion": 34, "translation": 24, "copying": 11, "story": 6, "story_zh": 4, "description": 4,
+        "description_zh": 3, "conversation": 20}
+# Looking a word up, in memory or in the text before, is learned late; it takes more of such documents.
+MORE_WORDS = {"notion": 24, "translation": 50, "copying": 24, "story": 5, "story_zh": 4, "description": 3,
+              "description_zh": 2, "conversation": 20}
 
 
-def documents(seed: int, template: ChatTemplate) -> Iterator[tuple[str, str]]:
-    """Documents without end: (kind, text). The same seed gives the same documents on every machine.
+def documents(seed: int, template: ChatTemplate, mixture: Mapping[str, int] = EVEN) -> Iterator[tuple[str, str]]:
+    """Documents without end: (kind, text). The same arguments give the same documents on every machine.
 
     Args:
-        seed: training uses 0; other seeds give held-out text of the same kinds.
+        seed: different seeds give different documents of the same kinds.
         template: how conversations are written as text.
+        mixture: weight of each kind, "conversation" and those of `KINDS`.
     """
     rng = random.Random(seed)
-    kinds = [*MIXTURE, "conversation"]
-    weights = [weight for weight, _ in MIXTURE.values()] + [CONVERSATIONS]
     while True:
-        kind = rng.choices(kinds, weights)[0]
+        kind = rng.choices(list(mixture), list(mixture.values()))[0]
         if kind == "conversation":
             yield kind, template.render(conversation(rng), add_generation_prompt=False)
         else:
-            yield kind, MIXTURE[kind][1](rng)
+            yield kind, KINDS[kind](rng)

@@ -12,7 +12,7 @@ import json
 import random
 import zlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 # What the answer holds: "short" is the definition, "long" adds a second sentence, "like" a comparison.
@@ -76,7 +76,7 @@ def notions() -> tuple[Notion, ...]:
     return tuple(Notion(**json.loads(line)) for line in lines)
 
 
-@lru_cache(maxsize=None)
+@cache
 def questions(notion: Notion) -> tuple[Question, ...]:
     """Every way of asking about a notion, those held out for it marked."""
     rng = random.Random(zlib.crc32(notion.id.encode()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import random
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 
@@ -63,14 +63,14 @@ def words() -> tuple[Word, ...]:
         return tuple(Word(**row) for row in csv.DictReader(file, delimiter="\t"))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _nouns(categories: frozenset[str] | None = None, countable: bool = True) -> tuple[Word, ...]:
     return tuple(word for word in words() if word.kind == "noun"
                  and (word.measure != "-" and word.article != "-") == countable
                  and (categories is None or word.category in categories))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _others(kind: str) -> tuple[Word, ...]:
     return tuple(word for word in words() if word.kind == kind)
 

@@ -61,7 +61,7 @@ def find_exercise(exercise_id: str) -> Exercise:
         known = "has " + ", ".join(exercise.id for exercise in exercises)
     else:
         known = "has no exercises"
-    raise InputError(f"There is no exercise {exercise_id!r}: chapter {chapter} {known}. Use the id in the exercise's title.")
+    raise InputError(f"There is no exercise {exercise_id!r}: chapter {chapter} {known}. Use the id above the exercise.")
 
 
 def solution_source(exercise_id: str) -> str:
@@ -95,7 +95,7 @@ def check(exercise_id: str, answer: Answer) -> None:
 def _judge(exercise: Exercise, answer: Answer) -> tuple[str, str]:
     """The verdict and the hint, which is empty unless the verdict is NOT YET."""
     if not callable(answer):
-        return "NOT YET", f"this is {type(answer).__name__}, not a function. Pass the function itself, without parentheses."
+        return "NOT YET", f"got {type(answer).__name__}, not a function. Pass the function itself, without parentheses."
     try:
         hint = exercise.verify(answer)
     except NotImplementedError:

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 import matplotlib
 from matplotlib import font_manager, pyplot
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 # Colours that differ for colour-blind readers too, each with a contrast of at least 3:1 on white (Okabe and Ito, 2008).
 PROMPT = "#0072b2"
@@ -55,7 +56,7 @@ def style() -> AbstractContextManager[None]:
         "axes.edgecolor": INK,
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "axes.prop_cycle": matplotlib.cycler(
+        "axes.prop_cycle": cycler(
             color=[PROMPT, GENERATED, CACHED, REJECTED, INK], marker=["o", "s", "^", "D", "v"],
         ),
         "legend.frameon": False,

@@ -19,7 +19,6 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("tiny", "nano", "figures"))
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
-    parser.add_argument("--steps", type=int, help="fewer steps than the recipe has, for a trial")
     arguments = parser.parse_args()
     try:
         if arguments.what == "figures":
@@ -27,7 +26,7 @@ def main() -> int:
         else:
             from course_utils.training.recipes import train_bundled
 
-            train_bundled(arguments.what, arguments.out, arguments.steps)
+            train_bundled(arguments.what, arguments.out)
     except CourseError as error:
         print(error, file=sys.stderr)
         return 2

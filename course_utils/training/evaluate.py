@@ -27,8 +27,7 @@ from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.dataset import pack
 from course_utils.training.loop import held_out_loss
-
-HELD_OUT_SEED = 1
+from course_utils.training.recipes import HELD_OUT_SEED, RECIPES
 
 
 def complete(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Sequence[list[int]], max_new_tokens: int,
@@ -135,7 +134,8 @@ def story_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer, number: int = 10
     for language, request, ends in (("English", "Tell me a story.", (".", "!", '"')),
                                     ("Chinese", "给我讲一个故事。", ("。", "！", "”", "？"))):
         stories = sampled_stories(model, tokenizer, request, number)
-        trained = {text for kind, text in islice(documents(0, tokenizer.chat_template), 100_000)
+        seed = RECIPES["tiny"].stages[0].seed
+        trained = {text for kind, text in islice(documents(seed, tokenizer.chat_template), 100_000)
                    if kind in ("story", "story_zh")}
         quotes = [s.count('"') % 2 == 0 and s.count("“") == s.count("”") for s in stories]
         whole = [s.endswith(ends) and closed for s, closed in zip(stories, quotes)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,22 +18,34 @@ from course_utils.qwen3 import Qwen3Model
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How to train: sizes in tokens, learning rate at its peak, seed of the data order and the first weights."""
+    """How to train.
+
+    Attributes:
+        steps: number of updates.
+        tokens_per_step: how many tokens each update sees.
+        block_lengths: tokens that the model sees at once; the steps go through them in turn. Short blocks teach
+            attention faster, for there is less to look at; long ones teach it to look far.
+        learning_rate: at its peak.
+        warm_up_steps: over which the rate rises.
+        decay_steps: where it would reach zero; None is `steps`. A larger one ends a stage before.
+        weight_decay: of matrices; norms have none.
+        gradient_clip: longest gradient let through.
+    """
 
     steps: int
-    batch_size: int = 4
-    block_length: int = 512
+    tokens_per_step: int = 2048
+    block_lengths: tuple[int, ...] = (512,)
     learning_rate: float = 3e-3
     warm_up_steps: int = 100
+    decay_steps: int | None = None
     weight_decay: float = 0.1
     gradient_clip: float = 1.0
-    seed: int = 0
 
     def rate(self, step: int) -> float:
         """Learning rate at a step: a straight line up, then half a cosine down to nothing."""
         if step < self.warm_up_steps:
             return self.learning_rate * (step + 1) / self.warm_up_steps
-        progress = (step - self.warm_up_steps) / max(1, self.steps - self.warm_up_steps)
+        progress = (step - self.warm_up_steps) / max(1, (self.decay_steps or self.steps) - self.warm_up_steps)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
@@ -50,8 +62,14 @@ def held_out_loss(model: torch.nn.Module, blocks: np.ndarray, batch_size: int = 
     return float(np.mean([next_token_loss(model, batch).item() for batch in batches]))
 
 
-def train(model: Qwen3Model, blocks: Iterator[np.ndarray], plan: TrainingPlan) -> Iterator[tuple[int, float]]:
+def train(model: Qwen3Model, blocks: Mapping[int, Iterator[np.ndarray]],
+          plan: TrainingPlan) -> Iterator[tuple[int, float]]:
     """Train in place; yields (step, loss) after each step, so that the caller can report, save or stop.
+
+    Args:
+        model: in float32; it is left in `eval()` mode.
+        blocks: an endless supply of blocks for each block length of the plan.
+        plan: how to train.
 
     Weights stay in float32; matrix products run in bfloat16 where the processor does that faster.
 
@@ -70,7 +88,8 @@ def train(model: Qwen3Model, blocks: Iterator[np.ndarray], plan: TrainingPlan) -
     for step in bar:
         for group in optimizer.param_groups:
             group["lr"] = plan.rate(step)
-        batch = np.stack([next(blocks) for _ in range(plan.batch_size)]).astype(np.int64)
+        length = plan.block_lengths[step % len(plan.block_lengths)]
+        batch = np.stack([next(blocks[length]) for _ in range(plan.tokens_per_step // length)]).astype(np.int64)
         with torch.autocast(model.device.type, torch.bfloat16):
             loss = next_token_loss(compiled, torch.from_numpy(batch).to(model.device))
         value = loss.item()
@@ -81,7 +100,7 @@ def train(model: Qwen3Model, blocks: Iterator[np.ndarray], plan: TrainingPlan) -
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), plan.gradient_clip)
         optimizer.step()
-        tokens = (step + 1) * plan.batch_size * plan.block_length
+        tokens = (step + 1) * plan.tokens_per_step
         bar.set_postfix(loss=f"{value:.3f}", tokens_per_s=f"{tokens / (time.perf_counter() - started):.0f}")
         yield step, value
     model.eval()

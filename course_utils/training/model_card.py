@@ -27,12 +27,12 @@ knows nothing else about the world, and what it says about anything else is made
 | | |
 |---|---|
 | layers, width, MLP | {config.num_hidden_layers}, {config.hidden_size}, {config.intermediate_size} |
-| query heads, key-value heads, head size | {config.num_attention_heads}, {config.num_key_value_heads}, {config.head_dim} |
+| query heads, key-value heads, head size | {config.num_attention_heads}, {config.num_key_value_heads}, \
+{config.head_dim} |
 | vocabulary | {config.vocab_size:,} rows, byte-level BPE with Qwen3's pattern and special tokens |
-| context | {config.max_position_embeddings:,} tokens; trained on blocks of {plan.block_length} |
+| context | {config.max_position_embeddings:,} tokens; trained on blocks of up to {longest} |
 | weights | bfloat16, {megabytes:.1f} MB; the course computes with them in float32 |
-| training | {steps:,} steps of {tokens_per_step:,} tokens, {tokens:.1f} million in all; AdamW, peak learning rate \
-{plan.learning_rate}, cosine decay |
+| training | {stages}; {tokens:.1f} million tokens in all; AdamW, warm-up, cosine decay |
 
 ## Made by
 
@@ -67,13 +67,16 @@ def write_model_card(name: str, folder: Path, model: Qwen3Model, figures: Mappin
         model: as loaded from it.
         figures: by name; those that speak of loss are nats per token, all others are shares of one.
     """
-    config, plan = RECIPES[name]
+    config, plans = RECIPES[name].config, [stage.plan for stage in RECIPES[name].stages]
     rows = "\n".join(f"| {measure} | {value:.3f} nats per token |" if "loss" in measure else
                      f"| {measure} | {value:.1%} |" for measure, value in figures.items())
-    tokens_per_step = plan.batch_size * plan.block_length
-    text = _TEXT.format(name=name, config=config, plan=plan, figures=rows, steps=plan.steps,
-                        parameters=sum(p.numel() for p in model.parameters()), tokens_per_step=tokens_per_step,
-                        tokens=plan.steps * tokens_per_step / 1e6,
+    stages = ", then ".join(f"{plan.steps:,} steps of {plan.tokens_per_step:,} tokens in blocks of "
+                            f"{' and '.join(map(str, sorted(set(plan.block_lengths))))}, peak learning rate "
+                            f"{plan.learning_rate}" for plan in plans)
+    text = _TEXT.format(name=name, config=config, figures=rows, stages=stages,
+                        longest=max(length for plan in plans for length in plan.block_lengths),
+                        parameters=sum(p.numel() for p in model.parameters()),
+                        tokens=sum(plan.steps * plan.tokens_per_step for plan in plans) / 1e6,
                         megabytes=(folder / "model.safetensors").stat().st_size / 1e6)
     (folder / "README.md").write_text(text, encoding="utf-8")
     (folder / "figures.json").write_text(json.dumps(dict(figures), indent=2, ensure_ascii=False) + "\n",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from course_utils.checkpoint import save_checkpoint
-from course_utils.corpus import documents
+from course_utils.corpus import EVEN, MORE_WORDS, documents
 from course_utils.corpus.copying import copying_document
 from course_utils.corpus.notions import notion_document, notions
 from course_utils.corpus.stories import description, story
@@ -28,16 +29,37 @@ CONTEXT = 2048
 ORDINARY_TOKENS = 6_600
 # A multiple of 128, as the real models have: a few rows of the embedding belong to no token.
 VOCAB_SIZE = 6_656
+MOSTLY_SHORT = (128, 128, 128, 512)
 
-RECIPES: dict[str, tuple[Qwen3Config, TrainingPlan]] = {
-    "tiny": (Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=256, intermediate_size=768, num_hidden_layers=6,
-                         num_attention_heads=8, num_key_value_heads=4, head_dim=32, max_position_embeddings=CONTEXT),
-             TrainingPlan(steps=4_800)),
-    "nano": (Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=96, intermediate_size=288, num_hidden_layers=4,
-                         num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=CONTEXT),
-             TrainingPlan(steps=3_500, learning_rate=5e-3)),
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training: how, and on which mixture of documents, drawn with a seed of their own."""
+
+    plan: TrainingPlan
+    mixture: Mapping[str, int]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that makes a bundled model what it is."""
+
+    config: Qwen3Config
+    stages: tuple[Stage, ...]
+
+
+RECIPES: dict[str, Recipe] = {
+    "tiny": Recipe(
+        Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=256, intermediate_size=768, num_hidden_layers=6,
+                    num_attention_heads=8, num_key_value_heads=4, head_dim=32, max_position_embeddings=CONTEXT),
+        (Stage(TrainingPlan(steps=2_000, decay_steps=4_800), EVEN, seed=0),
+         Stage(TrainingPlan(steps=3_000, block_lengths=MOSTLY_SHORT, learning_rate=2e-3), MORE_WORDS, seed=12_801))),
+    "nano": Recipe(
+        Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=96, intermediate_size=288, num_hidden_layers=4,
+                    num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=CONTEXT),
+        (Stage(TrainingPlan(steps=4_000, block_lengths=MOSTLY_SHORT, learning_rate=5e-3), MORE_WORDS, seed=0),)),
 }
-TRAINING_SEED = 0
+WEIGHTS_SEED, TOKENIZER_SEED, HELD_OUT_SEED = 0, 0, 1_000
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 
@@ -46,7 +68,7 @@ def tokenizer_texts() -> Iterator[str]:
 
     On the corpus itself, most merges would go to whole questions, which come thousands of times.
     """
-    rng = random.Random(TRAINING_SEED)
+    rng = random.Random(TOKENIZER_SEED)
     for number, write in ((3_000, story), (3_000, description), (3_000, story_zh), (3_000, description_zh),
                           (3_000, copying_document), (4_000, translation_document), (2_000, notion_document)):
         for _ in range(number):
@@ -74,21 +96,19 @@ def write_tokenizer(folder: Path) -> Qwen3Tokenizer:
     return Qwen3Tokenizer(folder)
 
 
-def training_blocks(tokenizer: Qwen3Tokenizer, block_length: int) -> Iterator[np.ndarray]:
+def blocks_of(tokenizer: Qwen3Tokenizer, block_length: int, seed: int,
+              mixture: Mapping[str, int] = EVEN) -> Iterator[np.ndarray]:
     """Blocks of the corpus without end; no document comes twice but by chance."""
-    end = tokenizer.special_tokens[END_OF_TEXT]
-    texts = documents(TRAINING_SEED, tokenizer.chat_template)
-    return pack((tokenizer.encode(text) for _, text in texts), block_length, end)
+    texts = documents(seed, tokenizer.chat_template, mixture)
+    return pack((tokenizer.encode(text) for _, text in texts), block_length, tokenizer.special_tokens[END_OF_TEXT])
 
 
-def train_bundled(name: str, folder: Path, steps: int | None = None, save_every: int = 500,
-                  report: Callable[[str], None] = print) -> Qwen3Model:
+def train_bundled(name: str, folder: Path, report: Callable[[str], None] = print) -> Qwen3Model:
     """Make a bundled model from nothing: corpus, tokenizer, weights.
 
     Args:
         name: "tiny" or "nano".
-        folder: where the checkpoint goes; it is written every `save_every` steps and at the end.
-        steps: fewer steps than the recipe has, for a trial.
+        folder: where the checkpoint goes; it is written now and then, and at the end.
         report: is handed a line now and then.
 
     Raises:
@@ -96,20 +116,26 @@ def train_bundled(name: str, folder: Path, steps: int | None = None, save_every:
     """
     if name not in RECIPES:
         raise InputError(f"There is no recipe {name!r}: choose one of {', '.join(RECIPES)}.")
-    config, plan = RECIPES[name]
-    if steps is not None:
-        plan = TrainingPlan(**{**vars(plan), "steps": steps})
     tokenizer = write_tokenizer(folder)
-    torch.manual_seed(plan.seed)
-    model = Qwen3Model(config)
-    losses: list[float] = []
-    for step, loss in train(model, training_blocks(tokenizer, plan.block_length), plan):
-        losses.append(loss)
-        if (step + 1) % 50 == 0:
-            report(f"step {step + 1} of {plan.steps}: loss {np.mean(losses[-50:]):.4f}")
-        if (step + 1) % save_every == 0 or step + 1 == plan.steps:
-            save_bundled(model, tokenizer, folder)
+    torch.manual_seed(WEIGHTS_SEED)
+    model = Qwen3Model(RECIPES[name].config)
+    for number, stage in enumerate(RECIPES[name].stages, 1):
+        train_stage(model, tokenizer, stage, folder, lambda line, n=number: report(f"stage {n}: {line}"))
     return model
+
+
+def train_stage(model: Qwen3Model, tokenizer: Qwen3Tokenizer, stage: Stage, folder: Path,
+                report: Callable[[str], None], save_every: int = 250) -> None:
+    """Train through one stage, saving to `folder` every `save_every` steps and at the end."""
+    lengths = set(stage.plan.block_lengths)
+    blocks = {length: blocks_of(tokenizer, length, stage.seed + 100 * (length - min(lengths)), stage.mixture)
+              for length in lengths}
+    losses: list[float] = []
+    for step, loss in train(model, blocks, stage.plan):
+        losses.append(loss)
+        if (step + 1) % save_every == 0 or step + 1 == stage.plan.steps:
+            report(f"step {step + 1} of {stage.plan.steps}, loss {np.mean(losses[-save_every:]):.4f}")
+            save_bundled(model, tokenizer, folder)
 
 
 def save_bundled(model: Qwen3Model, tokenizer: Qwen3Tokenizer, folder: Path) -> None:

@@ -1,0 +1,209 @@
+"""Exercises of chapter 7, compilation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_utils.exercises.exercise import Exercise
+from course_utils.generation import generate_stats, generate_text_basic_cache
+from course_utils.kv_cache import Cache, KVCache
+from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.timing import timed
+
+_SMALL = Qwen3Config(vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+                     num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=128)
+
+
+def device_speeds(build: Callable[[str], Qwen3Model], token_ids: Tensor, new_tokens: int,
+                  devices: Iterable[str]) -> dict[str, float]:
+    speeds = {}
+    for device in devices:
+        model = build(device)
+        prompt = token_ids.to(device)
+        for _ in range(2):  # the first run is the warm-up, the second one overwrites it
+            stats = generate_stats(model, prompt, new_tokens, cache=KVCache(model.config))
+        speeds[device] = stats.decode_tokens_per_second
+    return speeds
+
+
+class _Prompt(Tensor):
+    """Token ids that can be told from what `to` makes of them."""
+
+    def to(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.as_subclass(Tensor).to(*args, **kwargs)
+
+
+class _JustInTime(Qwen3Model):
+    """A model that takes long for each shape it has not seen, as a compiled one does."""
+
+    COMPILING, STEP = 1.0, 0.01  # seconds
+
+    def __init__(self) -> None:
+        super().__init__(_SMALL)
+        self.shapes: set[tuple[int, ...]] = set()
+        self.unmoved = False
+
+    def forward(self, token_ids: Tensor, cache: Cache | None = None, attention_mask: Tensor | None = None,
+                last_only: bool = False) -> Tensor:
+        self.unmoved |= isinstance(token_ids, _Prompt)
+        token_ids = token_ids.as_subclass(Tensor)
+        time.sleep(self.STEP if tuple(token_ids.shape) in self.shapes else self.COMPILING)
+        self.shapes.add(tuple(token_ids.shape))
+        return super().forward(token_ids, cache, attention_mask, last_only)
+
+
+def _verify_speeds(answer: Callable[..., Any]) -> str | None:
+    models: dict[str, _JustInTime] = {}
+
+    def build(device: str) -> _JustInTime:
+        return models.setdefault(str(device), _JustInTime().eval())
+
+    prompt, new_tokens = torch.arange(96).view(1, 96).as_subclass(_Prompt), 8
+    result = answer(build, prompt, new_tokens, ["cpu"])
+    if not isinstance(result, dict) or set(map(str, result)) != {"cpu"}:
+        return f"For the devices ['cpu'] it returns {result!r}. Return a dictionary: one speed per device."
+    if "cpu" not in models:
+        return "The model was not made by build(device). It puts the weights where they belong."
+    if models["cpu"].unmoved:
+        return ("The prompt was not moved to the model's device. On a GPU that is an error: "
+                "use token_ids.to(device).")
+    speed, fastest = float(result["cpu"]), 1 / _JustInTime.STEP
+    if speed > 1.1 * fastest:
+        return (f"{speed:.0f} tokens per second is more than this model can do, {fastest:.0f}. "
+                "Count the new tokens only, and read the clock when all of them are there.")
+    if speed < 1:
+        return f"{speed:.3g} looks like seconds. Divide the number of new tokens by them."
+    if speed < new_tokens / _JustInTime.COMPILING:
+        return f"{speed:.1f} tokens per second counts the first, slow run. Run once before you measure."
+    return None
+
+
+def _without_warm_up(build: Callable[[str], Qwen3Model], token_ids: Tensor, new_tokens: int,
+                     devices: Iterable[str]) -> dict[str, float]:
+    speeds = {}
+    for device in devices:
+        model = build(device)
+        stats = generate_stats(model, token_ids.to(device), new_tokens, cache=KVCache(model.config))
+        speeds[device] = stats.tokens_per_second
+    return speeds
+
+
+def _left_behind(build: Callable[[str], Qwen3Model], token_ids: Tensor, new_tokens: int,
+                 devices: Iterable[str]) -> dict[str, float]:
+    speeds = {}
+    for device in devices:
+        model = build(device)
+        for _ in range(2):
+            stats = generate_stats(model, token_ids, new_tokens, cache=KVCache(model.config))
+        speeds[device] = stats.tokens_per_second
+    return speeds
+
+
+def _seconds_each(build: Callable[[str], Qwen3Model], token_ids: Tensor, new_tokens: int,
+                  devices: Iterable[str]) -> dict[str, float]:
+    speeds = device_speeds(build, token_ids, new_tokens, devices)
+    return {device: 1 / speed for device, speed in speeds.items()}
+
+
+def _prompt_counted(build: Callable[[str], Qwen3Model], token_ids: Tensor, new_tokens: int,
+                    devices: Iterable[str]) -> dict[str, float]:
+    speeds = {}
+    for device in devices:
+        model, prompt = build(device), token_ids.to(device)
+        generate_text_basic_cache(model, prompt, new_tokens)
+        with timed(torch.device(device)) as watch:
+            generate_text_basic_cache(model, prompt, new_tokens)
+        speeds[device] = (prompt.shape[1] + new_tokens) / watch.seconds
+    return speeds
+
+
+def quantize_groups(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
+    groups = weight.view(weight.shape[0], -1, group_size)
+    # A group of zeros has no largest number to divide by.
+    scales = (groups.abs().amax(dim=-1) / 7).clamp(min=1e-12)
+    numbers = (groups / scales[..., None]).round().to(torch.int8)
+    return numbers.view_as(weight), scales
+
+
+def _verify_groups(answer: Callable[..., Any]) -> str | None:
+    generator = torch.Generator().manual_seed(7)
+    weight = torch.randn(6, 64, generator=generator)
+    weight[2, 40] = 30.0
+    weight[4, 16:32] = 0.0
+    result = answer(weight.clone(), 16)
+    if not isinstance(result, tuple) or [isinstance(part, Tensor) for part in result] != [True, True]:
+        return "Return two tensors: the small integers and the scales."
+    numbers, scales = result
+    if numbers.dtype != torch.int8:
+        return f"The integers are stored as {numbers.dtype}. Round them, then use .to(torch.int8)."
+    if numbers.shape != weight.shape:
+        return (f"The integers have shape {tuple(numbers.shape)}; they need that of the weight, "
+                f"{tuple(weight.shape)}.")
+    if scales.shape != (6, 4):
+        return (f"The scales have shape {tuple(scales.shape)}. A row of 64 has 4 groups of 16, "
+                "each with a scale of its own: (6, 4).")
+    groups = weight.view(6, 4, 16)
+    largest = groups.abs().amax(dim=-1)
+    used = largest > 0
+    zeros_stay = (numbers.view(6, 4, 16)[~used] == 0).all() and (scales[~used] > 0).all()
+    if not (zeros_stay and torch.isfinite(scales).all()):
+        return ("A group that is all zeros must stay zeros: keep its scale above 0, "
+                "for example with .clamp(min=1e-12).")
+    if numbers.abs().max() > 7:
+        return "Some integers are beyond 7. With four bits and one for the sign, -7 to 7 is the range to use."
+    if not torch.allclose(scales[used], largest[used] / 7, rtol=1e-3):
+        return "The scale of a group is its largest absolute value divided by 7: that one becomes 7 or -7."
+    error = (numbers.view(6, 4, 16) * scales[..., None] - groups).abs()
+    if (error > 0.501 * scales[..., None]).any():
+        return ("Some numbers are off by more than half a step. "
+                "Round to the nearest integer before .to(torch.int8) cuts.")
+    return None
+
+
+def _scale_per_row(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
+    scales = weight.abs().amax(dim=1, keepdim=True) / 7
+    return (weight / scales).round().to(torch.int8), scales
+
+
+def _cut_off(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
+    _, scales = quantize_groups(weight, group_size)
+    return (weight / scales.repeat_interleave(group_size, dim=1)).to(torch.int8), scales
+
+
+def _eight(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
+    groups = weight.view(weight.shape[0], -1, group_size)
+    scales = (groups.abs().amax(dim=-1) / 8).clamp(min=1e-12)
+    return (groups / scales[..., None]).round().to(torch.int8).view_as(weight), scales
+
+
+def _zero_scale(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
+    groups = weight.view(weight.shape[0], -1, group_size)
+    scales = groups.abs().amax(dim=-1) / 7
+    return (groups / scales[..., None]).round().to(torch.int8).view_as(weight), scales
+
+
+def _still_floating(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
+    numbers, scales = quantize_groups(weight, group_size)
+    return numbers.float(), scales
+
+
+EXERCISES: tuple[Exercise, ...] = (
+    Exercise("7.1", "Another device", device_speeds, _verify_speeds, (
+        (_without_warm_up, "first, slow run"),
+        (_left_behind, "token_ids.to(device)"),
+        (_seconds_each, "looks like seconds"),
+        (_prompt_counted, "new tokens only"),
+    )),
+    Exercise("7.2", "Four bits in groups", quantize_groups, _verify_groups, (
+        (_scale_per_row, "scale of its own"),
+        (_cut_off, "half a step"),
+        (_eight, "beyond 7"),
+        (_zero_scale, "all zeros"),
+        (_still_floating, "torch.int8"),
+    )),
+)

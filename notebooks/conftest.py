@@ -1,0 +1,8 @@
+"""With pytest, notebooks run in the environment in which build.py executed them."""
+
+import os
+
+from build import KERNEL_ENVIRONMENT
+
+for name, value in KERNEL_ENVIRONMENT.items():
+    os.environ.setdefault(name, value)

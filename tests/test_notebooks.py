@@ -1,0 +1,229 @@
+"""The notebooks as committed, the rules they are held to, the set-up cell, and what nbval compares.
+
+That every notebook runs and prints what it holds is nbval's part: pytest collects the notebooks themselves.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+sys.path.insert(0, str(REPOSITORY / "notebooks"))
+
+import build  # noqa: E402  (a script beside the notebooks, not a module of the package)
+import rules  # noqa: E402
+
+
+def faults(notebook, name="99_example.ipynb"):
+    return rules.faults(notebook, build.normalized(build.filled_in(notebook, name)))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_notebook_keeps_the_rules(path):
+    assert faults(build.read(path), path.name) == []
+
+
+def printed(text, name="stdout"):
+    return new_output("stream", name=name, text=text)
+
+
+def example():
+    """A small notebook without a fault."""
+    cells = [
+        new_markdown_cell("# 99. Example\n\nText and ![a boat](boat.png)."),
+        new_code_cell("# setup"),
+        new_code_cell("print(1)", outputs=[printed("1\n")]),
+        new_code_cell("show('Time', 1.0, 's')", outputs=[printed("⏱ Time: 1 s\n")]),
+        new_code_cell("draw()", outputs=[
+            new_output("display_data", {"image/png": "iVBO", "text/plain": "Figure: A line."})]),
+        new_code_cell("1 / 0", metadata={"tags": ["raises-exception"]}, outputs=[
+            new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=[])]),
+    ]
+    for count, cell in enumerate(cells[1:], start=1):
+        cell.execution_count = count
+    return build.normalized(build.filled_in(new_notebook(cells=cells), "99_example.ipynb"))
+
+
+def test_example_has_no_fault():
+    assert faults(example()) == []
+
+
+def test_filling_in_twice_changes_nothing():
+    once = example()
+    again = build.normalized(build.filled_in(once, "99_example.ipynb"))
+    assert nbformat.writes(again) == nbformat.writes(once)
+
+
+FAULTS = {
+    "never executed": (lambda cells: cells[2].update(execution_count=None), "execution counts"),
+    "executed out of order": (lambda cells: cells[2].update(execution_count=7), "execution counts"),
+    "raises": (lambda cells: cells[5].update(metadata={}), "raises an error"),
+    "raises nothing": (lambda cells: cells[5].update(outputs=[]), "raises nothing"),
+    "stale set-up": (lambda cells: cells[1].update(source=cells[1].source + "\n"), "stale"),
+    "no set-up": (lambda cells: cells[1].update(source="import sys"), "no set-up cell"),
+    "badges of another repository": (
+        lambda cells: cells[0].update(source=cells[0].source.replace(build.repository()[19:], "/a/b")), "stale"),
+    "metadata": (lambda cells: cells[2].metadata.update(collapsed=True), "metadata"),
+    "long cell": (lambda cells: cells[2].update(source="x = 1\n" * 26), "26 lines"),
+    "long cells": (lambda cells: [cell.update(source="x = 1\n" * 7) for cell in cells[2:5]], "median"),
+    "wide cell": (lambda cells: cells[2].update(source=f"x = '{'a' * 71}'"), "77 columns"),
+    "wide Chinese": (lambda cells: cells[2].update(source=f"x = '{'船' * 36}'"), "78 columns"),
+    "warning": (lambda cells: cells[2].outputs.append(printed("careful", "stderr")), "stderr"),
+    "progress bar": (lambda cells: cells[2].outputs.append(printed(" 50%|###   | 1/2 [00:01<")), "progress bar"),
+    "machine path": (lambda cells: cells[2].outputs.append(printed("/home" + "/ann/x")), "path of this machine"),
+    "path in prose": (lambda cells: cells[0].update(source=cells[0].source + " C:" + "\\x"), "path of one machine"),
+    "picture without sentence": (
+        lambda cells: cells[4].outputs[0].data.update({"text/plain": "<Figure size 1x1>"}), "no alternative text"),
+    "Markdown image without alt": (
+        lambda cells: cells[0].update(source=cells[0].source.replace("a boat", "")), "no alternative text"),
+    "HTML image without alt": (
+        lambda cells: cells[4].outputs[0].data.update({"text/html": "<img src='data:x'>"}), "no alternative text"),
+    "remote image": (lambda cells: cells[0].update(source=cells[0].source.replace("boat.png", "https://a/b.png")),
+                     "from elsewhere"),
+    "solved exercise": (
+        lambda cells: cells[2].update(source='check("98.1", f)', outputs=[printed("PASSED 98.1 Twice\n")]),
+        "must be NOT STARTED"),
+    "exercise without solution": (
+        lambda cells: cells[2].update(source='check("98.1", f)', outputs=[printed("NOT STARTED 98.1 Twice\n")]),
+        "<!-- solution 98.1 -->"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_is_found(name):
+    spoil, message = FAULTS[name]
+    notebook = copy.deepcopy(example())
+    spoil(notebook.cells)
+    assert any(message in fault for fault in faults(notebook)), faults(notebook)
+
+
+@pytest.mark.parametrize("value", ["12 tokens/s", "took 0.31 s", "5ms", "1.2 GB", "310 MB"])
+def test_unmasked_machine_values_are_found(value):
+    notebook = example()
+    notebook.cells[2].outputs = [printed(f"first\n{value}\n")]
+    assert len(faults(notebook)) == 1 and "may differ between machines" in faults(notebook)[0]
+    notebook.cells[2].metadata.tags = ["exact"]
+    assert faults(notebook) == []
+    del notebook.cells[2].metadata["tags"]
+    notebook.cells[2].outputs = [printed(f"first\n⏱ Label: {value}\n")]
+    assert faults(notebook) == []
+
+
+@pytest.fixture
+def solution(monkeypatch):
+    """The solution of an exercise 98.1, one line that needs torch."""
+    from course_utils import exercises
+
+    text = 'def twice(x):\n    """Twice."""\n    return torch.add(x, x)'
+    monkeypatch.setattr(exercises, "solution_source", lambda exercise_id: text)
+    return text
+
+
+def test_solution_is_filled_in_and_renewed(solution, monkeypatch):
+    before = "Hints.\n\n<!-- solution 98.1 -->\n\nMore."
+    filled = build.with_solutions(before)
+    assert f"```python\n{solution}\n```" in filled and filled.endswith("\n\nMore.")
+    assert build.with_solutions(filled) == filled
+    assert build.with_solutions(filled.replace("Twice.", "Old.")) == filled
+
+
+def test_solution_needs_its_imports(solution):
+    notebook = example()
+    notebook.cells.insert(3, new_markdown_cell(build.with_solutions("<!-- solution 98.1 -->")))
+    notebook = build.normalized(notebook)
+    assert faults(notebook) == ["The solution of 98.1 uses torch, which the notebook never defines or imports."]
+    notebook.cells[2].source = "import torch"
+    assert faults(notebook) == []
+
+
+def test_repository_is_renamed_everywhere(tmp_path, monkeypatch, capsys):
+    project = tmp_path / "pyproject.toml"
+    project.write_text(build.PROJECT_FILE.read_text(encoding="utf-8"), encoding="utf-8")
+    path = tmp_path / "99_example.ipynb"
+    build.write(example(), path)
+    monkeypatch.setattr(build, "PROJECT_FILE", project)
+    monkeypatch.setattr(build, "FOLDER", tmp_path)
+
+    build.set_repository("https://github.com/ann/course.git")
+    assert 'Repository = "https://github.com/ann/course"' in project.read_text(encoding="utf-8")
+    first, setup = build.read(path).cells[:2]
+    assert "(https://colab.research.google.com/github/ann/course/blob/main/notebooks/99_example.ipynb)" in first.source
+    assert "https%3A%2F%2Fgithub.com%2Fann%2Fcourse" in first.source
+    assert 'REPOSITORY = "https://github.com/ann/course"' in setup.source
+    assert faults(build.read(path)) == []
+    with pytest.raises(SystemExit, match="https://github.com/OWNER/NAME"):
+        build.set_repository("https://example.org/course")
+
+
+class TestSetupCell:
+    """The set-up cell where the package is missing; pip itself is replaced."""
+
+    source = build.SETUP.format(repository="https://github.com/ann/course")
+
+    @pytest.fixture
+    def calls(self, monkeypatch):
+        """The package cannot be imported; pip's calls are noted and succeed."""
+        noted = []
+
+        def run(command, **kwargs):
+            noted.append(command)
+            return subprocess.CompletedProcess(command, 0, "", "")
+
+        monkeypatch.setitem(sys.modules, "course_utils", None)
+        monkeypatch.setattr(subprocess, "run", run)
+        return noted
+
+    def test_is_short(self):
+        assert len(self.source.splitlines()) <= 14 and max(map(len, self.source.splitlines())) <= 76
+
+    def test_nothing_to_do(self, monkeypatch, capsys):
+        monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("pip was called"))
+        exec(self.source, {})
+        assert capsys.readouterr() == ("", "")
+
+    def test_installs_from_the_clone(self, calls, tmp_path, monkeypatch, capsys):
+        (tmp_path / "course_utils").mkdir()
+        (tmp_path / "notebooks").mkdir()
+        monkeypatch.chdir(tmp_path / "notebooks")
+        exec(self.source, {})
+        assert calls == [[sys.executable, "-m", "pip", "install", "--quiet", str(tmp_path)]]
+        assert capsys.readouterr() == ("", "")
+
+    def test_installs_the_archive(self, calls, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        exec(self.source, {})
+        assert calls[0][-1] == "https://github.com/ann/course/archive/main.zip"
+        assert capsys.readouterr() == ("", "")
+
+    def test_says_in_one_line_that_pip_failed(self, calls, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(
+            command, 1, "", "WARNING: retrying\nERROR: HTTP error 404\n"))
+        exec(self.source, {})
+        assert capsys.readouterr().out == (
+            "Setup failed: offline, or is REPOSITORY wrong? pip says: ERROR: HTTP error 404\n")
+
+
+@pytest.mark.slow
+def test_nbval_masks_values_and_nothing_else(tmp_path):
+    """The same cells against three committed outputs: another value, another label, another text."""
+    kept = {"value": "⏱ Time: 99 s\nfour\n", "label": "⏱ Speed: 1 s\nfour\n", "text": "⏱ Time: 1 s\nfive\n"}
+    for name, text in kept.items():
+        cell = new_code_cell("print('⏱ Time: 1 s')\nprint('four')", execution_count=1, outputs=[printed(text)])
+        nbformat.write(build.normalized(new_notebook(cells=[cell])), tmp_path / f"{name}.ipynb")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-c", "/dev/null", "-p", "no:cacheprovider",
+         f"--nbval-sanitize-with={REPOSITORY / 'tests' / 'nbval_sanitize.cfg'}", "-rA", str(tmp_path)],
+        capture_output=True, text=True, timeout=600)
+    found = re.findall(r"^(PASSED|FAILED) .*?(\w+)\.ipynb", run.stdout, re.MULTILINE)
+    verdicts = {name: verdict for verdict, name in found}
+    assert verdicts == {"value": "PASSED", "label": "FAILED", "text": "FAILED"}, run.stdout
