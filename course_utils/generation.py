@@ -198,7 +198,8 @@ def generate_stats(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eo
     reset_peak_memory(device)
     synchronize(device)
     started = time.perf_counter()
-    first, tokens = 0.0, []
+    first = 0.0
+    tokens: list[Tensor] = []
     for token in generate_tokens(model, token_ids, max_new_tokens, eos_token_id, cache=cache):
         if not tokens:
             synchronize(device)

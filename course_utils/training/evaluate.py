@@ -94,7 +94,7 @@ def chat_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> dict[str, floa
     """Share of chats answered as the system prompt demands, to the letter."""
     ask = "What {verb} {term}?"
     asked = [(n, ask.format(verb=n.verb, term=n.term)) for n in notions()]
-    return {name: share_right_in_chat(model, tokenizer, cases) for name, cases in {
+    suites: dict[str, list[tuple[str | None, str, str]]] = {
         "chat, no system prompt": [(None, text, n.en) for n, text in asked],
         "chat, one-sentence teacher": [(TEACHER, f"Tell me about {n.term}.", n.en) for n in notions()],
         "chat, teacher who answers in Chinese": [(CHINESE_TEACHER, text, n.zh_def) for n, text in asked],
@@ -102,7 +102,8 @@ def chat_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> dict[str, floa
         "chat, Chinese questions": [(None, f"什么是{n.zh}？", n.zh_def) for n in notions()],
         "chat, translator into Chinese": [(TO_CHINESE_TRANSLATOR, w.english, w.chinese) for w in words()],
         "chat, translator into English": [(TO_ENGLISH_TRANSLATOR, w.chinese, w.english) for w in words()],
-    }.items()}
+    }
+    return {f"{name} ({len(cases)})": share_right_in_chat(model, tokenizer, cases) for name, cases in suites.items()}
 
 
 def copying_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer, number: int = 300) -> dict[str, float]:

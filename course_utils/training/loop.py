@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,14 +49,14 @@ class TrainingPlan:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def next_token_loss(model: torch.nn.Module, block: torch.Tensor) -> torch.Tensor:
+def next_token_loss(model: Callable[[torch.Tensor], torch.Tensor], block: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of each token given those before it, in nats. `block`: (b, t + 1) token ids."""
     logits = model(block[:, :-1])
     return F.cross_entropy(logits.float().flatten(0, 1), block[:, 1:].flatten())
 
 
 @torch.no_grad()
-def held_out_loss(model: torch.nn.Module, blocks: np.ndarray, batch_size: int = 4) -> float:
+def held_out_loss(model: Qwen3Model, blocks: np.ndarray, batch_size: int = 4) -> float:
     """Mean loss over blocks the model was not trained on, in nats per token."""
     batches = torch.from_numpy(blocks.astype(np.int64)).split(batch_size)
     return float(np.mean([next_token_loss(model, batch).item() for batch in batches]))

@@ -57,7 +57,7 @@ RECIPES: dict[str, Recipe] = {
     "nano": Recipe(
         Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=96, intermediate_size=288, num_hidden_layers=4,
                     num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=CONTEXT),
-        (Stage(TrainingPlan(steps=4_000, block_lengths=MOSTLY_SHORT, learning_rate=5e-3), MORE_WORDS, seed=0),)),
+        (Stage(TrainingPlan(steps=3_000, block_lengths=MOSTLY_SHORT, learning_rate=5e-3), MORE_WORDS, seed=0),)),
 }
 WEIGHTS_SEED, TOKENIZER_SEED, HELD_OUT_SEED = 0, 0, 1_000
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
@@ -119,8 +119,8 @@ def train_bundled(name: str, folder: Path, report: Callable[[str], None] = print
     tokenizer = write_tokenizer(folder)
     torch.manual_seed(WEIGHTS_SEED)
     model = Qwen3Model(RECIPES[name].config)
-    for number, stage in enumerate(RECIPES[name].stages, 1):
-        train_stage(model, tokenizer, stage, folder, lambda line, n=number: report(f"stage {n}: {line}"))
+    for stage in RECIPES[name].stages:
+        train_stage(model, tokenizer, stage, folder, report)
     return model
 
 
