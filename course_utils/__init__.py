@@ -2,6 +2,7 @@
 
 from course_utils.chat import ChatTemplate
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
+from course_utils.config import Qwen3Config
 from course_utils.device import get_device
 from course_utils.environment import environment_report
 from course_utils.errors import CourseError
@@ -16,7 +17,7 @@ from course_utils.generation import (
 from course_utils.hub import download
 from course_utils.kv_cache import KVCache, StaticKVCache
 from course_utils.loading import load_model, load_tokenizer, random_model
-from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer, StreamDecoder
 
 __version__ = "0.1.0"

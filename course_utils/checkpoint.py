@@ -21,8 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError
-from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.qwen3 import Qwen3Model
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"

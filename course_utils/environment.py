@@ -25,9 +25,10 @@ from typing import Literal
 import torch
 
 from course_utils import host_memory
+from course_utils.config import Qwen3Config
 from course_utils.device import available_devices, describe_device, free_memory, get_device, total_memory
 from course_utils.errors import CourseError
-from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import format_bytes
 
 OLDEST_PYTHON = (3, 10)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+from course_utils.config import Qwen3Config
 from course_utils.device import free_memory, get_device
-from course_utils.qwen3 import Qwen3Config
 
 _CHAT = {
     "0.6B": Qwen3Config(),

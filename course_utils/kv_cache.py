@@ -9,18 +9,38 @@ Two classes with the same methods: `KVCache` grows by concatenation, `StaticKVCa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Union
+from typing import Union
 
 import torch
 from torch import Tensor
 
+from course_utils.config import Qwen3Config
 from course_utils.errors import ContextLengthError, InputError
 
-if TYPE_CHECKING:
-    from course_utils.qwen3 import Qwen3Config
+
+class _Position:
+    """What both caches have: how many tokens they hold, and how many they can."""
+
+    length: int
+    max_length: int
+
+    def advance(self, num_tokens: int) -> None:
+        """Count `num_tokens` more tokens as held; the model calls this when every layer has been updated."""
+        self.length += num_tokens
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens from position `length` on.
+
+        Raises:
+            InputError: if `length` is negative or more than the cache holds.
+        """
+        if not 0 <= length <= self.length:
+            raise InputError(f"Cannot cut a cache of {self.length} tokens to {length}: "
+                             f"give a length from 0 to {self.length}.")
+        self.length = length
 
 
-class KVCache:
+class KVCache(_Position):
     """A cache that grows: each step concatenates the new keys and values to the old ones.
 
     Simple and never larger than needed, but every step copies everything that is already there.
@@ -53,20 +73,9 @@ class KVCache:
         self._layers[layer] = (keys, values)
         return keys, values
 
-    def advance(self, num_tokens: int) -> None:
-        """Count `num_tokens` more tokens as held; the model calls this when every layer has been updated."""
-        self.length += num_tokens
-
     def truncate(self, length: int) -> None:
-        """Forget all tokens from position `length` on.
-
-        Raises:
-            InputError: if `length` is negative or more than the cache holds.
-        """
-        if not 0 <= length <= self.length:
-            raise InputError(f"Cannot cut a cache of {self.length} tokens to {length}: "
-                             f"give a length from 0 to {self.length}.")
-        self.length = length
+        """Forget all tokens from position `length` on."""
+        super().truncate(length)
         self._layers = [pair and (pair[0][:, :, :length], pair[1][:, :, :length]) for pair in self._layers]
 
     def copy(self) -> KVCache:
@@ -84,7 +93,7 @@ class KVCache:
         return sum(t.numel() * t.element_size() for pair in self._layers if pair for t in pair)
 
 
-class StaticKVCache:
+class StaticKVCache(_Position):
     """A cache of fixed size: memory for `max_length` tokens is reserved at once and written in place.
 
     Nothing is copied per step and addresses never change, at the price of paying for the whole length up front.
@@ -116,21 +125,6 @@ class StaticKVCache:
         store[0, :, :, self.length:end] = keys
         store[1, :, :, self.length:end] = values
         return store[0, :, :, :end], store[1, :, :, :end]
-
-    def advance(self, num_tokens: int) -> None:
-        """Count `num_tokens` more tokens as held."""
-        self.length += num_tokens
-
-    def truncate(self, length: int) -> None:
-        """Forget all tokens from position `length` on; their memory is simply written over later.
-
-        Raises:
-            InputError: if `length` is negative or more than the cache holds.
-        """
-        if not 0 <= length <= self.length:
-            raise InputError(f"Cannot cut a cache of {self.length} tokens to {length}: "
-                             f"give a length from 0 to {self.length}.")
-        self.length = length
 
     def copy(self) -> StaticKVCache:
         """A cache with the same content and memory of its own."""

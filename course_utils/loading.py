@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from course_utils.checkpoint import load_checkpoint, load_config
+from course_utils.config import Qwen3Config
 from course_utils.device import get_device
 from course_utils.family import FAMILY, find_repo_id
 from course_utils.hub import BUNDLED, resolve
-from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
 
 DEFAULT_MODEL = "tiny"

@@ -7,15 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from course_utils.tokenizer import Qwen3Tokenizer
+from course_utils.training.bpe import train_bpe
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-QWEN3_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 SMALL_TEXT = [
     "The little boat went down the river, and the river went on to the sea.",
     "A cat sat by the window and looked at the moon. It was late; the moon was round.",
@@ -36,22 +32,7 @@ def small_tokenizer_folder(tmp_path_factory: pytest.TempPathFactory, own_chat_te
 
     Tests share it: work on a copy to change anything.
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(QWEN3_PATTERN), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    tokenizer.train_from_iterator(SMALL_TEXT, trainer)
-    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
-    tokenizer.add_tokens(["<think>", "</think>"])
-
+    tokenizer = train_bpe(SMALL_TEXT, 400)
     folder = tmp_path_factory.mktemp("small_tokenizer")
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))

@@ -19,9 +19,10 @@ from safetensors.torch import load_file, save_file
 
 from course_utils import checkpoint, loading
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
+from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError, InputError
 from course_utils.loading import load_model, random_model
-from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.qwen3 import Qwen3Model
 
 CONFIG = Qwen3Config(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
                      num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=128)
@@ -149,7 +150,8 @@ def test_rotary_frequencies_stay_exact_through_every_conversion(folder: Path) ->
 MEASURE = """
 import sys, resource, torch
 from course_utils.checkpoint import load_checkpoint
-from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.config import Qwen3Config
+from course_utils.qwen3 import Qwen3Model
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 with torch.device("meta"):  # let PyTorch import what it needs for this

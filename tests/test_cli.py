@@ -14,9 +14,10 @@ import torch
 from course_utils import cli, environment, generation, hub
 from course_utils.checkpoint import save_checkpoint
 from course_utils.cli import main
+from course_utils.config import Qwen3Config
 from course_utils.environment import EnvironmentReport, Row
 from course_utils.errors import DownloadError
-from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.qwen3 import Qwen3Model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -9,7 +9,8 @@ import torch
 
 from course_utils import KVCache, StaticKVCache, generate_tokens
 from course_utils.compilation import compile_or_eager, compile_problem
-from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.config import Qwen3Config
+from course_utils.qwen3 import Qwen3Model
 
 SMALL = Qwen3Config(vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
                     num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=64)

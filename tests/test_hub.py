@@ -20,10 +20,11 @@ from hub_server import HubServer
 
 from course_utils import hub
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
+from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError, DownloadError, InputError
 from course_utils.family import FAMILY, SHORT_NAMES, find_repo_id
 from course_utils.hub import download, resolve
-from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.qwen3 import Qwen3Model
 
 REPO = "Qwen/Qwen3-0.6B"
 CONFIG = Qwen3Config(vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1,

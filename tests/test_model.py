@@ -10,9 +10,10 @@ import torch
 from transformers import Qwen3Config as TransformersConfig
 from transformers import Qwen3ForCausalLM
 
+from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError, ContextLengthError, InputError
 from course_utils.kv_cache import Cache, KVCache, StaticKVCache
-from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.qwen3 import Qwen3Model
 
 SMALL = Qwen3Config(vocab_size=211, hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=4,
                     num_key_value_heads=2, head_dim=16, max_position_embeddings=128)

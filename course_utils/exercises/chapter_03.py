@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from course_utils.config import Qwen3Config
 from course_utils.exercises.exercise import Exercise
 from course_utils.family import FAMILY
-from course_utils.qwen3 import Qwen3Config
 
 _SMALL, _LARGE = FAMILY["Qwen/Qwen3-0.6B"], FAMILY["Qwen/Qwen3-8B"]
 

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from course_utils.config import Qwen3Config
 from course_utils.exercises.exercise import Exercise
 from course_utils.generation import generate_text_basic_cache
 from course_utils.kv_cache import Cache, KVCache, StaticKVCache
 from course_utils.loading import random_model
-from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.qwen3 import Qwen3Model
 
 _SMALL = Qwen3Config(vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
                      num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=128)

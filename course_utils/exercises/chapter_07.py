@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from course_utils.config import Qwen3Config
 from course_utils.exercises.exercise import Exercise
 from course_utils.generation import generate_stats, generate_text_basic_cache
 from course_utils.kv_cache import Cache, KVCache
-from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import timed
 
 _SMALL = Qwen3Config(vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=1,

@@ -8,9 +8,9 @@ import torch
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
+from course_utils.config import Qwen3Config
 from course_utils.kv_cache import StaticKVCache
 from course_utils.plots.figure import INK, style
-from course_utils.qwen3 import Qwen3Config
 
 
 def cache_memory(configs: Mapping[str, Qwen3Config], max_length: int, weights: Mapping[str, int],

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
+from course_utils.compilation import compile_or_eager
 from course_utils.errors import CourseError
 from course_utils.qwen3 import Qwen3Model
 
@@ -81,7 +82,7 @@ def train(model: Qwen3Model, blocks: Mapping[int, Iterator[np.ndarray]],
     optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": plan.weight_decay},
                                    {"params": vectors, "weight_decay": 0.0}],
                                   lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
-    compiled = torch.compile(model)
+    compiled = compile_or_eager(model, model.device)
     model.train()
     started = time.perf_counter()
     bar = tqdm(range(plan.steps), desc="training", unit="step", mininterval=5)

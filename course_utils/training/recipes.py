@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from course_utils.checkpoint import save_checkpoint
+from course_utils.config import Qwen3Config
 from course_utils.corpus import EVEN, MORE_WORDS, documents
 from course_utils.corpus.copying import copying_document
 from course_utils.corpus.notions import notion_document, notions
@@ -19,7 +20,7 @@ from course_utils.corpus.stories import description, story
 from course_utils.corpus.stories_zh import description_zh, story_zh
 from course_utils.corpus.words import translation_document, words
 from course_utils.errors import InputError
-from course_utils.qwen3 import Qwen3Config, Qwen3Model
+from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.bpe import END_OF_TEXT, IM_END, train_bpe
 from course_utils.training.dataset import pack
@@ -57,7 +58,7 @@ RECIPES: dict[str, Recipe] = {
     "nano": Recipe(
         Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=96, intermediate_size=288, num_hidden_layers=4,
                     num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=CONTEXT),
-        (Stage(TrainingPlan(steps=3_000, block_lengths=MOSTLY_SHORT, learning_rate=5e-3), MORE_WORDS, seed=0),)),
+        (Stage(TrainingPlan(steps=2_500, block_lengths=MOSTLY_SHORT, learning_rate=5e-3), MORE_WORDS, seed=0),)),
 }
 WEIGHTS_SEED, TOKENIZER_SEED, HELD_OUT_SEED = 0, 0, 1_000
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
