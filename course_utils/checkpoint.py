@@ -221,6 +221,7 @@ def _write_atomically(folder: Path, writers: Mapping[str, Callable[[Path], objec
             write(temporary[name])
             with temporary[name].open("r+b") as file:
                 os.fsync(file.fileno())  # else a crash could leave the new name with no content
+            temporary[name].chmod(0o644)  # safetensors lets nobody but the owner read it
         for name, path in temporary.items():
             os.replace(path, folder / name)
     finally:
