@@ -106,9 +106,11 @@ class Attention(nn.Module):
         queries, keys = rotate(queries, *rotary), rotate(keys, *rotary)
         if cache is not None:
             keys, values = cache.update(self.layer, keys, values)  # (b, g, s, k)
-        # Without a mask the tokens are either a whole prompt (causal) or a single new one (it sees everything).
-        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask,
-                                                  is_causal=mask is None and t > 1, enable_gqa=True)
+        # Without a mask the tokens are either a whole prompt (causal) or a single new one (it sees everything). A
+        # branch decides it: compiled for any t, the bare comparison would not be a bool but an open question.
+        is_causal = True if mask is None and t > 1 else False
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=is_causal,
+                                                  enable_gqa=True)
         return self.o_proj(attended.transpose(1, 2).reshape(b, t, -1))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from conftest import REPOSITORY
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from course_utils.corpus import documents
 from course_utils.corpus.conversations import CHINESE_TEACHER, PIRATE, TEACHER, TO_CHINESE_TRANSLATOR
 from course_utils.corpus.notions import notions, questions
 from course_utils.corpus.words import TO_CHINESE, TO_ENGLISH, words
@@ -19,7 +21,7 @@ from course_utils.loading import load_model, load_tokenizer
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.evaluate import agreement, held_out_blocks, share_right, share_right_in_chat
-from course_utils.training.recipes import RECIPES, write_tokenizer
+from course_utils.training.recipes import HELD_OUT_SEED, RECIPES, write_tokenizer
 
 ONE_SENTENCE = "Explain large language models in a single sentence."
 # The prompts whose greedy answers stand in the chapters.
@@ -50,12 +52,21 @@ def test_the_folder_is_small_and_whole(name: str) -> None:
     assert load_model(name, device="cpu").config == RECIPES[name].config
 
 
-def test_both_have_the_same_tokenizer_and_the_recipe_makes_it_again(tmp_path: Path) -> None:
-    write_tokenizer(tmp_path)
+def test_both_have_the_same_tokenizer(own_chat_template: Path) -> None:
     for file in ("tokenizer.json", "chat_template.jinja", "tokenizer_config.json"):
-        made = (tmp_path / file).read_text(encoding="utf-8")
-        for name in LIMITS:
-            assert (REPOSITORY / "data" / name / file).read_text(encoding="utf-8") == made
+        texts = {(REPOSITORY / "data" / name / file).read_text(encoding="utf-8") for name in LIMITS}
+        assert len(texts) == 1
+    template = REPOSITORY / "data" / "tiny" / "chat_template.jinja"
+    assert template.read_text(encoding="utf-8") == own_chat_template.read_text(encoding="utf-8")
+
+
+def test_the_recipe_makes_a_tokenizer_as_good(tmp_path: Path, words_of: Qwen3Tokenizer) -> None:
+    made = write_tokenizer(tmp_path)
+    assert made.vocab_size == words_of.vocab_size
+    assert made.special_tokens == words_of.special_tokens
+    texts = [text for _, text in islice(documents(HELD_OUT_SEED, words_of.chat_template), 500)]
+    lengths = [sum(len(tokenizer.encode(text)) for text in texts) for tokenizer in (made, words_of)]
+    assert lengths[0] == pytest.approx(lengths[1], rel=0.01)
 
 
 @pytest.mark.parametrize("name", LIMITS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ import torch
 from course_utils import KVCache, StaticKVCache, generate_tokens
 from course_utils.compilation import compile_or_eager, compile_problem
 from course_utils.config import Qwen3Config
+from course_utils.kv_cache import Cache
 from course_utils.qwen3 import Qwen3Model
 
 SMALL = Qwen3Config(vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
@@ -55,6 +56,24 @@ def test_the_answer_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     first = compile_problem("cpu")
     uncompilable(monkeypatch, RuntimeError("twice"))
     assert compile_problem("cpu") == first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cache", "most"), [
+    (None, 2), (KVCache(SMALL), 3), (StaticKVCache(SMALL, 40), 2)], ids=["none", "growing", "fixed"])
+def test_few_graphs_serve_every_step(cache: Cache | None, most: int) -> None:
+    """A graph for the prompt, one for further tokens, and one more where sizes were first taken literally."""
+    if (problem := compile_problem("cpu")) is not None:
+        pytest.skip(problem)
+    graphs = []
+
+    def recorder(graph: torch.fx.GraphModule, example_inputs: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    model = torch.compile(Qwen3Model(SMALL).eval(), backend=recorder)
+    assert len(list(generate_tokens(model, torch.tensor([[3, 1, 4, 1, 5]]), 10, cache=cache))) == 10
+    assert len(graphs) <= most
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Train a bundled model from nothing, or measure one.
 
 `python -m course_utils.training tiny --out data/tiny` makes the model.
+`python -m course_utils.training nano --out data/nano --tokenizer data/tiny` makes its draft, with the same tokenizer.
 `python -m course_utils.training figures --out data/tiny` measures it and writes its model card.
 """
 
@@ -19,6 +20,7 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("tiny", "nano", "figures"))
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
+    parser.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="of a model whose tokenizer to share")
     arguments = parser.parse_args()
     try:
         if arguments.what == "figures":
@@ -26,7 +28,7 @@ def main() -> int:
         else:
             from course_utils.training.recipes import train_bundled
 
-            train_bundled(arguments.what, arguments.out)
+            train_bundled(arguments.what, arguments.out, arguments.tokenizer)
     except CourseError as error:
         print(error, file=sys.stderr)
         return 2

@@ -9,6 +9,26 @@ from pathlib import Path
 from course_utils.qwen3 import Qwen3Model
 from course_utils.training.recipes import RECIPES
 
+_PURPOSES = {
+    "tiny": """\
+It explains notions of language
+models, translates everyday words between English and Chinese, copies, chats, and tells very short stories. It
+knows nothing else about the world, and what it says about anything else is made up.""",
+    "nano": """\
+It is the small companion of `tiny`,
+with the same tokenizer: a draft model for speculative decoding, which proposes tokens that `tiny` accepts or not. On
+its own it is often wrong, as the figures show.""",
+}
+# What the command does not repeat.
+_REMARKS = {
+    "tiny": """\
+The command makes a model of
+the same kind, not the same bits: the tokenizer and the first stage saw an earlier draft of the Chinese stories, and
+matrix products run in bfloat16, which differs between machines.""",
+    "nano": """\
+Matrix products run in bfloat16,
+so another machine ends with slightly different weights.""",
+}
 _TEXT = """\
 ---
 license: apache-2.0
@@ -20,9 +40,7 @@ pipeline_tag: text-generation
 # {name}
 
 A language model of the Qwen3 architecture with {parameters:,} parameters. It was made for a course, from nothing: the
-text it learned from, its tokenizer and its weights are this project's own work. It explains notions of language
-models, translates everyday words between English and Chinese, copies, chats, and tells very short stories. It
-knows nothing else about the world, and what it says about anything else is made up.
+text it learned from, its tokenizer and its weights are this project's own work. {purpose}
 
 | | |
 |---|---|
@@ -36,10 +54,9 @@ knows nothing else about the world, and what it says about anything else is made
 
 ## Made by
 
-    python -m course_utils.training {name} --out data/{name}
+    {command}
 
-The corpus is generated from a seed by `course_utils.corpus`; nothing is downloaded. Matrix products run in bfloat16,
-so another machine ends with slightly different weights.
+The corpus is generated from a seed by `course_utils.corpus`; nothing is downloaded. {remark}
 
 ## What it can do
 
@@ -70,10 +87,13 @@ def write_model_card(name: str, folder: Path, model: Qwen3Model, figures: Mappin
     config, plans = RECIPES[name].config, [stage.plan for stage in RECIPES[name].stages]
     rows = "\n".join(f"| {measure} | {value:.3f} nats per token |" if "loss" in measure else
                      f"| {measure} | {value:.1%} |" for measure, value in figures.items())
+    command = f"python -m course_utils.training {name} --out data/{name}"
+    if name != "tiny":
+        command += " --tokenizer data/tiny"
     stages = ", then ".join(f"{plan.steps:,} steps of {plan.tokens_per_step:,} tokens in blocks of "
                             f"{' and '.join(map(str, sorted(set(plan.block_lengths))))}, peak learning rate "
                             f"{plan.learning_rate}" for plan in plans)
-    text = _TEXT.format(name=name, config=config, figures=rows, stages=stages,
+    text = _TEXT.format(name=name, config=config, figures=rows, stages=stages, command=command, remark=_REMARKS[name], purpose=_PURPOSES[name],
                         longest=max(length for plan in plans for length in plan.block_lengths),
                         parameters=sum(p.numel() for p in model.parameters()),
                         tokens=sum(plan.steps * plan.tokens_per_step for plan in plans) / 1e6,

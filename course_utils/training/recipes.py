@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,12 +105,22 @@ def blocks_of(tokenizer: Qwen3Tokenizer, block_length: int, seed: int,
     return pack((tokenizer.encode(text) for _, text in texts), block_length, tokenizer.special_tokens[END_OF_TEXT])
 
 
-def train_bundled(name: str, folder: Path, report: Callable[[str], None] = print) -> Qwen3Model:
+def copy_tokenizer(source: Path, folder: Path) -> Qwen3Tokenizer:
+    """Give a model in `folder` the tokenizer of the one in `source`: a draft model must speak its target's tokens."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(source / file, folder / file)
+    return Qwen3Tokenizer(folder)
+
+
+def train_bundled(name: str, folder: Path, tokenizer_of: Path | None = None,
+                  report: Callable[[str], None] = print) -> Qwen3Model:
     """Make a bundled model from nothing: corpus, tokenizer, weights.
 
     Args:
         name: "tiny" or "nano".
         folder: where the checkpoint goes; it is written now and then, and at the end.
+        tokenizer_of: folder of a model whose tokenizer to use; None trains one.
         report: is handed a line now and then.
 
     Raises:
@@ -117,7 +128,7 @@ def train_bundled(name: str, folder: Path, report: Callable[[str], None] = print
     """
     if name not in RECIPES:
         raise InputError(f"There is no recipe {name!r}: choose one of {', '.join(RECIPES)}.")
-    tokenizer = write_tokenizer(folder)
+    tokenizer = copy_tokenizer(tokenizer_of, folder) if tokenizer_of else write_tokenizer(folder)
     torch.manual_seed(WEIGHTS_SEED)
     model = Qwen3Model(RECIPES[name].config)
     for stage in RECIPES[name].stages:
