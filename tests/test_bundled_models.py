@@ -20,7 +20,7 @@ from course_utils.generation import generate_text_basic, generate_text_basic_cac
 from course_utils.loading import load_model, load_tokenizer
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
-from course_utils.training.evaluate import agreement, held_out_blocks, share_right, share_right_in_chat
+from course_utils.training.evaluate import agreement, complete, held_out_blocks, share_right, share_right_in_chat
 from course_utils.training.recipes import HELD_OUT_SEED, RECIPES, write_tokenizer
 
 ONE_SENTENCE = "Explain large language models in a single sentence."
@@ -125,14 +125,10 @@ def test_notions_are_explained_in_trained_and_in_held_out_ways(tiny: Qwen3Model,
 def test_words_are_translated_both_ways(tiny: Qwen3Model, words_of: Qwen3Tokenizer) -> None:
     rng = random.Random(0)
     for ways in (TO_CHINESE, TO_ENGLISH):
-        chosen = [(word, way) for word in rng.sample(words(), 150) for way in rng.sample(ways, 1)]
-        right = 0
-        for word, (before, answer) in chosen:
-            ids = encode(words_of, before.format(en=word.english, zh=word.chinese))
-            expected = answer.format(en=word.english, zh=word.chinese)
-            new = generate_text_basic_cache(tiny, ids, 12, words_of.eos_token_id)
-            right += words_of.decode(new[0]).startswith(expected)
-        assert right >= 0.93 * len(chosen)
+        cases = [[part.format(en=word.english, zh=word.chinese) for part in rng.choice(ways)]
+                 for word in rng.sample(words(), 200)]
+        answers = complete(tiny, words_of, [words_of.encode(before) for before, _ in cases], 12, "<|endoftext|>")
+        assert sum(a.startswith(expected) for a, (_, expected) in zip(answers, cases)) >= 0.95 * len(cases)
 
 
 def test_system_prompts_change_the_answer(tiny: Qwen3Model, words_of: Qwen3Tokenizer) -> None:

@@ -249,7 +249,7 @@ def test_full_disk_leaves_the_old_checkpoint(folder: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", write_half)
-    with pytest.raises(CheckpointError, match="not be saved.*No space left.*unchanged. Free some disk space"):
+    with pytest.raises(CheckpointError, match="not be saved.*No space left.*unchanged. Free disk space"):
         save_checkpoint(make_model(tied=False), folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 

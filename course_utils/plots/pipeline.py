@@ -26,7 +26,7 @@ def generation_loop(prompt: str, token_ids: list[int], next_token: str) -> Figur
         axes.text(left + 0.75, 1.85, text, ha="center", va="center", size=9.5, color=INK)
         if i < len(_ARROWS):
             axes.annotate("", (left + 2.13, 2.05), (left + 1.58, 2.05), arrowprops={"arrowstyle": "->", "lw": 1.6})
-            axes.text(left + 1.85, 2.78, _ARROWS[i], ha="center", size=9, color=INK)
+            axes.text(left + 1.85, 2.9, _ARROWS[i], ha="center", size=9, color=INK)
     axes.add_patch(FancyArrowPatch((9.75, 1.42), (3.1, 1.42), connectionstyle="arc3,rad=-0.16", arrowstyle="->",
                                    mutation_scale=14, lw=1.6, color=GENERATED))
     axes.text(7.9, 0.52, "append it and go round again", ha="center", size=10, color=GENERATED)

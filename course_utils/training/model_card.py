@@ -93,7 +93,8 @@ def write_model_card(name: str, folder: Path, model: Qwen3Model, figures: Mappin
     stages = ", then ".join(f"{plan.steps:,} steps of {plan.tokens_per_step:,} tokens in blocks of "
                             f"{' and '.join(map(str, sorted(set(plan.block_lengths))))}, peak learning rate "
                             f"{plan.learning_rate}" for plan in plans)
-    text = _TEXT.format(name=name, config=config, figures=rows, stages=stages, command=command, remark=_REMARKS[name], purpose=_PURPOSES[name],
+    text = _TEXT.format(name=name, config=config, figures=rows, stages=stages, command=command,
+                        remark=_REMARKS[name], purpose=_PURPOSES[name],
                         longest=max(length for plan in plans for length in plan.block_lengths),
                         parameters=sum(p.numel() for p in model.parameters()),
                         tokens=sum(plan.steps * plan.tokens_per_step for plan in plans) / 1e6,
