@@ -25,7 +25,8 @@ from course_utils.training.recipes import HELD_OUT_SEED, RECIPES, write_tokenize
 
 ONE_SENTENCE = "Explain large language models in a single sentence."
 # The prompts whose greedy answers stand in the chapters, with how many tokens of them, past the end token or not.
-SHOWN = {ONE_SENTENCE: 28, "Explain large language models.": 60, "用一句话解释大语言模型。": 60, "Once upon a time,": 10}
+SHOWN = {ONE_SENTENCE: 28, "Explain large language models.": 60, "用一句话解释大语言模型。": 60,
+         "大语言模型是什么？": 60, "Once upon a time,": 10}
 RUNNING_ON = (ONE_SENTENCE, "Once upon a time,")
 LIMITS = {"tiny": 14_000_000, "nano": 3_000_000}
 
