@@ -136,7 +136,7 @@ def _python() -> Row:
 
 
 def _platform() -> Row:
-    return Row("Platform", f"{platform.system()} {platform.release()}, {platform.machine()}, {where()}")
+    return Row("Platform", f"{platform.system()}, {platform.machine()}, {where()}")
 
 
 def _pytorch() -> Row:

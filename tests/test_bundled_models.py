@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from course_utils.corpus import documents
@@ -23,6 +22,7 @@ from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.evaluate import agreement, complete, held_out_blocks, share_right, share_right_in_chat
 from course_utils.training.recipes import HELD_OUT_SEED, RECIPES, write_tokenizer
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 ONE_SENTENCE = "Explain large language models in a single sentence."
 # The prompts whose greedy answers stand in the chapters, with how many tokens of them, past the end token or not.
 SHOWN = {ONE_SENTENCE: 28, "Explain large language models.": 60, "用一句话解释大语言模型。": 60,

@@ -15,6 +15,7 @@ from course_utils.generation import Step
 from course_utils.plots.candidates import CandidateTable
 from course_utils.plots.figure import GENERATED, PROMPT
 from course_utils.plots.likeliest import likeliest_tokens
+from course_utils.plots.pipeline import generation_loop
 from course_utils.plots.prefill_decode import prefill_and_decode
 from course_utils.plots.recomputation import recomputation
 from course_utils.plots.shapes import model_shapes, record_shapes
@@ -74,3 +75,8 @@ def test_times_are_drawn_as_given() -> None:
                           torch.tensor([[1.0, 500.0], [3.0, 700.0]], dtype=torch.float64))
     bars = prefill_and_decode([0.5, 0.1, 0.1], prompt_tokens=96).axes[0].patches
     assert [round(bar.get_x()) for bar in bars] == [0, 500, 600]
+
+
+def test_the_loop_shows_prompt_ids_and_next_token() -> None:
+    texts = {text.get_text() for text in generation_loop("Explain.", [7, 13], " It").axes[0].texts}
+    assert {'"Explain."', "[7, 13]", '" It"', "keys and values, cached"} <= texts
