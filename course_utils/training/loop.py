@@ -67,12 +67,12 @@ def train(model: Qwen3Model, blocks: Mapping[int, Iterator[np.ndarray]],
           plan: TrainingPlan) -> Iterator[tuple[int, float]]:
     """Train in place; yields (step, loss) after each step, so that the caller can report, save or stop.
 
+    Weights, gradients and the optimizer's state are float32; matrix products run in bfloat16 (autocast).
+
     Args:
         model: in float32; it is left in `eval()` mode.
         blocks: an endless supply of blocks for each block length of the plan.
         plan: how to train.
-
-    Weights stay in float32; matrix products run in bfloat16 where the processor does that faster.
 
     Raises:
         CourseError: if the loss is no longer a number; the caller's last checkpoint is the good one.
