@@ -156,4 +156,4 @@ def save_bundled(model: Qwen3Model, tokenizer: Qwen3Tokenizer, folder: Path) -> 
     rounded = Qwen3Model(model.config).to(torch.bfloat16)
     rounded.load_state_dict(model.state_dict())
     save_checkpoint(rounded, folder, generation_config={
-        "eos_token_id": [end, chat_end], "pad_token_id": end, "do_sample": False, "temperature": 0.8, "top_p": 0.95})
+        "eos_token_id": [end, chat_end], "pad_token_id": end, "do_sample": True, "temperature": 0.8, "top_p": 0.95})
