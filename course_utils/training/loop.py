@@ -84,6 +84,19 @@ def train(model: Qwen3Model, blocks: Mapping[int, Iterator[np.ndarray]],
                                   lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
     compiled = compile_or_eager(model, model.device)
     model.train()
+    # Compiled, the embedding's gradient is otherwise added up in whatever order the threads arrive, so two runs would
+    # differ. A GPU refuses some operations in this mode.
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic or model.device.type == "cpu")
+    try:
+        yield from _steps(model, compiled, optimizer, blocks, plan)
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        model.eval()
+
+
+def _steps(model: Qwen3Model, compiled: Callable[[torch.Tensor], torch.Tensor], optimizer: torch.optim.Optimizer,
+           blocks: Mapping[int, Iterator[np.ndarray]], plan: TrainingPlan) -> Iterator[tuple[int, float]]:
     started = time.perf_counter()
     bar = tqdm(range(plan.steps), desc="training", unit="step", mininterval=5)
     for step in bar:
@@ -104,4 +117,3 @@ def train(model: Qwen3Model, blocks: Mapping[int, Iterator[np.ndarray]],
         tokens = (step + 1) * plan.tokens_per_step
         bar.set_postfix(loss=f"{value:.3f}", tokens_per_s=f"{tokens / (time.perf_counter() - started):.0f}")
         yield step, value
-    model.eval()
