@@ -7,12 +7,16 @@ result is right.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from course_utils.kv_cache import Cache, StaticKVCache
+from course_utils.qwen3 import Qwen3Model
 
 Compilable = TypeVar("Compilable", bound=Callable[..., Any])
 
@@ -59,3 +63,40 @@ def compile_or_eager(fn: Compilable, device: torch.device | str, **options: Any)
         return fn
     compiled: Any = torch.compile(fn, **options)
     return compiled
+
+
+def compile_model(model: Qwen3Model) -> Qwen3Model:
+    """A model with the same weights whose arithmetic is compiled; its checks and bookkeeping stay plain Python.
+
+    All layers do the same, so one is compiled and used for all of them: once for prompts of any length, once for a
+    single new token. That takes seconds where the model as a whole would take a minute; later processes find the
+    result in PyTorch's compile cache. On an NVIDIA GPU, where starting many small programs is what costs, the step
+    for a single token with a `StaticKVCache` is compiled as a whole and recorded as a CUDA graph.
+
+    Args:
+        model: is left as it is.
+
+    Returns:
+        The compiled model, or `model` itself where `torch.compile` does not work (`compile_problem` says why).
+    """
+    if compile_problem(model.device) is not None:
+        return model
+    # Else the epsilons of the norms would be handed to each layer anew, as tensors, to allow for their changing.
+    torch._dynamo.config.specialize_float = True
+    tensors = [*model.parameters(), *model.buffers()]
+    fast = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    for part in (*fast.model.layers, fast.lm_head):
+        part.compile(dynamic=True)
+    if model.device.type == "cuda":
+        by_layer = fast.compute
+        recorded: Any = torch.compile(model.compute, mode="reduce-overhead", dynamic=False)
+
+        def compute(token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
+                    last_only: bool) -> Tensor:
+            if token_ids.shape[1] > 1 or not isinstance(cache, StaticKVCache):
+                return by_layer(token_ids, positions, mask, cache, last_only)
+            torch.compiler.cudagraph_mark_step_begin()
+            return recorded(token_ids, positions, mask, cache, last_only)
+
+        fast.compute = compute  # type: ignore[method-assign]
+    return fast

@@ -1,14 +1,16 @@
 """Key-value caches: what attention has already computed about past tokens, kept instead of recomputed.
 
-A cache owns its own position. The model asks it how many tokens it holds (`length`), hands each layer's new
-keys and values to `update`, and calls `advance` once per forward pass, when all layers are done. Until then
-nothing counts, so a pass that was interrupted halfway leaves the cache as it was.
+A cache owns its own position. The model asks it how many tokens it holds (`length`) and for room for the new ones
+(`reserve`), each layer hands its new keys and values to `update` of its own part (one of `layers`), and the model
+calls `advance` once per forward pass, when all layers are done. Until then nothing counts, so a pass that was
+interrupted halfway leaves the cache as it was.
 
 Two classes with the same methods: `KVCache` grows by concatenation, `StaticKVCache` reserves its memory once.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Union
 
 import torch
@@ -40,6 +42,33 @@ class _Position:
         self.length = length
 
 
+class GrowingLayer:
+    """One layer's part of a `KVCache`."""
+
+    def __init__(self) -> None:
+        self.held: tuple[Tensor, Tensor] | None = None
+
+    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add new keys and values; return all, past and new.
+
+        Args:
+            keys: (batch, key-value heads, new tokens, head_dim), already rotated.
+            values: the same shape.
+
+        Returns:
+            Keys and values: (batch, key-value heads, past + new tokens, head_dim).
+        """
+        if self.held is not None:
+            keys, values = torch.cat((self.held[0], keys), dim=2), torch.cat((self.held[1], values), dim=2)
+        self.held = keys, values
+        return keys, values
+
+    def cut(self, length: int) -> None:
+        """Keep the first `length` tokens at most."""
+        if self.held is not None and self.held[0].shape[2] > length:
+            self.held = (self.held[0][:, :, :length], self.held[1][:, :, :length]) if length else None
+
+
 class KVCache(_Position):
     """A cache that grows: each step concatenates the new keys and values to the old ones.
 
@@ -52,51 +81,58 @@ class KVCache(_Position):
     def __init__(self, config: Qwen3Config) -> None:
         self.max_length = config.max_position_embeddings
         self.length = 0
-        self._layers: list[tuple[Tensor, Tensor] | None] = [None] * config.num_hidden_layers
+        self.layers = [GrowingLayer() for _ in range(config.num_hidden_layers)]
 
-    def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add one layer's new keys and values; return all it holds.
-
-        Args:
-            layer: index of the layer, from 0.
-            keys: (batch, key-value heads, new tokens, head_dim), already rotated.
-            values: the same shape.
-
-        Returns:
-            Keys and values of all tokens, past and new: (batch, key-value heads, length + new, head_dim).
-        """
-        past = self._layers[layer]
-        if past is not None and self.length > 0:
-            # Cutting to `length` drops what an interrupted pass may have left behind.
-            keys = torch.cat((past[0][:, :, : self.length], keys), dim=2)
-            values = torch.cat((past[1][:, :, : self.length], values), dim=2)
-        self._layers[layer] = (keys, values)
-        return keys, values
+    def reserve(self, num_tokens: int) -> int:
+        """Get ready for a pass with `num_tokens` new tokens; return for how many tokens `update` will give keys."""
+        for layer in self.layers:
+            layer.cut(self.length)  # drops what an interrupted pass may have left behind
+        return self.length + num_tokens
 
     def truncate(self, length: int) -> None:
         """Forget all tokens from position `length` on."""
         super().truncate(length)
-        self._layers = [pair and (pair[0][:, :, :length], pair[1][:, :, :length]) for pair in self._layers]
+        for layer in self.layers:
+            layer.cut(length)
 
     def copy(self) -> KVCache:
         """A cache with the same content that can be continued on its own.
 
         The tensors are shared, which is safe: this class never writes into a tensor it holds.
         """
-        other = object.__new__(KVCache)
-        other.max_length, other.length, other._layers = self.max_length, self.length, list(self._layers)
+        other = copy.copy(self)
+        other.layers = [copy.copy(layer) for layer in self.layers]
         return other
 
     @property
     def num_bytes(self) -> int:
         """Memory of the keys and values held, in bytes."""
-        return sum(t.numel() * t.element_size() for pair in self._layers if pair for t in pair)
+        return sum(t.numel() * t.element_size() for layer in self.layers for t in layer.held or ())
+
+
+class StaticLayer:
+    """One layer's part of a `StaticKVCache`: keys and values, and where the next ones go."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys, self.values = keys, values  # (b, g, max_length, k)
+        self.slots: Tensor
+        self.shown = 0
+
+    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write new keys and values behind the old ones; return views of all (see `GrowingLayer.update`)."""
+        self.keys[:, :, self.slots] = keys
+        self.values[:, :, self.slots] = values
+        return self.keys[:, :, : self.shown], self.values[:, :, : self.shown]
 
 
 class StaticKVCache(_Position):
     """A cache of fixed size: memory for `max_length` tokens is reserved at once and written in place.
 
     Nothing is copied per step and addresses never change, at the price of paying for the whole length up front.
+    On a CPU attention is shown the slots in use and no others, since it would take its time for each. On an NVIDIA
+    GPU a single new token is shown all of them, and the model masks the empty ones: with the same shapes in every
+    step, the step can be recorded once and replayed (a CUDA graph). For another text, `truncate(0)` and use it
+    again: a recording is bound to the cache's addresses.
 
     Args:
         config: of the model that will use the cache.
@@ -113,30 +149,40 @@ class StaticKVCache(_Position):
         if not 0 < max_length <= config.max_position_embeddings:
             raise ContextLengthError(f"A cache for {max_length} tokens does not fit this model: "
                                      f"choose max_length from 1 to {config.max_position_embeddings}.")
-        shape = (2, batch_size, config.num_key_value_heads, max_length, config.head_dim)
         self.max_length = max_length
         self.length = 0
-        self._layers = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
+        shape = (2, batch_size, config.num_key_value_heads, max_length, config.head_dim)
+        self._fill([torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)])
 
-    def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write one layer's new keys and values behind the old ones; return views of all (see `KVCache.update`)."""
-        end = self.length + keys.shape[2]
-        store = self._layers[layer]
-        store[0, :, :, self.length:end] = keys
-        store[1, :, :, self.length:end] = values
-        return store[0, :, :, :end], store[1, :, :, :end]
+    def _fill(self, stores: list[Tensor]) -> None:
+        self.layers = [StaticLayer(keys, values) for keys, values in stores]
+        self._whole = stores[0].device.type == "cuda"
+        if self._whole:
+            for layer in self.layers:  # else each replay would first copy the cache
+                torch._dynamo.mark_static_address(layer.keys)
+                torch._dynamo.mark_static_address(layer.values)
+
+    def reserve(self, num_tokens: int) -> int:
+        """Get ready for a pass with `num_tokens` new tokens; return for how many slots `update` will give keys."""
+        end = self.length + num_tokens
+        # Where to write is a tensor, so that a recorded step can be told another place.
+        slots = torch.arange(self.length, end, device=self.layers[0].keys.device)
+        shown = self.max_length if self._whole and num_tokens == 1 else end
+        for layer in self.layers:
+            layer.slots, layer.shown = slots, shown
+        return shown
 
     def copy(self) -> StaticKVCache:
         """A cache with the same content and memory of its own."""
-        other = object.__new__(StaticKVCache)
-        other.max_length, other.length = self.max_length, self.length
-        other._layers = [store.clone() for store in self._layers]
+        other = copy.copy(self)
+        other._fill([torch.stack((layer.keys, layer.values)) for layer in self.layers])
         return other
 
     @property
     def num_bytes(self) -> int:
         """Memory reserved, in bytes, whether used yet or not."""
-        return sum(store.numel() * store.element_size() for store in self._layers)
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
 
 
 Cache = Union[KVCache, StaticKVCache]
+LayerCache = Union[GrowingLayer, StaticLayer]

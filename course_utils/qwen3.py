@@ -12,6 +12,7 @@ Source: Qwen3 Technical Report, https://arxiv.org/abs/2505.09388.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Optional
 
 import torch
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 
 from course_utils.config import Qwen3Config
 from course_utils.errors import ContextLengthError, InputError
-from course_utils.kv_cache import Cache
+from course_utils.kv_cache import Cache, LayerCache
+from course_utils.linear import Linear, vector_products
 
 
 class RMSNorm(nn.Module):
@@ -83,21 +85,20 @@ class Attention(nn.Module):
     https://arxiv.org/abs/2305.13245. Queries and keys are normalized per head before they are rotated.
     """
 
-    def __init__(self, config: Qwen3Config, layer: int) -> None:
+    def __init__(self, config: Qwen3Config) -> None:
         super().__init__()
-        self.layer = layer
         self.head_dim = config.head_dim
         query_size = config.num_attention_heads * config.head_dim
         key_value_size = config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, key_value_size, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, key_value_size, bias=False)
-        self.o_proj = nn.Linear(query_size, config.hidden_size, bias=False)
+        self.q_proj = Linear(config.hidden_size, query_size)
+        self.k_proj = Linear(config.hidden_size, key_value_size)
+        self.v_proj = Linear(config.hidden_size, key_value_size)
+        self.o_proj = Linear(query_size, config.hidden_size)
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Optional[Tensor],
-                cache: Optional[Cache]) -> Tensor:
+                cache: Optional[LayerCache]) -> Tensor:
         b, t, _ = x.shape
         per_head = (b, t, -1, self.head_dim)
         queries = self.q_norm(self.q_proj(x).view(per_head)).transpose(1, 2)  # (b, h, t, k)
@@ -105,13 +106,30 @@ class Attention(nn.Module):
         values = self.v_proj(x).view(per_head).transpose(1, 2)  # (b, g, t, k)
         queries, keys = rotate(queries, *rotary), rotate(keys, *rotary)
         if cache is not None:
-            keys, values = cache.update(self.layer, keys, values)  # (b, g, s, k)
-        # Without a mask the tokens are either a whole prompt (causal) or a single new one (it sees everything). A
-        # branch decides it: compiled for any t, the bare comparison would not be a bool but an open question.
-        is_causal = True if mask is None and t > 1 else False
-        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=is_causal,
-                                                  enable_gqa=True)
+            keys, values = cache.update(keys, values)  # (b, g, s, k)
+        attended = attend(queries, keys, values, mask)
         return self.o_proj(attended.transpose(1, 2).reshape(b, t, -1))
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Optional[Tensor]) -> Tensor:
+    """Mix the values, each weighted by how well its key fits the query. https://arxiv.org/abs/1706.03762.
+
+    Args:
+        queries: (b, h, t, k), for the last t of s tokens.
+        keys, values: (b, g, s, k).
+        mask: (b or 1, 1, t, s), True where a query may look. None: the tokens are either a whole text (each sees
+            itself and those before it) or a single new one (it sees everything).
+
+    Returns:
+        (b, h, t, k).
+    """
+    b, h, t, k = queries.shape
+    if t == 1:
+        # The query heads that share keys become the rows of one matrix: no key is copied or read twice.
+        rows = queries.view(b, keys.shape[1], -1, k)  # (b, g, h / g, k)
+        return F.scaled_dot_product_attention(rows, keys, values, attn_mask=mask).view(b, h, 1, k)
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=mask is None,
+                                          enable_gqa=True)
 
 
 class MLP(nn.Module):
@@ -119,9 +137,9 @@ class MLP(nn.Module):
 
     def __init__(self, config: Qwen3Config) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -130,15 +148,15 @@ class MLP(nn.Module):
 class DecoderLayer(nn.Module):
     """One transformer block: attention, then MLP, each normalized before and added to the residual stream."""
 
-    def __init__(self, config: Qwen3Config, layer: int) -> None:
+    def __init__(self, config: Qwen3Config) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = Attention(config, layer)
+        self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Optional[Tensor],
-                cache: Optional[Cache]) -> Tensor:
+                cache: Optional[LayerCache]) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -149,7 +167,7 @@ class Decoder(nn.Module):
     def __init__(self, config: Qwen3Config) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rotary_emb = RotaryEmbedding(config)
 
@@ -157,8 +175,8 @@ class Decoder(nn.Module):
                 cache: Optional[Cache]) -> Tensor:
         x = self.embed_tokens(token_ids)  # (b, t, d)
         rotary = self.rotary_emb(positions)
-        for layer in self.layers:
-            x = layer(x, rotary, mask, cache)
+        for index, layer in enumerate(self.layers):
+            x = layer(x, rotary, mask, cache and cache.layers[index])
         return self.norm(x)
 
 
@@ -173,7 +191,7 @@ class Qwen3Model(nn.Module):
         super().__init__()
         self.config = config
         self.model = Decoder(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size)
         self.apply(_initialize)
         self.tie_weights()
 
@@ -185,12 +203,12 @@ class Qwen3Model(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.model.embed_tokens.weight.device
+        return self.model.norm.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number format of the weights."""
-        return self.model.embed_tokens.weight.dtype
+        """Number format that the model computes in; its weights have the same unless they are quantized."""
+        return self.model.norm.weight.dtype
 
     def forward(self, token_ids: Tensor, cache: Optional[Cache] = None, attention_mask: Optional[Tensor] = None,
                 last_only: bool = False) -> Tensor:
@@ -219,32 +237,44 @@ class Qwen3Model(nn.Module):
         if past + t > longest:
             raise ContextLengthError(f"{past + t} tokens do not fit: the longest possible here is {longest}. "
                                      "Shorten the prompt, ask for fewer new tokens, or use a larger cache.")
-        positions, mask = _positions_and_mask(token_ids, past, attention_mask)
-        hidden = self.model(token_ids, positions, mask, cache)  # (b, t, d)
+        s = cache.reserve(t) if cache is not None else t
+        positions, mask = _positions_and_mask(token_ids, past, s, attention_mask)
+        one_vector = token_ids.numel() == 1 and not torch.compiler.is_compiling()
+        with vector_products(self.device) if one_vector else nullcontext():
+            logits = self.compute(token_ids, positions, mask, cache, last_only)
         if cache is not None:
             cache.advance(t)
+        return logits
+
+    def compute(self, token_ids: Tensor, positions: Tensor, mask: Optional[Tensor], cache: Optional[Cache],
+                last_only: bool) -> Tensor:
+        """The arithmetic of `forward` and nothing else: the part that is worth compiling."""
+        hidden = self.model(token_ids, positions, mask, cache)  # (b, t, d)
         return self.lm_head(hidden[:, -1:] if last_only else hidden)
 
 
-def _positions_and_mask(token_ids: Tensor, past: int,
+def _positions_and_mask(token_ids: Tensor, past: int, s: int,
                         attention_mask: Optional[Tensor]) -> tuple[Tensor, Optional[Tensor]]:
-    """Positions, (b or 1, t), and the mask of who may look at whom, (b or 1, 1, t, s), or None if none is needed."""
+    """Positions, (b or 1, t), and the mask of who may look at whom, (b or 1, 1, t, s), or None if none is needed.
+
+    s counts past tokens, new ones, and what a cache may show behind them, which nobody may look at.
+    """
     b, t = token_ids.shape
-    s = past + t
+    end = past + t
     slots = torch.arange(s, device=token_ids.device)
+    new = slots[past:end]
     if attention_mask is None:
-        positions = slots[None, past:]
-        if past == 0 or t == 1:
-            return positions, None
-        return positions, (slots[None, :] <= slots[past:, None])[None, None]
-    if attention_mask.shape != (b, s):
-        raise InputError(f"attention_mask has shape {tuple(attention_mask.shape)}: it must be ({b}, {s}), one entry "
+        if end == s and (past == 0 or t == 1):
+            return new[None], None
+        return new[None], (slots[None, :] <= new[:, None])[None, None]
+    if attention_mask.shape != (b, end):
+        raise InputError(f"attention_mask has shape {tuple(attention_mask.shape)}: it must be ({b}, {end}), one entry "
                          "for each token, those in the cache included.")
-    real = attention_mask.bool()
-    positions = (real.long().cumsum(dim=1) - 1).clamp(min=0)[:, past:]
-    causal = slots[None, :] <= slots[past:, None]  # (t, s)
+    real = F.pad(attention_mask.bool(), (0, s - end))
+    positions = (real.long().cumsum(dim=1) - 1).clamp(min=0)[:, past:end]
+    causal = slots[None, :] <= new[:, None]  # (t, s)
     # A padding token looks at itself alone: a row without any allowed key would turn into NaN.
-    itself = slots[None, :] == slots[past:, None]
+    itself = slots[None, :] == new[:, None]
     return positions, ((causal & real[:, None, :]) | itself)[:, None]
 
 
