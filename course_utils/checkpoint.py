@@ -23,11 +23,14 @@ from torch import Tensor
 
 from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError
+from course_utils.quantization import KINDS, convert
 from course_utils.qwen3 import Qwen3Model
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_EMBEDDING, _OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
+_EMBEDDING, _OUTPUT = "model.embed_tokens.", "lm_head."  # the beginnings of their tensors' names
+_QUANTIZATION = "quantization_config"  # as the hub calls it
+_METHOD = "course_utils"
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -68,10 +71,14 @@ def load_checkpoint(folder: str | Path, device: torch.device | str | None = None
     config = load_config(folder)
     with torch.device("meta"):  # shapes without memory
         model = Qwen3Model(config)
+    kind = _quantization(folder)
+    if kind is not None:
+        convert(model, kind)
     weights = _read_weights(folder)
     _check_weights(weights, model)
-    if config.tie_word_embeddings:
-        weights[_OUTPUT] = weights[_EMBEDDING]  # some checkpoints store the same matrix a second time
+    if config.tie_word_embeddings:  # some checkpoints store the same matrix a second time
+        weights |= {_OUTPUT + name.removeprefix(_EMBEDDING): tensor for name, tensor in weights.items()
+                    if name.startswith(_EMBEDDING)}
     model.load_state_dict(weights, assign=True)
     model.tie_weights()
     return model.to(device=device, dtype=dtype).eval()
@@ -79,7 +86,7 @@ def load_checkpoint(folder: str | Path, device: torch.device | str | None = None
 
 def save_checkpoint(model: Qwen3Model, folder: str | Path,
                     generation_config: Mapping[str, Any] | None = None) -> None:
-    """Write a model as a folder that `load_checkpoint` and `transformers` both read.
+    """Write a model as a folder that `load_checkpoint` reads, and `transformers` too if it is not quantized.
 
     All files are written in full beside the old ones before any of these is replaced: a full disk or an
     interruption leaves the old checkpoint as it was.
@@ -93,10 +100,11 @@ def save_checkpoint(model: Qwen3Model, folder: str | Path,
         CheckpointError: if the files cannot be written.
     """
     folder = Path(folder)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    if model.config.tie_word_embeddings:
-        del weights[_OUTPUT]
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+               if not (model.config.tie_word_embeddings and name.startswith(_OUTPUT))}
     config = {**model.config.to_dict(), "dtype": str(model.dtype).removeprefix("torch.")}
+    if model.quantization is not None:
+        config[_QUANTIZATION] = {"quant_method": _METHOD, "kind": model.quantization}
     writers: dict[str, Callable[[Path], object]] = {
         _WEIGHTS: lambda path: save_file(weights, path, metadata={"format": "pt"}),
         "config.json": _json_writer(config),
@@ -137,6 +145,17 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{str(path)!r} holds a JSON {type(content).__name__} instead of an object: "
                               "fetch the file again.")
     return content
+
+
+def _quantization(folder: Path) -> str | None:
+    """How the weights of a checkpoint are quantized by this package; None if they are not."""
+    content = _read_json(folder / "config.json").get(_QUANTIZATION)
+    if content is None:
+        return None
+    if not isinstance(content, dict) or content.get("quant_method") != _METHOD or content.get("kind") not in KINDS:
+        raise CheckpointError(f"The weights in {str(folder)!r} are quantized in a way that this package does not "
+                              "know: choose a checkpoint that is not quantized, and use `quantize`.")
+    return str(content["kind"])
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
@@ -184,7 +203,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def _check_weights(weights: Mapping[str, Tensor], model: Qwen3Model) -> None:
     """Raise unless the tensors are those of the model, each with its shape, and can be computed with."""
     wanted = model.state_dict()
-    optional = {_OUTPUT} if model.config.tie_word_embeddings else set()
+    tied = model.config.tie_word_embeddings
+    optional = {name for name in wanted if tied and name.startswith(_OUTPUT)}
     missing = sorted(set(wanted) - set(weights) - optional)
     if missing:
         raise CheckpointError(f"The weights lack {_some(missing)}: the checkpoint is incomplete or does not "
@@ -198,9 +218,10 @@ def _check_weights(weights: Mapping[str, Tensor], model: Qwen3Model) -> None:
         if tensor.shape != wanted[name].shape:
             raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, and config.json asks for "
                                   f"{tuple(wanted[name].shape)}: use the config.json of these weights.")
-        if tensor.dtype not in _DTYPES:
-            raise CheckpointError(f"{name} is stored as {tensor.dtype}, and only float32, bfloat16 and "
-                                  "float16 can be computed with: choose a checkpoint that is not quantized.")
+        floats = wanted[name].is_floating_point()
+        if floats and tensor.dtype not in _DTYPES or not floats and tensor.dtype != wanted[name].dtype:
+            raise CheckpointError(f"{name} is stored as {tensor.dtype}, which this model cannot compute with: choose "
+                                  "a checkpoint in float32, bfloat16 or float16.")
 
 
 def _some(names: list[str]) -> str:

@@ -185,20 +185,26 @@ class Qwen3Model(nn.Module):
 
     Args:
         config: sizes of the model. The new model has random weights; `load_model` gives it trained ones.
+
+    Attributes:
+        quantization: None, or how its weights are stored (`course_utils.quantization`).
     """
+
+    quantization: Optional[str] = None
 
     def __init__(self, config: Qwen3Config) -> None:
         super().__init__()
         self.config = config
         self.model = Decoder(config)
-        self.lm_head = Linear(config.hidden_size, config.vocab_size)
+        self.lm_head: nn.Module = Linear(config.hidden_size, config.vocab_size)
         self.apply(_initialize)
         self.tie_weights()
 
     def tie_weights(self) -> None:
-        """Let the output layer use the embedding's own tensor, if the configuration says so."""
+        """Let the output layer use the embedding's own tensors, if the configuration says so."""
         if self.config.tie_word_embeddings:
-            self.lm_head.weight = self.model.embed_tokens.weight
+            for name in self.lm_head.state_dict():  # the weight, and its scale if it is quantized
+                setattr(self.lm_head, name, getattr(self.model.embed_tokens, name))
 
     @property
     def device(self) -> torch.device:

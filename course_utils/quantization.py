@@ -1,0 +1,205 @@
+"""Weights in 8 or 4 bits: less to read from memory for each token, at a small cost in quality.
+
+A weight matrix is stored as small integers, with a scale for each output row ("int8"), or with a scale and an offset
+for each group of 32 inputs within a row ("int4"). Rounding to the nearest is all there is to it: no data is needed.
+Norms stay as they are. The embedding has 8 bits in both: it is the output layer as well where the two are tied.
+
+On a CPU the products are PyTorch's own operators for such weights, which unpack them on the way from memory to the
+arithmetic. With many vectors at once, a prompt, int8 also rounds each vector to integers: then the product is one of
+integers, which is faster than one of floats. On other devices the weights are unpacked before the product.
+
+Source of one scale per row of each factor: LLM.int8(), https://arxiv.org/abs/2208.07339, without its treatment of
+outliers.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_utils.errors import InputError
+from course_utils.linear import Linear
+from course_utils.qwen3 import Qwen3Model
+
+Kind = Literal["int8", "int4"]
+KINDS: tuple[Kind, ...] = ("int8", "int4")
+
+_FEW = 8  # up to so many vectors, reading the weights takes longer than multiplying
+_GROUP = 32  # inputs that share a scale in int4
+_FILE_BLOCK = 64  # rows packed side by side in a file, see `_pack`
+
+
+def quantize(model: Qwen3Model, kind: Kind) -> Qwen3Model:
+    """A model with the weights of another, stored in fewer bits.
+
+    Args:
+        model: is left as it is; the new one shares its norms.
+        kind: "int8", or "int4", which leaves matrices in int8 whose sizes are not multiples of 64 and 32.
+
+    Returns:
+        The new model. It computes in the number format of the given one, and cannot be trained.
+
+    Raises:
+        InputError: if there is no such kind, or the model is quantized already.
+    """
+    if model.quantization is not None:
+        raise InputError(f"This model is quantized to {model.quantization} already: start from the original.")
+    # Modules are copied, parameters shared; those that are replaced go with the given model.
+    quantized = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    convert(quantized, kind)
+    return quantized
+
+
+def convert(model: Qwen3Model, kind: str) -> None:
+    """Quantize a model in place. On the meta device the integers have shapes and no content, ready for loading."""
+    if kind not in KINDS:
+        raise InputError(f"There is no quantization {kind!r}: choose one of {', '.join(KINDS)}.")
+    with torch.no_grad():
+        for layer in model.model.layers:
+            for part in (layer.self_attn, layer.mlp):
+                for name, linear in list(part.named_children()):
+                    if isinstance(linear, Linear):
+                        setattr(part, name, _quantized(linear.weight, kind))
+        if not model.config.tie_word_embeddings:
+            model.lm_head = Int8Linear(model.lm_head.weight)
+        model.model.embed_tokens = Int8Embedding(model.model.embed_tokens.weight)
+        if model.config.tie_word_embeddings:
+            model.lm_head = Int8Linear(model.model.embed_tokens.weight, model.model.embed_tokens.scale)
+    model.quantization = kind
+
+
+def _quantized(weight: Tensor, kind: str) -> nn.Module:
+    n, d = weight.shape
+    return Int4Linear(weight) if kind == "int4" and n % _FILE_BLOCK == d % _GROUP == 0 else Int8Linear(weight)
+
+
+class Int8Linear(nn.Module):
+    """A linear layer without bias whose weights are 8-bit integers with one scale per output row."""
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, weight: Tensor, scale: Tensor | None = None) -> None:
+        """Args: weight: (out_features, in_features), floats, or integers that come with their scale."""
+        super().__init__()
+        integers, scale = _round_rows(weight) if scale is None else (weight, scale)
+        self.register_buffer("weight", integers)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Args: x: (..., in_features). Returns: (..., out_features), in the dtype of x."""
+        vectors = x.reshape(-1, x.shape[-1])
+        if x.device.type != "cpu":
+            product = F.linear(vectors, self.weight.to(x.dtype)) * self.scale
+        elif vectors.shape[0] <= _FEW:
+            product = torch._weight_int8pack_mm(vectors, self.weight, self.scale)
+        else:
+            integers, scale = _round_rows(vectors)
+            product = torch._int_mm(integers, self.weight.t()) * (scale.float()[:, None] * self.scale.float())
+        return product.to(x.dtype).view(*x.shape[:-1], -1)
+
+
+class Int8Embedding(nn.Module):
+    """An embedding table of 8-bit integers with one scale per token; an output layer may share it."""
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        """Args: weight: (vocab_size, d), floats."""
+        super().__init__()
+        integers, scale = _round_rows(weight)
+        self.register_buffer("weight", integers)
+        self.register_buffer("scale", scale)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """Args: token_ids: (b, t). Returns: (b, t, d), in the dtype of the scales."""
+        scale = self.scale[token_ids]
+        return self.weight[token_ids].to(scale.dtype) * scale[..., None]
+
+
+class Int4Linear(nn.Module):
+    """A linear layer without bias whose weights are 4-bit integers, with scale and offset per 32 inputs of a row."""
+
+    weight: Tensor
+    scale_and_offset: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        """Args: weight: (out_features, in_features), floats; multiples of 64 and 32."""
+        super().__init__()
+        n, d = weight.shape
+        groups = weight.float().view(n, d // _GROUP, _GROUP)
+        low, high = groups.aminmax(dim=-1)
+        scale = ((high - low) / 15).clamp(min=1e-8)
+        integers = ((groups - low[..., None]) / scale[..., None]).round().clamp(0, 15).view(n, d)
+        self.register_buffer("weight", _pack(integers.to(torch.uint8), _MEMORY_BLOCK))
+        # PyTorch's operator has it this way round: (integer - 8) * scale + offset.
+        scale_and_offset = torch.stack((scale, low + 8 * scale), dim=-1).transpose(0, 1)  # (groups, n, 2)
+        self.register_buffer("scale_and_offset", scale_and_offset.to(weight.dtype).contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Args: x: (..., in_features). Returns: (..., out_features), in the dtype of x."""
+        vectors = x.reshape(-1, x.shape[-1])
+        if x.device.type == "cpu" and _CPU_BLOCK is not None:
+            product = torch.ops.aten._weight_int4pack_mm_for_cpu(vectors, self.weight, _GROUP, self.scale_and_offset)
+        else:
+            product = F.linear(vectors, self._unpacked())
+        return product.view(*x.shape[:-1], -1)
+
+    def _unpacked(self) -> Tensor:
+        """The weights as floats, (out_features, in_features)."""
+        scale, offset = self.scale_and_offset.transpose(0, 1)[..., None].unbind(dim=2)  # each (n, groups, 1)
+        integers = _unpack(self.weight, _MEMORY_BLOCK).to(scale.dtype)
+        return ((integers.view(*scale.shape[:2], _GROUP) - 8) * scale + offset).flatten(1)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "weight"] = _repack(destination[prefix + "weight"], _MEMORY_BLOCK, _FILE_BLOCK)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        packed = _repack(state_dict[prefix + "weight"], _FILE_BLOCK, _MEMORY_BLOCK)
+        super()._load_from_state_dict({**state_dict, prefix + "weight": packed}, prefix, *rest)
+
+
+def _round_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows as 8-bit integers, (n, d), and each row's scale, (n,), in the dtype of x."""
+    scale = (x.abs().amax(dim=-1) / 127).clamp(min=1e-8)
+    return (x.float() / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def _pack(integers: Tensor, block: int) -> Tensor:
+    """Two 4-bit integers to a byte: (n, d) to (n, d / 2), n a multiple of block.
+
+    Within a block of rows the first half goes into the low bits, the second into the high bits, and inputs change
+    slowest: so a processor turns one stretch of memory into the weights of many rows for one input.
+    """
+    low, high = integers.view(-1, 2, block // 2, integers.shape[1]).unbind(dim=1)
+    return (low | high << 4).transpose(1, 2).reshape(integers.shape[0], -1)
+
+
+def _unpack(packed: Tensor, block: int) -> Tensor:
+    """The inverse of `_pack`."""
+    by_row = packed.view(-1, packed.shape[1] * 2, block // 2).transpose(1, 2)  # (blocks, block / 2, d)
+    return torch.stack((by_row & 15, by_row >> 4), dim=1).view(packed.shape[0], -1)
+
+
+def _repack(packed: Tensor, old: int, new: int) -> Tensor:
+    return packed if old == new else _pack(_unpack(packed, old), new)
+
+
+def _cpu_block() -> int | None:
+    """How many rows PyTorch's operator expects side by side on this processor, or None if in another order."""
+    integers = torch.arange(64 * 32, dtype=torch.int32).view(64, 32) * 7 % 16
+    try:
+        expected = torch._convert_weight_to_int4pack_for_cpu(integers, 1)
+    except (AttributeError, RuntimeError):  # a PyTorch without the operator
+        return None
+    return next((block for block in (64, 32) if torch.equal(_pack(integers.to(torch.uint8), block), expected)), None)
+
+
+_CPU_BLOCK = _cpu_block()
+_MEMORY_BLOCK = _CPU_BLOCK or _FILE_BLOCK
