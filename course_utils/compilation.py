@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from course_utils.kv_cache import Cache, StaticKVCache
-from course_utils.qwen3 import Qwen3Model
+from course_utils.qwen3 import DecoderLayer, Qwen3Model
 
 Compilable = TypeVar("Compilable", bound=Callable[..., Any])
 
@@ -85,8 +86,10 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
     torch._dynamo.config.specialize_float = True
     tensors = [*model.parameters(), *model.buffers()]
     fast = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
-    for part in (*fast.model.layers, fast.lm_head):
-        part.compile(dynamic=True)
+    forward = _compiled_for_this_model(DecoderLayer.forward)
+    for layer in fast.model.layers:
+        layer.forward = types.MethodType(forward, layer)
+    fast.lm_head.compile(dynamic=True)
     if model.device.type == "cuda":
         by_layer = fast.compute
         recorded: Any = torch.compile(model.compute, mode="reduce-overhead", dynamic=False)
@@ -100,3 +103,18 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
 
         fast.compute = compute  # type: ignore[method-assign]
     return fast
+
+
+def _compiled_for_this_model(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a method that is called on modules which are all alike and never change.
+
+    Before each call compiled code asks about every attribute of the module whether it is as it was; for a layer of
+    a small model that takes as long as the arithmetic. Skipping these questions is safe here, since nobody else has
+    the modules, and since the compiled code is kept with this copy of the function, which no other model calls.
+    """
+    own = types.FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    options = {}
+    if hasattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe"):  # since PyTorch 2.8
+        options["guard_filter_fn"] = torch.compiler.skip_guard_on_all_nn_modules_unsafe
+    compiled: Any = torch.compile(own, dynamic=True, options=options)
+    return compiled

@@ -2,7 +2,7 @@
 
 A weight matrix is stored as small integers, with a scale for each output row ("int8"), or with a scale and an offset
 for each group of 32 inputs within a row ("int4"). Rounding to the nearest is all there is to it: no data is needed.
-Norms stay as they are. The embedding has 8 bits in both: it is the output layer as well where the two are tied.
+Norms stay as they are.
 
 On a CPU the products are PyTorch's own operators for such weights, which unpack them on the way from memory to the
 arithmetic. With many vectors at once, a prompt, int8 also rounds each vector to integers: then the product is one of
@@ -64,31 +64,29 @@ def convert(model: Qwen3Model, kind: str) -> None:
                 for name, linear in list(part.named_children()):
                     if isinstance(linear, Linear):
                         setattr(part, name, _quantized(linear.weight, kind))
-        if not model.config.tie_word_embeddings:
-            model.lm_head = Int8Linear(model.lm_head.weight)
-        model.model.embed_tokens = Int8Embedding(model.model.embed_tokens.weight)
-        if model.config.tie_word_embeddings:
-            model.lm_head = Int8Linear(model.model.embed_tokens.weight, model.model.embed_tokens.scale)
+        embedding, head = model.model.embed_tokens.weight, model.lm_head.weight
+        small = _fits_int4(embedding) and kind == "int4"
+        model.model.embed_tokens = Int4Embedding(embedding) if small else Int8Embedding(embedding)
+        model.lm_head = _quantized(model.model.embed_tokens if model.config.tie_word_embeddings else head, kind)
     model.quantization = kind
 
 
-def _quantized(weight: Tensor, kind: str) -> nn.Module:
-    n, d = weight.shape
-    return Int4Linear(weight) if kind == "int4" and n % _FILE_BLOCK == d % _GROUP == 0 else Int8Linear(weight)
-
-
-class Int8Linear(nn.Module):
-    """A linear layer without bias whose weights are 8-bit integers with one scale per output row."""
+class Int8Weight(nn.Module):
+    """A matrix of 8-bit integers with one scale per row."""
 
     weight: Tensor
     scale: Tensor
 
-    def __init__(self, weight: Tensor, scale: Tensor | None = None) -> None:
-        """Args: weight: (out_features, in_features), floats, or integers that come with their scale."""
+    def __init__(self, weight: Tensor | Int8Weight) -> None:
+        """Args: weight: (rows, d), floats to be rounded; or another matrix whose memory is shared."""
         super().__init__()
-        integers, scale = _round_rows(weight) if scale is None else (weight, scale)
+        integers, scale = _round_rows(weight) if isinstance(weight, Tensor) else (weight.weight, weight.scale)
         self.register_buffer("weight", integers)
         self.register_buffer("scale", scale)
+
+
+class Int8Linear(Int8Weight):
+    """A linear layer without bias, its rows the outputs."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (..., in_features). Returns: (..., out_features), in the dtype of x."""
@@ -103,18 +101,8 @@ class Int8Linear(nn.Module):
         return product.to(x.dtype).view(*x.shape[:-1], -1)
 
 
-class Int8Embedding(nn.Module):
-    """An embedding table of 8-bit integers with one scale per token; an output layer may share it."""
-
-    weight: Tensor
-    scale: Tensor
-
-    def __init__(self, weight: Tensor) -> None:
-        """Args: weight: (vocab_size, d), floats."""
-        super().__init__()
-        integers, scale = _round_rows(weight)
-        self.register_buffer("weight", integers)
-        self.register_buffer("scale", scale)
+class Int8Embedding(Int8Weight):
+    """An embedding table, its rows the tokens."""
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """Args: token_ids: (b, t). Returns: (b, t, d), in the dtype of the scales."""
@@ -122,39 +110,31 @@ class Int8Embedding(nn.Module):
         return self.weight[token_ids].to(scale.dtype) * scale[..., None]
 
 
-class Int4Linear(nn.Module):
-    """A linear layer without bias whose weights are 4-bit integers, with scale and offset per 32 inputs of a row."""
+class Int4Weight(nn.Module):
+    """A matrix of 4-bit integers with a scale and an offset for each group of 32 in a row."""
 
     weight: Tensor
     scale_and_offset: Tensor
 
-    def __init__(self, weight: Tensor) -> None:
-        """Args: weight: (out_features, in_features), floats; multiples of 64 and 32."""
+    def __init__(self, weight: Tensor | Int4Weight) -> None:
+        """Args: weight: (rows, d), multiples of 64 and 32, floats to be rounded; or another matrix to share."""
         super().__init__()
-        n, d = weight.shape
-        groups = weight.float().view(n, d // _GROUP, _GROUP)
-        low, high = groups.aminmax(dim=-1)
-        scale = ((high - low) / 15).clamp(min=1e-8)
-        integers = ((groups - low[..., None]) / scale[..., None]).round().clamp(0, 15).view(n, d)
-        self.register_buffer("weight", _pack(integers.to(torch.uint8), _MEMORY_BLOCK))
-        # PyTorch's operator has it this way round: (integer - 8) * scale + offset.
-        scale_and_offset = torch.stack((scale, low + 8 * scale), dim=-1).transpose(0, 1)  # (groups, n, 2)
-        self.register_buffer("scale_and_offset", scale_and_offset.to(weight.dtype).contiguous())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Args: x: (..., in_features). Returns: (..., out_features), in the dtype of x."""
-        vectors = x.reshape(-1, x.shape[-1])
-        if x.device.type == "cpu" and _CPU_BLOCK is not None:
-            product = torch.ops.aten._weight_int4pack_mm_for_cpu(vectors, self.weight, _GROUP, self.scale_and_offset)
+        if isinstance(weight, Tensor):
+            packed, scale_and_offset = _round_groups(weight)
         else:
-            product = F.linear(vectors, self._unpacked())
-        return product.view(*x.shape[:-1], -1)
+            packed, scale_and_offset = weight.weight, weight.scale_and_offset
+        self.register_buffer("weight", packed)  # (rows, d / 2), bytes in the order of `_pack`
+        self.register_buffer("scale_and_offset", scale_and_offset)  # (d / 32, rows, 2)
 
-    def _unpacked(self) -> Tensor:
-        """The weights as floats, (out_features, in_features)."""
-        scale, offset = self.scale_and_offset.transpose(0, 1)[..., None].unbind(dim=2)  # each (n, groups, 1)
-        integers = _unpack(self.weight, _MEMORY_BLOCK).to(scale.dtype)
-        return ((integers.view(*scale.shape[:2], _GROUP) - 8) * scale + offset).flatten(1)
+    def rows(self, index: Tensor) -> Tensor:
+        """Some rows as floats: (...) indices to (..., d)."""
+        half = _MEMORY_BLOCK // 2
+        by_block = self.weight.view(-1, self.weight.shape[1] * 2, half)  # (blocks, d, half)
+        place = index % _MEMORY_BLOCK
+        both = by_block[index // _MEMORY_BLOCK, :, place % half]
+        integers = torch.where(place[..., None] < half, both & 15, both >> 4)
+        scale, offset = self.scale_and_offset[:, index].movedim(0, -2)[..., None].unbind(dim=-2)  # (..., groups, 1)
+        return ((integers.unflatten(-1, (-1, _GROUP)).to(scale.dtype) - 8) * scale + offset).flatten(-2)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -165,10 +145,53 @@ class Int4Linear(nn.Module):
         super()._load_from_state_dict({**state_dict, prefix + "weight": packed}, prefix, *rest)
 
 
+class Int4Linear(Int4Weight):
+    """A linear layer without bias, its rows the outputs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Args: x: (..., in_features). Returns: (..., out_features), in the dtype of x."""
+        vectors = x.reshape(-1, x.shape[-1])
+        if x.device.type == "cpu" and _CPU_BLOCK is not None:
+            product = torch.ops.aten._weight_int4pack_mm_for_cpu(vectors, self.weight, _GROUP, self.scale_and_offset)
+        else:
+            product = F.linear(vectors, self.rows(torch.arange(self.weight.shape[0], device=x.device)))
+        return product.view(*x.shape[:-1], -1)
+
+
+class Int4Embedding(Int4Weight):
+    """An embedding table, its rows the tokens."""
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """Args: token_ids: (b, t). Returns: (b, t, d), in the dtype of the scales."""
+        return self.rows(token_ids)
+
+
+def _fits_int4(weight: Tensor) -> bool:
+    return weight.shape[0] % _FILE_BLOCK == 0 and weight.shape[1] % _GROUP == 0
+
+
+def _quantized(weight: Tensor | nn.Module, kind: str) -> nn.Module:
+    """A linear layer with these weights: floats, or an embedding's that is quantized already."""
+    if isinstance(weight, Tensor):
+        return Int4Linear(weight) if kind == "int4" and _fits_int4(weight) else Int8Linear(weight)
+    return Int4Linear(weight) if isinstance(weight, Int4Weight) else Int8Linear(weight)
+
+
 def _round_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """Rows as 8-bit integers, (n, d), and each row's scale, (n,), in the dtype of x."""
     scale = (x.abs().amax(dim=-1) / 127).clamp(min=1e-8)
     return (x.float() / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def _round_groups(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows as packed 4-bit integers, (n, d / 2), and scale and offset of each group, (d / 32, n, 2), in x's dtype."""
+    groups = x.float().unflatten(1, (-1, _GROUP))  # (n, d / 32, 32)
+    low, high = groups.aminmax(dim=-1)
+    scale = ((high - low) / 15).clamp(min=1e-8)
+    integers = ((groups - low[..., None]) / scale[..., None]).round().clamp(0, 15).flatten(1).to(torch.uint8)
+    # PyTorch's operator has it this way: (integer - 8) * scale + offset.
+    scale_and_offset = torch.stack((scale, low + 8 * scale), dim=-1).transpose(0, 1)
+    return _pack(integers, _MEMORY_BLOCK), scale_and_offset.to(x.dtype).contiguous()
 
 
 def _pack(integers: Tensor, block: int) -> Tensor:
