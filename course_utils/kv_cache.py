@@ -119,7 +119,16 @@ class StaticLayer:
         self.shown = 0
 
     def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write new keys and values behind the old ones; return views of all (see `GrowingLayer.update`)."""
+        """Write new keys and values behind the old ones; return views of all (see `GrowingLayer.update`).
+
+        Raises:
+            InputError: if the cache was made for another number of sequences, or for another model.
+        """
+        for axis in (0, 1, 3):  # to a compiler this also says that only the length can change
+            if keys.shape[axis] != self.keys.shape[axis]:
+                raise InputError(f"Keys of shape {tuple(keys.shape)} do not fit into a cache of shape "
+                                 f"{tuple(self.keys.shape)}: make one with this model's config and a batch_size "
+                                 f"of {keys.shape[0]}.")
         self.keys[:, :, self.slots] = keys
         self.values[:, :, self.slots] = values
         return self.keys[:, :, : self.shown], self.values[:, :, : self.shown]
