@@ -2,6 +2,7 @@
 
 from course_utils.chat import ChatTemplate
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
+from course_utils.compilation import compile_model
 from course_utils.config import Qwen3Config
 from course_utils.device import get_device
 from course_utils.environment import environment_report
@@ -17,6 +18,7 @@ from course_utils.generation import (
 from course_utils.hub import download
 from course_utils.kv_cache import KVCache, StaticKVCache
 from course_utils.loading import load_model, load_tokenizer, random_model
+from course_utils.quantization import quantize
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer, StreamDecoder
 
@@ -31,6 +33,7 @@ __all__ = [
     "Qwen3Tokenizer",
     "StaticKVCache",
     "StreamDecoder",
+    "compile_model",
     "download",
     "environment_report",
     "generate_stats",
@@ -43,6 +46,7 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "load_tokenizer",
+    "quantize",
     "random_model",
     "save_checkpoint",
 ]

@@ -1,4 +1,4 @@
-"""The course from a terminal: `course-utils check`, `generate`, `download` and `lab`.
+"""The course from a terminal: `course-utils check`, `generate`, `bench`, `download` and `lab`.
 
 Exit status: 0 it worked; 1 `check` found a problem; 2 a wrong argument or an error that is explained on stderr; 130
 interrupted by Ctrl-C; 141 the reader of the output has gone.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -72,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--think", action="store_true", help="with --chat: let the model think aloud first")
     generate.add_argument("--device", metavar="NAME", help="cuda, mps, xpu or cpu (default: COURSE_DEVICE, or the "
                           "fastest)")
+    generate.add_argument("--quantize", choices=("int8", "int4"), help="store the weights in 8 or 4 bits: faster, a "
+                          "little worse")
     generate.add_argument("--stats", action="store_true", help="print tokens, times and memory at the end, on stderr")
     generate.set_defaults(run=_generate)
 
@@ -81,6 +84,27 @@ def _parser() -> argparse.ArgumentParser:
     download.add_argument("--endpoint", metavar="ADDRESS", help="the hub or a mirror (default: HF_ENDPOINT, or "
                           "huggingface.co)")
     download.set_defaults(run=_download)
+
+    bench = commands.add_parser("bench", help="measure every way of generating on this computer", allow_abbrev=False)
+    bench.add_argument("--model", metavar="NAME", help="measure a model, as generate takes it")
+    bench.add_argument("--shape", metavar="NAME", help="measure random weights in the shape of a Qwen3 model, such as "
+                       "qwen3-1.7b (default: that of qwen3-0.6b)")
+    bench.add_argument("--rows", metavar="NAMES", help="some of regular, compiled, kv, kv-compiled, static, int8, int4 "
+                       "and of the peers, with commas between them (default: all of these seven)")
+    bench.add_argument("--prompt-tokens", type=int, metavar="N", help="length of the prompt (default: 512)")
+    bench.add_argument("--new-tokens", type=int, default=48, metavar="N", help="tokens after it (default: %(default)s)")
+    bench.add_argument("--runs", type=int, default=3, metavar="N", help="runs of each row (default: %(default)s)")
+    bench.add_argument("--contexts", metavar="LENGTHS", help="numbers of past tokens at which a step is timed "
+                       "(default: 128,1024,4096)")
+    bench.add_argument("--device", metavar="NAME", help="cuda, mps, xpu or cpu (default: COURSE_DEVICE, or the "
+                       "fastest)")
+    bench.add_argument("--seed", type=int, default=0, metavar="N", help="of prompt and weights (default: %(default)s)")
+    bench.add_argument("--json", metavar="FILE", help="write all figures there; - is stdout, and then the table goes "
+                       "to stderr")
+    bench.add_argument("--plot", metavar="FILE", help="draw speeds and roofline there, as .png or .svg")
+    bench.add_argument("--peers", action="store_true", help="add transformers, the textbook package and llama.cpp "
+                       "where they are installed, and show figures that others have published")
+    bench.set_defaults(run=_bench)
 
     lab = commands.add_parser("lab", help="open the first chapter in JupyterLab; further arguments are "
                               "JupyterLab's, such as --no-browser", allow_abbrev=False)
@@ -106,6 +130,7 @@ def _generate(options: argparse.Namespace) -> int:
     from course_utils.device import get_device
     from course_utils.generation import generate_text_basic_stream
     from course_utils.loading import load_model, load_tokenizer
+    from course_utils.quantization import quantize
 
     device = get_device(options.device)
     tokenizer = load_tokenizer(options.model)
@@ -119,6 +144,8 @@ def _generate(options: argparse.Namespace) -> int:
     else:
         prompt_ids = tokenizer.encode(options.prompt)
     model = load_model(options.model, device=device)
+    if options.quantize is not None:
+        model = quantize(model, options.quantize)
 
     # A shape of its own, so that an empty prompt is explained by the loop as one.
     token_ids = torch.tensor(prompt_ids, dtype=torch.long, device=device).view(1, -1)
@@ -151,6 +178,69 @@ def _print_stats(prompt_length: int, times: Sequence[float], device: object) -> 
         facts.append(f"then {(count - 1) / (times[-1] - times[1]):.1f} tokens/s")
     facts.append(f"peak memory {format_bytes(peak_memory(torch.device(str(device))))}")
     print(f"[{', '.join(facts)}, on {device}]", file=sys.stderr)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    if options.model is not None and options.shape is not None:
+        raise InputError("--model and --shape are both given, and only one model is measured at a time: leave one out.")
+    json_file = None if options.json in (None, "-") else _output_file(options.json)
+    plot_file = None if options.plot is None else _output_file(options.plot, (".png", ".svg"))
+    contexts = None if options.contexts is None else _numbers("--contexts", options.contexts)
+
+    from course_utils.benchmark import Subject, choose_rows, choose_settings, run_benchmark
+    from course_utils.device import get_device
+
+    rows = choose_rows(None if options.rows is None else options.rows.split(","), options.peers)
+    subject = Subject.of_shape(options.shape) if options.model is None else Subject.of_model(options.model)
+    settings = choose_settings(subject.config, options.prompt_tokens, contexts, options.new_tokens, options.runs,
+                               options.seed)
+    device = get_device(options.device)
+    # A benchmark that is told to end does so as if by Ctrl-C: else gigabytes of weights would stay on the disk.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt_once)
+    report = run_benchmark(rows, subject, settings, device)
+    if options.peers:
+        from course_utils.benchmark.published import TEXTBOOK
+
+        report.published = TEXTBOOK
+    print(report, file=sys.stderr if options.json == "-" else sys.stdout)
+    if options.json == "-":
+        print(report.to_json(), end="")
+    elif json_file is not None:
+        report.write_json(json_file)
+    if plot_file is not None and report.bandwidth() is None:
+        print("course-utils: nothing was measured, so nothing is drawn.", file=sys.stderr)
+    elif plot_file is not None:
+        from course_utils.plots.benchmark import save_picture
+
+        print(save_picture(report, plot_file), file=sys.stderr)
+    return INTERRUPTED if report.interrupted else 0
+
+
+def _interrupt_once(*_: object) -> None:
+    """End a benchmark; a second signal, such as `timeout` sends, must not cost what was measured."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _output_file(name: str, suffixes: Sequence[str] = ()) -> Path:
+    """Raises: InputError: if there cannot be such a file; better said before minutes of measuring than after."""
+    path = Path(name)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise InputError(f"{name!r} is no kind of picture that can be drawn: end its name with "
+                         f"{' or '.join(suffixes)}.")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InputError(f"{name!r} cannot be written: give a file in a folder that exists.")
+    return path
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} is {text!r}: give whole numbers with commas between them, such as "
+                         "128,1024.") from None
 
 
 def _download(options: argparse.Namespace) -> int:

@@ -41,10 +41,10 @@ def compile_problem(device: torch.device | str) -> str | None:
         result = torch.compile(gate)(x)
     except Exception as error:  # whatever a compiler may say
         reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
-        return (f"torch.compile does not work here ({reason.rstrip('.:')}), so this chapter runs everything "
+        return (f"torch.compile does not work here ({reason.rstrip('.:')}), so everything runs "
                 "uncompiled; chapter 1 says what to install.")
     if not torch.allclose(result, gate(x), atol=1e-5):
-        return ("torch.compile gives wrong results here, so this chapter runs everything uncompiled; "
+        return ("torch.compile gives wrong results here, so everything runs uncompiled; "
                 "install another version of PyTorch.")
     return None
 
@@ -86,10 +86,10 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
     torch._dynamo.config.specialize_float = True
     tensors = [*model.parameters(), *model.buffers()]
     fast = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
-    forward = _compiled_for_this_model(DecoderLayer.forward)
-    for layer in fast.model.layers:
-        layer.forward = types.MethodType(forward, layer)
-    fast.lm_head.compile(dynamic=True)
+    for kind, modules in ((DecoderLayer, fast.model.layers), (type(fast.lm_head), [fast.lm_head])):
+        forward = _compiled_for_this_model(kind.forward)
+        for module in modules:
+            module.forward = types.MethodType(forward, module)
     if model.device.type == "cuda":
         by_layer = fast.compute
         recorded: Any = torch.compile(model.compute, mode="reduce-overhead", dynamic=False)
@@ -105,7 +105,7 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
     return fast
 
 
-def _compiled_for_this_model(function: Callable[..., Any]) -> Callable[..., Any]:
+def _compiled_for_this_model(function: Any) -> Callable[..., Any]:
     """Compile a method that is called on modules which are all alike and never change.
 
     Before each call compiled code asks about every attribute of the module whether it is as it was; for a layer of
@@ -113,7 +113,7 @@ def _compiled_for_this_model(function: Callable[..., Any]) -> Callable[..., Any]
     the modules, and since the compiled code is kept with this copy of the function, which no other model calls.
     """
     own = types.FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
-    options = {}
+    options: dict[str, Any] = {}
     if hasattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe"):  # since PyTorch 2.8
         options["guard_filter_fn"] = torch.compiler.skip_guard_on_all_nn_modules_unsafe
     compiled: Any = torch.compile(own, dynamic=True, options=options)

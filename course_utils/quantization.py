@@ -29,6 +29,7 @@ Kind = Literal["int8", "int4"]
 KINDS: tuple[Kind, ...] = ("int8", "int4")
 
 _FEW = 8  # up to so many vectors, reading the weights takes longer than multiplying
+_SOME = 128  # up to so many, unpacking 4-bit weights takes longer than multiplying
 _GROUP = 32  # inputs that share a scale in int4
 _FILE_BLOCK = 64  # rows packed side by side in a file, see `_pack`
 
@@ -59,15 +60,15 @@ def convert(model: Qwen3Model, kind: str) -> None:
     if kind not in KINDS:
         raise InputError(f"There is no quantization {kind!r}: choose one of {', '.join(KINDS)}.")
     with torch.no_grad():
-        for layer in model.model.layers:
-            for part in (layer.self_attn, layer.mlp):
-                for name, linear in list(part.named_children()):
-                    if isinstance(linear, Linear):
-                        setattr(part, name, _quantized(linear.weight, kind))
-        embedding, head = model.model.embed_tokens.weight, model.lm_head.weight
-        small = _fits_int4(embedding) and kind == "int4"
-        model.model.embed_tokens = Int4Embedding(embedding) if small else Int8Embedding(embedding)
-        model.lm_head = _quantized(model.model.embed_tokens if model.config.tie_word_embeddings else head, kind)
+        for part in list(model.model.layers.modules()):
+            for name, linear in list(part.named_children()):
+                if isinstance(linear, Linear):
+                    setattr(part, name, _quantized(linear.weight, kind))
+        table = model.model.embed_tokens.weight
+        embedding = Int4Embedding(table) if kind == "int4" and _fits_int4(table) else Int8Embedding(table)
+        head = embedding if model.config.tie_word_embeddings else model.get_parameter("lm_head.weight")
+        model.lm_head = _quantized(head, kind)
+        model.model.embed_tokens = embedding  # type: ignore[assignment]
     model.quantization = kind
 
 
@@ -151,11 +152,18 @@ class Int4Linear(Int4Weight):
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (..., in_features). Returns: (..., out_features), in the dtype of x."""
         vectors = x.reshape(-1, x.shape[-1])
-        if x.device.type == "cpu" and _CPU_BLOCK is not None:
+        few = _FEW if x.dtype == torch.float32 else _SOME  # PyTorch's operator is slow in float32
+        if x.device.type == "cpu" and _CPU_BLOCK is not None and vectors.shape[0] <= few:
             product = torch.ops.aten._weight_int4pack_mm_for_cpu(vectors, self.weight, _GROUP, self.scale_and_offset)
         else:
-            product = F.linear(vectors, self.rows(torch.arange(self.weight.shape[0], device=x.device)))
+            product = F.linear(vectors, self._unpacked())
         return product.view(*x.shape[:-1], -1)
+
+    def _unpacked(self) -> Tensor:
+        """All weights as floats, (out_features, in_features)."""
+        scale, offset = self.scale_and_offset.transpose(0, 1)[..., None].unbind(dim=2)  # each (n, groups, 1)
+        integers = _unpack(self.weight, _MEMORY_BLOCK).unflatten(1, (-1, _GROUP)).to(scale.dtype)
+        return ((integers - 8) * scale + offset).flatten(1)
 
 
 class Int4Embedding(Int4Weight):
@@ -170,17 +178,19 @@ def _fits_int4(weight: Tensor) -> bool:
     return weight.shape[0] % _FILE_BLOCK == 0 and weight.shape[1] % _GROUP == 0
 
 
-def _quantized(weight: Tensor | nn.Module, kind: str) -> nn.Module:
+def _quantized(weight: Tensor | Int8Weight | Int4Weight, kind: str) -> Int8Linear | Int4Linear:
     """A linear layer with these weights: floats, or an embedding's that is quantized already."""
-    if isinstance(weight, Tensor):
-        return Int4Linear(weight) if kind == "int4" and _fits_int4(weight) else Int8Linear(weight)
-    return Int4Linear(weight) if isinstance(weight, Int4Weight) else Int8Linear(weight)
+    if isinstance(weight, Int4Weight) or isinstance(weight, Tensor) and kind == "int4" and _fits_int4(weight):
+        return Int4Linear(weight)
+    return Int8Linear(weight)
 
 
 def _round_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """Rows as 8-bit integers, (n, d), and each row's scale, (n,), in the dtype of x."""
-    scale = (x.abs().amax(dim=-1) / 127).clamp(min=1e-8)
-    return (x.float() / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8), scale
+    scale = x.abs().amax(dim=-1) / 127
+    # A row of zeros has a scale of zero.
+    steps = x.float() / scale.float().clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+    return steps.round().clamp(-127, 127).to(torch.int8), scale
 
 
 def _round_groups(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,7 +211,7 @@ def _pack(integers: Tensor, block: int) -> Tensor:
     slowest: so a processor turns one stretch of memory into the weights of many rows for one input.
     """
     low, high = integers.view(-1, 2, block // 2, integers.shape[1]).unbind(dim=1)
-    return (low | high << 4).transpose(1, 2).reshape(integers.shape[0], -1)
+    return (low | high << 4).transpose(1, 2).reshape(integers.shape[0], -1).contiguous()
 
 
 def _unpack(packed: Tensor, block: int) -> Tensor:

@@ -206,6 +206,11 @@ class Qwen3Model(nn.Module):
             for name in self.lm_head.state_dict():  # the weight, and its scale if it is quantized
                 setattr(self.lm_head, name, getattr(self.model.embed_tokens, name))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Qwen3Model:
+        super()._apply(fn, recurse)
+        self.tie_weights()  # moved to another device or format, shared integers would become two
+        return self
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""

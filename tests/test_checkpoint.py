@@ -226,6 +226,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
               r"model.norm.weight has shape \(31,\), and config.json asks for \(32,\)"),
     "quantized": (lambda folder: edit_weights(folder, lambda weights: weights.update(
         {NORM: torch.ones(32, dtype=torch.int8)})), "model.norm.weight is stored as torch.int8"),
+    "quantized elsewhere": (lambda folder: edit_config(folder, quantization_config={"quant_method": "gptq", "bits": 4}),
+                            "quantized in a way that this package does not know: choose a checkpoint"),
     "no output layer": (lambda folder: edit_config(folder, tie_word_embeddings=False), "lack lm_head.weight"),
 }
 

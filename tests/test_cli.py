@@ -104,6 +104,17 @@ def test_generate_prints_what_the_loop_gives(model_folder, small_tokenizer, caps
     assert captured.err == ""
 
 
+def test_generate_quantizes_the_weights(model_folder, small_tokenizer, capsys):
+    from course_utils.loading import load_model
+    from course_utils.quantization import quantize
+
+    assert main(["generate", "The little", "--model", model_folder, "--max-new-tokens", "6", "--quantize", "int4"]) == 0
+    token_ids = torch.tensor([small_tokenizer.encode("The little")])
+    expected = generation.generate_text_basic_cache(quantize(load_model(model_folder), "int4"), token_ids, 6,
+                                                    eos_token_id=sorted(small_tokenizer.end_token_ids))
+    assert capsys.readouterr().out == small_tokenizer.decode(expected[0].tolist()) + "\n"
+
+
 def test_generate_by_default_makes_100_tokens_and_joins_characters(model_folder, scripted, small_tokenizer, capsys):
     calls = scripted("鱼 and moon 月亮")  # the first character is several tokens
     assert main(["generate", "The sea", "--model", model_folder]) == 0

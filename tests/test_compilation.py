@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 
 from course_utils import KVCache, StaticKVCache, generate_tokens
-from course_utils.compilation import compile_or_eager, compile_problem
+from course_utils.compilation import compile_model, compile_or_eager, compile_problem
 from course_utils.config import Qwen3Config
 from course_utils.kv_cache import Cache
-from course_utils.qwen3 import Qwen3Model
+from course_utils.quantization import KINDS, quantize
+from course_utils.qwen3 import DecoderLayer, Qwen3Model
 
 SMALL = Qwen3Config(vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
                     num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=64)
@@ -91,3 +94,142 @@ def test_compiled_text_is_the_same() -> None:
     for cache in (KVCache(SMALL), StaticKVCache(SMALL, 32)):
         tokens = generate_tokens(compiled, prompt, 12, cache=cache)
         assert torch.equal(torch.cat(list(tokens), dim=1), expected)
+
+
+# Models of which one layer is compiled for all
+
+LENGTHS = (5, 12, 30)
+MOST_GRAPHS = 5
+
+
+def make(config: Qwen3Config = SMALL, seed: int = 0) -> Qwen3Model:
+    torch.manual_seed(seed)
+    model = Qwen3Model(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.dim() == 1), std=0.3)
+    return model
+
+
+def generate(model: Qwen3Model, length: int = 5, fixed: bool = False, new_tokens: int = 12) -> list[int]:
+    prompt = torch.arange(length)[None] * 7 % model.config.vocab_size
+    cache = StaticKVCache(model.config, 64) if fixed else KVCache(model.config)
+    return [int(token) for token in generate_tokens(model, prompt, new_tokens, cache=cache)]
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[torch.fx.GraphModule]:
+    """What is compiled from now on, each collected here and then run as it stands, which takes no C++ compiler."""
+    collected: list[torch.fx.GraphModule] = []
+
+    def recorder(graph: torch.fx.GraphModule, example_inputs: object) -> Callable[..., object]:
+        collected.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=recorder))
+    assert compile_problem("cpu") is None
+    collected.clear()
+    return collected
+
+
+def test_a_compiled_model_shares_the_weights_and_leaves_the_given_one_alone(graphs: list[object]) -> None:
+    model = make()
+    compiled = compile_model(model)
+    generate(compiled)
+    assert graphs and compiled is not model and not compiled.training
+    for (name, theirs), (_, ours) in zip(compiled.named_parameters(), model.named_parameters()):
+        assert theirs is ours, name
+    assert compiled.lm_head.weight is compiled.model.embed_tokens.weight
+    number = len(graphs)
+    for layer in model.model.layers:
+        assert "forward" not in vars(layer) and layer.forward.__func__ is DecoderLayer.forward
+    assert model.lm_head._compiled_call_impl is None and "compute" not in vars(model)
+    generate(model, 11)
+    assert len(graphs) == number
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_compiled_quantized_model_shares_the_weights_too(graphs: list[object], kind: str) -> None:
+    config = replace(SMALL, vocab_size=128, hidden_size=128, intermediate_size=64, head_dim=32)
+    model = quantize(make(config), kind)
+    compiled = compile_model(model)
+    assert compiled.quantization == kind
+    for (name, theirs), (_, ours) in zip(compiled.named_buffers(), model.named_buffers()):
+        assert theirs is ours, name
+    assert generate(compiled) == generate(model) and graphs
+
+
+@pytest.mark.parametrize("fixed", [False, True], ids=["growing", "fixed"])
+def test_few_graphs_serve_prompts_and_tokens_of_every_length(graphs: list[object], fixed: bool) -> None:
+    model = make()
+    compiled = compile_model(model)
+    for length in LENGTHS:
+        assert generate(compiled, length, fixed, 34) == generate(model, length, fixed, 34)
+    # A layer reads a prompt, takes a token after it, and both once more where a size was first taken literally; and
+    # the output layer.
+    number = len(graphs)
+    assert 2 < number <= MOST_GRAPHS
+    for length in (*LENGTHS, 7):
+        assert generate(compiled, length, fixed, 34) == generate(model, length, fixed, 34)
+    assert len(graphs) == number
+
+
+def test_models_of_other_shapes_and_weights_do_not_disturb_each_other(graphs: list[object]) -> None:
+    """Compiled code does not look at the modules again, so that of one model must never reach another."""
+    models = [make(), make(seed=1), make(replace(SMALL, hidden_size=48, num_key_value_heads=4, rope_theta=10.0)),
+              make(replace(SMALL, num_hidden_layers=3, rms_norm_eps=0.5, tie_word_embeddings=False))]
+    expected = [generate(model) for model in models]
+    assert len(set(map(tuple, expected))) == len(models)
+    compiled = [compile_model(model) for model in models]
+    for _ in range(2):
+        for fixed in (False, True):
+            assert [generate(each, fixed=fixed) for each in compiled] == expected
+    # One after the other within one text, too.
+    streams = [generate_tokens(each, torch.arange(5)[None] * 7, 12, cache=KVCache(each.config)) for each in compiled]
+    assert [[int(token) for token in tokens] for tokens in zip(*zip(*streams))] == expected
+
+
+def test_every_further_model_is_compiled_as_the_first(graphs: list[object]) -> None:
+    """PyTorch gives up, without a word, on a function that was compiled too often: here, once for each model."""
+    numbers = []
+    for seed in range(6):
+        model = make(replace(SMALL, hidden_size=32 + 8 * seed, vocab_size=97 + seed), seed)
+        graphs.clear()
+        assert generate(compile_model(model)) == generate(model)
+        numbers.append(len(graphs))
+    assert numbers == [numbers[0]] * 6
+
+
+def test_weights_changed_after_compiling_are_used(graphs: list[object]) -> None:
+    model = make()
+    compiled = compile_model(model)
+    before = generate(compiled)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(-1.5)
+    number = len(graphs)
+    assert generate(compiled) == generate(model) != before
+    assert len(graphs) == number
+
+
+def test_without_a_compiler_it_is_the_very_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    uncompilable(monkeypatch, RuntimeError("no compiler"))
+    model = make()
+    assert compile_model(model) is model
+    assert generate(model)
+
+
+@pytest.mark.slow
+def test_compiled_models_write_the_same_text() -> None:
+    """By the real compiler, two models in turn."""
+    if (problem := compile_problem("cpu")) is not None:
+        pytest.skip(problem)
+    models = [make(), make(replace(SMALL, hidden_size=48, intermediate_size=40), seed=1)]
+    compiled = [compile_model(model) for model in models]
+    for length in LENGTHS:
+        for fixed in (False, True):
+            for fast, model in zip(compiled, models):
+                assert fast is not model
+                assert generate(fast, length, fixed, 34) == generate(model, length, fixed, 34)
+    step = torch.tensor([[3, 1, 4]])
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled[0](step), models[0](step), rtol=1e-4, atol=1e-3)

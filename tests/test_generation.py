@@ -44,8 +44,15 @@ def static(model: Qwen3Model, ids: torch.Tensor, n: int, eos: int | None = None)
     return torch.cat([ids[:, :0], *generate_tokens(model, ids, n, eos, cache=cache)], dim=1)
 
 
+def shown_whole(model: Qwen3Model, ids: torch.Tensor, n: int, eos: int | None = None) -> torch.Tensor:
+    cache = StaticKVCache(SMALL, ids.shape[1] + n, batch_size=ids.shape[0])
+    cache._whole = True  # as on an NVIDIA GPU
+    return torch.cat([ids[:, :0], *generate_tokens(model, ids, n, eos, cache=cache)], dim=1)
+
+
 WAYS: dict[str, Callable[..., torch.Tensor]] = {
-    "plain": generate_text_basic, "cache": generate_text_basic_cache, "stream": streamed, "static cache": static}
+    "plain": generate_text_basic, "cache": generate_text_basic_cache, "stream": streamed, "static cache": static,
+    "static cache, shown whole": shown_whole}
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
@@ -100,6 +107,15 @@ def test_no_new_tokens_is_a_valid_wish(model: Qwen3Model, passes: list[int]) -> 
 def test_generation_leaves_gradients_and_mode_of_the_caller_alone(model: Qwen3Model) -> None:
     for _ in generate_text_basic_stream(model, prompt(1, 6), 2):
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+
+def test_onednn_is_on_between_two_tokens_and_after_the_last(model: Qwen3Model) -> None:
+    """A step switches it off for itself alone: between tokens the caller's own products run."""
+    for number, _ in enumerate(generate_text_basic_stream(model, prompt(1, 6), 5)):
+        assert torch.backends.mkldnn.enabled
+        if number == 2:
+            break
+    assert torch.backends.mkldnn.enabled
 
 
 def test_a_cache_can_be_continued_with_more_text(model: Qwen3Model) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from transformers import Qwen3Config as TransformersConfig
 from transformers import Qwen3ForCausalLM
 
 from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError, ContextLengthError, InputError
+from course_utils.generation import generate_text_basic
 from course_utils.kv_cache import Cache, KVCache, StaticKVCache
-from course_utils.qwen3 import Qwen3Model
+from course_utils.qwen3 import Qwen3Model, attend
 
 SMALL = Qwen3Config(vocab_size=211, hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=4,
                     num_key_value_heads=2, head_dim=16, max_position_embeddings=128)
@@ -92,11 +94,47 @@ def test_bfloat16_is_as_close_to_float32_as_transformers_is() -> None:
     assert ours <= 0.05 * reference.abs().mean()
 
 
+def attend_by_hand(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor,
+                   mask: torch.Tensor | None) -> torch.Tensor:
+    """In double precision, with each head of keys and values repeated for the queries that share it."""
+    sharing = queries.shape[1] // keys.shape[1]
+    keys, values = (x.double().repeat_interleave(sharing, dim=1) for x in (keys, values))
+    scores = queries.double() @ keys.transpose(2, 3) / queries.shape[-1] ** 0.5
+    weights = scores.exp() if mask is None else scores.exp() * mask
+    return (weights / weights.sum(dim=-1, keepdim=True)) @ values
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
+@pytest.mark.parametrize("sharing", [1, 2, 4])
+@pytest.mark.parametrize("b", [1, 2])
+def test_attention_of_one_query_equals_its_formula(b: int, sharing: int, masked: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, keys, values = (torch.randn(b, heads, t, 6, generator=generator)
+                             for heads, t in ((2 * sharing, 1), (2, 11), (2, 11)))
+    mask = torch.rand(b, 1, 1, 11, generator=generator) < 0.5 if masked else None
+    attended = attend(queries, keys, values, mask)
+    torch.testing.assert_close(attended.double(), attend_by_hand(queries, keys, values, mask), rtol=1e-5, atol=1e-6)
+
+
+def test_attention_of_many_queries_equals_its_formula() -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, keys, values = (torch.randn(2, heads, 5, 6, generator=generator) for heads in (8, 2, 2))
+    causal = torch.ones(5, 5, dtype=torch.bool).tril()[None, None]
+    for mask in (None, causal):
+        torch.testing.assert_close(attend(queries, keys, values, mask).double(),
+                                   attend_by_hand(queries, keys, values, causal), rtol=1e-5, atol=1e-6)
+
+
 def caches(config: Qwen3Config, b: int = 2) -> list[Cache]:
-    return [KVCache(config), StaticKVCache(config, max_length=40, batch_size=b)]
+    shown_whole = StaticKVCache(config, max_length=40, batch_size=b)
+    shown_whole._whole = True  # as on an NVIDIA GPU
+    return [KVCache(config), StaticKVCache(config, max_length=40, batch_size=b), shown_whole]
 
 
-@pytest.mark.parametrize("kind", [0, 1], ids=["growing", "static"])
+every_cache = pytest.mark.parametrize("kind", [0, 1, 2], ids=["growing", "static", "shown whole"])
+
+
+@every_cache
 @pytest.mark.parametrize("chunks", [[20], [1] * 20, [7, 5, 1, 7], [19, 1]], ids=str)
 def test_in_chunks_with_a_cache_equals_at_once(model: Qwen3Model, chunks: list[int], kind: int) -> None:
     cache = caches(SMALL)[kind]
@@ -111,7 +149,7 @@ def test_last_only_gives_the_last_row(model: Qwen3Model) -> None:
         assert close(model(prompt(), last_only=True), model(prompt())[:, -1:])
 
 
-@pytest.mark.parametrize("kind", [0, 1], ids=["growing", "static"])
+@every_cache
 def test_left_padding_changes_nothing(model: Qwen3Model, kind: int) -> None:
     """Prompts of 5 and 9 tokens side by side, then two more tokens each, against each alone."""
     first, second, new = prompt(1, 5, seed=1), prompt(1, 9, seed=2), prompt(2, 2, seed=3)
@@ -150,7 +188,7 @@ def test_two_streams_on_one_model_do_not_disturb_each_other(model: Qwen3Model) -
         assert close(logits_b, model(second, last_only=True))
 
 
-@pytest.mark.parametrize("kind", [0, 1], ids=["growing", "static"])
+@every_cache
 def test_a_copied_cache_can_be_continued_on_its_own(model: Qwen3Model, kind: int) -> None:
     start, one, two = prompt(2, 8), prompt(2, 3, seed=1), prompt(2, 3, seed=2)
     cache = caches(SMALL)[kind]
@@ -161,7 +199,7 @@ def test_a_copied_cache_can_be_continued_on_its_own(model: Qwen3Model, kind: int
             assert close(model(tokens, cache=used)[:, -1], model(torch.cat((start, tokens), dim=1))[:, -1])
 
 
-@pytest.mark.parametrize("kind", [0, 1], ids=["growing", "static"])
+@every_cache
 def test_a_cache_can_be_cut_back(model: Qwen3Model, kind: int) -> None:
     cache = caches(SMALL)[kind]
     with torch.inference_mode():
@@ -172,7 +210,7 @@ def test_a_cache_can_be_cut_back(model: Qwen3Model, kind: int) -> None:
         cache.truncate(21)
 
 
-@pytest.mark.parametrize("kind", [0, 1], ids=["growing", "static"])
+@every_cache
 def test_an_interrupted_pass_leaves_the_cache_as_it_was(model: Qwen3Model, kind: int) -> None:
     cache = caches(SMALL)[kind]
 
@@ -189,8 +227,104 @@ def test_an_interrupted_pass_leaves_the_cache_as_it_was(model: Qwen3Model, kind:
         assert close(model(prompt()[:, 10:], cache=cache), model(prompt())[:, 10:])
 
 
+@every_cache
+def test_single_tokens_see_nothing_of_an_interrupted_pass(model: Qwen3Model, kind: int) -> None:
+    cache = caches(SMALL)[kind]
+
+    def interrupt(*_: object) -> None:
+        raise ValueError
+
+    with torch.inference_mode():
+        model(prompt()[:, :10], cache=cache)
+        handle = model.model.norm.register_forward_pre_hook(interrupt)  # when every layer has written
+        for length in (6, 1):
+            with pytest.raises(ValueError):
+                model(prompt(t=length, seed=5), cache=cache)
+        handle.remove()
+        assert cache.length == 10
+        parts = [model(token, cache=cache) for token in prompt()[:, 10:].split(1, dim=1)]
+        assert close(torch.cat(parts, dim=1), model(prompt())[:, 10:])
+
+
+@every_cache
+def test_a_cache_can_be_used_for_another_text(model: Qwen3Model, kind: int) -> None:
+    cache = caches(SMALL)[kind]
+    with torch.inference_mode():
+        model(prompt(t=30, seed=5), cache=cache)
+        cache.truncate(0)
+        parts = [model(part, cache=cache) for part in prompt().split([12] + [1] * 8, dim=1)]
+        assert close(torch.cat(parts, dim=1), model(prompt()))
+
+
+@pytest.mark.parametrize("kind", [1, 2], ids=["static", "shown whole"])
+def test_a_static_cache_stays_where_it_is_and_its_copy_does_not(model: Qwen3Model, kind: int) -> None:
+    cache = caches(SMALL)[kind]
+    assert isinstance(cache, StaticKVCache)
+    addresses = [(layer.keys.data_ptr(), layer.values.data_ptr()) for layer in cache.layers]
+    with torch.inference_mode():
+        for part in prompt().split([12] + [1] * 8, dim=1):
+            model(part, cache=cache)
+    copy = cache.copy()
+    assert [(layer.keys.data_ptr(), layer.values.data_ptr()) for layer in cache.layers] == addresses
+    for mine, other in zip(cache.layers, copy.layers):
+        assert torch.equal(mine.keys, other.keys) and torch.equal(mine.values, other.values)
+        assert mine.keys.data_ptr() != other.keys.data_ptr() and mine.values.data_ptr() != other.values.data_ptr()
+
+
+def test_a_static_cache_for_another_batch_or_model_is_refused(model: Qwen3Model) -> None:
+    for cache in (StaticKVCache(SMALL, 40, batch_size=1), StaticKVCache(SMALL, 40, batch_size=3),
+                  StaticKVCache(variant(num_key_value_heads=1), 40, batch_size=2)):
+        with torch.inference_mode(), pytest.raises(InputError, match="do not fit into a cache.*a batch_size of 2"):
+            model(prompt(), cache=cache)
+        assert cache.length == 0
+
+
+@pytest.mark.parametrize("length, graphs", [(12, 1), (20, 2)], ids=["with room left", "to the last slot"])
+def test_steps_shown_the_whole_cache_are_one_graph(model: Qwen3Model, length: int, graphs: int) -> None:
+    """What a CUDA graph needs: the same code, hence the same shapes, for every token. One in the last slot has nothing
+    to mask, and a graph of its own."""
+    torch.compiler.reset()
+    counter = CompileCounter()
+    _, _, cache = caches(SMALL)
+    ids = prompt(t=length)
+    compiled = make(SMALL)
+    compute = compiled.compute
+    step = torch.compile(compute, backend=counter, dynamic=False, fullgraph=True)
+    with torch.inference_mode():
+        token = compiled(ids, cache=cache, last_only=True)[:, -1].argmax(-1, keepdim=True)
+        compiled.compute = step  # type: ignore[method-assign]
+        tokens = [token]
+        for _ in range(20):
+            tokens.append(compiled(tokens[-1], cache=cache, last_only=True)[:, -1].argmax(-1, keepdim=True))
+    torch.compiler.reset()
+    assert counter.frame_count == graphs and counter.op_count > 0
+    assert torch.equal(torch.cat(tokens, dim=1), generate_text_basic(model, ids, 21))
+
+
+def test_a_single_token_is_multiplied_without_onednn_and_a_prompt_with_it(model: Qwen3Model) -> None:
+    seen: list[bool] = []
+    handle = model.model.layers[0].register_forward_pre_hook(
+        lambda *_: seen.append(bool(torch.backends.mkldnn.enabled)))
+    cache = KVCache(SMALL)
+    with torch.inference_mode():
+        for part in prompt(1, 6).split([4, 1, 1], dim=1):
+            model(part, cache=cache)
+            assert torch.backends.mkldnn.enabled
+        model(prompt(2, 1))
+    handle.remove()
+    assert seen == [True, False, False, True]
+
+
+def test_an_error_in_a_step_leaves_onednn_on(model: Qwen3Model) -> None:
+    handle = model.model.layers[1].register_forward_pre_hook(lambda *_: 1 / 0)
+    with torch.inference_mode(), pytest.raises(ZeroDivisionError):
+        model(prompt(1, 1))
+    handle.remove()
+    assert torch.backends.mkldnn.enabled
+
+
 def test_cache_memory_by_formula(model: Qwen3Model) -> None:
-    growing, static = caches(SMALL)
+    growing, static, _ = caches(SMALL)
     with torch.inference_mode():
         model(prompt(), cache=growing)
     per_token = 2 * SMALL.num_hidden_layers * SMALL.num_key_value_heads * SMALL.head_dim * 4
@@ -198,7 +332,7 @@ def test_cache_memory_by_formula(model: Qwen3Model) -> None:
     assert static.num_bytes == 2 * 40 * per_token
 
 
-@pytest.mark.parametrize("kind", [0, 1], ids=["growing", "static"])
+@every_cache
 def test_past_the_context_is_refused_before_any_work(model: Qwen3Model, kind: int) -> None:
     cache = caches(SMALL)[kind]
     limit = cache.max_length

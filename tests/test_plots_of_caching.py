@@ -14,8 +14,7 @@ from course_utils.family import FAMILY
 from course_utils.plots.cache_kinds import cache_kinds
 from course_utils.plots.cache_memory import cache_memory
 from course_utils.plots.call_times import call_times
-from course_utils.plots.computed_tokens import computed_tokens
-from course_utils.plots.figure import CACHED, GENERATED, PROMPT, REJECTED
+from course_utils.plots.figure import CACHED, GENERATED, REJECTED
 from course_utils.plots.speed_bars import speed_bars
 from course_utils.plots.step_time import step_time
 
@@ -30,13 +29,6 @@ def close() -> Iterator[None]:
 
 def cells(fig: Figure, panel: int, color: str) -> int:
     return sum(patch.get_facecolor() == to_rgba(color) for patch in fig.axes[panel].patches)
-
-
-def test_computed_tokens_are_counted() -> None:
-    fig = computed_tokens(5, 7)
-    assert [ax.get_title() for ax in fig.axes] == ["without a cache: 56 computed", "with a cache: 11 computed"]
-    assert [cells(fig, 0, color) for color in (PROMPT, GENERATED, REJECTED, CACHED)] == [5, 6, 45, 0]
-    assert [cells(fig, 1, color) for color in (PROMPT, GENERATED, REJECTED, CACHED)] == [5, 6, 0, 45]
 
 
 def test_a_growing_cache_copies_and_a_fixed_one_reserves() -> None:

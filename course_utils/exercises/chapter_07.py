@@ -13,6 +13,7 @@ from course_utils.config import Qwen3Config
 from course_utils.exercises.exercise import Exercise
 from course_utils.generation import generate_stats, generate_text_basic_cache
 from course_utils.kv_cache import Cache, KVCache
+from course_utils.quantization import Int4Linear
 from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import timed
 
@@ -123,74 +124,90 @@ def _prompt_counted(build: Callable[[str], Qwen3Model], token_ids: Tensor, new_t
     return speeds
 
 
-def quantize_groups(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
+def quantize_groups(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
     groups = weight.view(weight.shape[0], -1, group_size)
-    # A group of zeros has no largest number to divide by.
-    scales = (groups.abs().amax(dim=-1) / 7).clamp(min=1e-12)
-    numbers = (groups / scales[..., None]).round().to(torch.int8)
-    return numbers.view_as(weight), scales
+    offsets, largest = groups.aminmax(dim=-1)
+    # A group whose weights are all equal has no distance to divide by.
+    scales = ((largest - offsets) / 15).clamp(min=1e-8)
+    integers = ((groups - offsets[..., None]) / scales[..., None]).round().to(torch.uint8)
+    return integers.view_as(weight), scales, offsets
 
 
 def _verify_groups(answer: Callable[..., Any]) -> str | None:
     generator = torch.Generator().manual_seed(7)
-    weight = torch.randn(6, 64, generator=generator)
+    weight = torch.randn(64, 96, generator=generator)
     weight[2, 40] = 30.0
-    weight[4, 16:32] = 0.0
-    result = answer(weight.clone(), 16)
-    if not isinstance(result, tuple) or [isinstance(part, Tensor) for part in result] != [True, True]:
-        return "Return two tensors: the small integers and the scales."
-    numbers, scales = result
-    if numbers.dtype != torch.int8:
-        return f"The integers are stored as {numbers.dtype}. Round them, then use .to(torch.int8)."
-    if numbers.shape != weight.shape:
-        return (f"The integers have shape {tuple(numbers.shape)}; they need that of the weight, "
+    weight[4, 32:64] = 0.0
+    result = answer(weight.clone(), 32)
+    if not isinstance(result, tuple) or [isinstance(part, Tensor) for part in result] != [True, True, True]:
+        return "Return three tensors: the small integers, the scales and the offsets."
+    integers, scales, offsets = result
+    if integers.dtype != torch.uint8:
+        return f"The integers are stored as {integers.dtype}. Round them, then use .to(torch.uint8)."
+    if integers.shape != weight.shape:
+        return (f"The integers have shape {tuple(integers.shape)}; they need that of the weight, "
                 f"{tuple(weight.shape)}.")
-    if scales.shape != (6, 4):
-        return (f"The scales have shape {tuple(scales.shape)}. A row of 64 has 4 groups of 16, "
-                "each with a scale of its own: (6, 4).")
-    groups = weight.view(6, 4, 16)
-    largest = groups.abs().amax(dim=-1)
-    used = largest > 0
-    zeros_stay = (numbers.view(6, 4, 16)[~used] == 0).all() and (scales[~used] > 0).all()
-    if not (zeros_stay and torch.isfinite(scales).all()):
-        return ("A group that is all zeros must stay zeros: keep its scale above 0, "
-                "for example with .clamp(min=1e-12).")
-    if numbers.abs().max() > 7:
-        return "Some integers are beyond 7. With four bits and one for the sign, -7 to 7 is the range to use."
-    if not torch.allclose(scales[used], largest[used] / 7, rtol=1e-3):
-        return "The scale of a group is its largest absolute value divided by 7: that one becomes 7 or -7."
-    error = (numbers.view(6, 4, 16) * scales[..., None] - groups).abs()
-    if (error > 0.501 * scales[..., None]).any():
+    if scales.shape != (64, 3) or offsets.shape != (64, 3):
+        return (f"Scales and offsets have the shapes {tuple(scales.shape)} and {tuple(offsets.shape)}. A row of 96 has "
+                "3 groups of 32, each with a scale and an offset of its own: (64, 3).")
+    groups = weight.view(64, 3, 32)
+    smallest, largest = groups.aminmax(dim=-1)
+    if not torch.allclose(offsets, smallest):
+        return "The offset of a group is its smallest weight: that one becomes the integer 0."
+    varied = largest > smallest
+    if not (torch.isfinite(scales).all() and (scales > 0).all() and (integers.view(64, 3, 32)[~varied] == 0).all()):
+        return ("In a group whose weights are all equal the integers are 0 and the offset says the rest: "
+                "keep its scale above 0, for example with .clamp(min=1e-8).")
+    if not torch.allclose(scales[varied], (largest - smallest)[varied] / 15, rtol=1e-3):
+        return ("The scale of a group is the distance from its smallest to its largest weight, divided by 15: "
+                "that one becomes 15, the most that four bits hold.")
+    restored = integers.view(64, 3, 32) * scales[..., None] + offsets[..., None]
+    if ((restored - groups).abs() > 0.501 * scales[..., None]).any():
         return ("Some numbers are off by more than half a step. "
-                "Round to the nearest integer before .to(torch.int8) cuts.")
+                "Round to the nearest integer before .to(torch.uint8) cuts.")
+    theirs = Int4Linear(weight).rows(torch.arange(64))
+    if not torch.allclose(restored.view_as(theirs), theirs, atol=1e-5):
+        return "The result differs from that of the package's Int4Linear: compare with its source."
     return None
 
 
-def _scale_per_row(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
-    scales = weight.abs().amax(dim=1, keepdim=True) / 7
-    return (weight / scales).round().to(torch.int8), scales
+def _scale_per_row(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    return quantize_groups(weight, weight.shape[1])
 
 
-def _cut_off(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
-    _, scales = quantize_groups(weight, group_size)
-    return (weight / scales.repeat_interleave(group_size, dim=1)).to(torch.int8), scales
-
-
-def _eight(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
+def _cut_off(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    _, scales, offsets = quantize_groups(weight, group_size)
     groups = weight.view(weight.shape[0], -1, group_size)
-    scales = (groups.abs().amax(dim=-1) / 8).clamp(min=1e-12)
-    return (groups / scales[..., None]).round().to(torch.int8).view_as(weight), scales
+    integers = ((groups - offsets[..., None]) / scales[..., None]).to(torch.uint8)
+    return integers.view_as(weight), scales, offsets
 
 
-def _zero_scale(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
+def _around_zero(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
     groups = weight.view(weight.shape[0], -1, group_size)
-    scales = groups.abs().amax(dim=-1) / 7
-    return (groups / scales[..., None]).round().to(torch.int8).view_as(weight), scales
+    scales = (groups.abs().amax(dim=-1) / 7).clamp(min=1e-8)
+    integers = ((groups / scales[..., None]).round() + 7).to(torch.uint8)
+    return integers.view_as(weight), scales, -7 * scales
 
 
-def _still_floating(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
-    numbers, scales = quantize_groups(weight, group_size)
-    return numbers.float(), scales
+def _sixteen_steps(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    _, scales, offsets = quantize_groups(weight, group_size)
+    scales = (scales * 15 / 16).clamp(min=1e-8)
+    groups = weight.view(weight.shape[0], -1, group_size)
+    integers = ((groups - offsets[..., None]) / scales[..., None]).round().clamp(max=15).to(torch.uint8)
+    return integers.view_as(weight), scales, offsets
+
+
+def _zero_scale(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    groups = weight.view(weight.shape[0], -1, group_size)
+    offsets, largest = groups.aminmax(dim=-1)
+    scales = (largest - offsets) / 15
+    integers = ((groups - offsets[..., None]) / scales[..., None]).round().to(torch.uint8)
+    return integers.view_as(weight), scales, offsets
+
+
+def _still_floating(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    integers, scales, offsets = quantize_groups(weight, group_size)
+    return integers.float(), scales, offsets
 
 
 EXERCISES: tuple[Exercise, ...] = (
@@ -201,10 +218,11 @@ EXERCISES: tuple[Exercise, ...] = (
         (_prompt_counted, "new tokens only"),
     )),
     Exercise("7.2", "Four bits in groups", quantize_groups, _verify_groups, (
-        (_scale_per_row, "scale of its own"),
+        (_scale_per_row, "a scale and an offset of its own"),
         (_cut_off, "half a step"),
-        (_eight, "beyond 7"),
-        (_zero_scale, "all zeros"),
-        (_still_floating, "torch.int8"),
+        (_around_zero, "smallest weight"),
+        (_sixteen_steps, "divided by 15"),
+        (_zero_scale, "all equal"),
+        (_still_floating, "torch.uint8"),
     )),
 )

@@ -23,6 +23,7 @@ from course_utils.corpus.notions import notions, questions
 from course_utils.corpus.words import TO_CHINESE, TO_ENGLISH, words
 from course_utils.generation import generate_tokens
 from course_utils.kv_cache import KVCache
+from course_utils.quantization import KINDS, quantize
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.dataset import pack
@@ -157,9 +158,14 @@ def held_out_blocks(tokenizer: Qwen3Tokenizer, number: int, block_length: int, k
 
 def loss_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer, number: int = 40,
                  block_length: int = 512) -> dict[str, float]:
-    """Loss in nats per token on held-out documents, of all kinds and of stories."""
-    return {f"held-out loss, {kind or 'all kinds'}": held_out_loss(
-        model, held_out_blocks(tokenizer, number, block_length, kind)) for kind in (None, "story", "story_zh")}
+    """Loss in nats per token on held-out documents, of all kinds and of stories: as the model is, and quantized."""
+    models = {"": model, **{f", {kind}": quantize(model, kind) for kind in KINDS}}
+    figures = {}
+    for documents_of in (None, "story", "story_zh"):
+        blocks = held_out_blocks(tokenizer, number, block_length, documents_of)
+        for weights, each in models.items():
+            figures[f"held-out loss, {documents_of or 'all kinds'}{weights}"] = held_out_loss(each, blocks)
+    return figures
 
 
 @torch.inference_mode()

@@ -1,0 +1,140 @@
+"""The weights that all rows share: written once to a folder, in each form that a row asks for, and memory-mapped.
+
+Each row runs in a process of its own, and processes that map the same file share its pages. So a machine holds
+the weights once per form, not once per row.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from course_utils.checkpoint import load_checkpoint, save_checkpoint
+from course_utils.config import Qwen3Config
+from course_utils.errors import InputError
+from course_utils.family import FAMILY, SHORT_NAMES, find_repo_id, timing_config
+from course_utils.hub import BUNDLED, resolve
+from course_utils.loading import random_model
+from course_utils.quantization import Kind, quantize
+from course_utils.qwen3 import Qwen3Model
+
+_BYTES_PER_WEIGHT = {"original": 2.0, "int8": 1.01, "int4": 0.75, "bf16.gguf": 2.0, "q8_0.gguf": 1.07,
+                     "q4_0.gguf": 0.57}
+_SPARE = 1.05
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model that is measured.
+
+    Attributes:
+        name: for the reader.
+        config: its sizes.
+        checkpoint: the folder of its weights; None for random ones.
+        dtype: number format to compute in.
+    """
+
+    name: str
+    config: Qwen3Config
+    checkpoint: Path | None = None
+    dtype: torch.dtype = torch.bfloat16
+
+    @classmethod
+    def of_model(cls, name: str) -> Subject:
+        """A model by its name as of `load_model`, in the number format that `load_model` gives it.
+
+        Raises:
+            InputError, CheckpointError, DownloadError: as `load_model`.
+        """
+        folder = resolve(name)
+        model = load_checkpoint(folder)  # memory-mapped: nothing is read but the header
+        return cls(name, model.config, folder, torch.float32 if name.lower() in BUNDLED else model.dtype)
+
+    @classmethod
+    def of_shape(cls, name: str | None = None) -> Subject:
+        """Random bfloat16 weights in the shape of a model of the family; None is that of `timing_config`.
+
+        Raises:
+            InputError: if the family has no such model.
+        """
+        if name is None:
+            config = timing_config()
+            return cls(f"Qwen3-0.6B shape with {config.num_hidden_layers} layers", config)
+        repo_id = find_repo_id(name)
+        if repo_id is None:
+            raise InputError(f"There is no shape {name!r}: choose one of {', '.join(SHORT_NAMES)}.")
+        return cls(f"{repo_id.split('/')[1]} shape", FAMILY[repo_id])
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where the weights are, and what an engine has to know beside them. It is handed to each row's process.
+
+    Attributes:
+        folder: holds what was written for this benchmark, and is deleted after it.
+        checkpoint: the original weights, in Hugging Face layout.
+        device, dtype: where and in which number format to compute.
+        threads: of the processor.
+        max_length: the most tokens that will be asked for, prompt included.
+    """
+
+    folder: Path
+    checkpoint: Path
+    device: torch.device
+    dtype: torch.dtype
+    threads: int
+    max_length: int
+
+    def path(self, form: str) -> Path:
+        """The folder or file of the weights in one form."""
+        return self.checkpoint if form == "original" else self.folder / form
+
+    def prepare(self, form: str) -> None:
+        """Write the weights in one form, unless they are there.
+
+        Args:
+            form: "original"; "int8" or "int4", quantized by us; or the name of a GGUF file, "bf16.gguf" and others.
+
+        Raises:
+            CheckpointError: if they cannot be written.
+        """
+        path = self.path(form)
+        if path.exists():
+            return
+        if path.suffix == ".gguf":
+            from course_utils.benchmark.gguf_file import write_gguf
+
+            write_gguf(load_checkpoint(self.checkpoint), path)
+        else:
+            kind: Kind = "int8" if form == "int8" else "int4"
+            save_checkpoint(quantize(load_checkpoint(self.checkpoint, dtype=self.dtype), kind), path)
+
+
+def make_checkpoint(subject: Subject, folder: Path, seed: int) -> Path:
+    """The folder of a subject's weights; random ones are written into `folder` first."""
+    if subject.checkpoint is not None:
+        return subject.checkpoint
+    path = folder / "original"
+    save_checkpoint(random_model(subject.config, subject.dtype, device="cpu", seed=seed), path)
+    return path
+
+
+def require_disk_space(subject: Subject, forms: Iterable[str], folder: Path) -> None:
+    """Raise unless the forms of the weights that will be written fit on the disk.
+
+    Raises:
+        InputError: with how much is needed and where.
+    """
+    with torch.device("meta"):
+        weights = sum(parameter.numel() for parameter in Qwen3Model(subject.config).parameters())
+    written = {form for form in forms if form != "original" or subject.checkpoint is None}
+    needed = int(_SPARE * weights * sum(_BYTES_PER_WEIGHT[form] for form in written))
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(f"The weights to be measured need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free at "
+                         f"{str(folder)!r}: free some space, set TMPDIR to a folder on a larger disk, or choose fewer "
+                         "rows.")
