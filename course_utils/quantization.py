@@ -6,7 +6,7 @@ Norms stay as they are.
 
 On a CPU the products are PyTorch's own operators for such weights, which unpack them on the way from memory to the
 arithmetic. With many vectors at once, a prompt, int8 also rounds each vector to integers: then the product is one of
-integers, which is faster than one of floats. On other devices the weights are unpacked before the product.
+integers, which is faster than one of floats; and int4 unpacks the weights first, as both do on other devices.
 
 Source of one scale per row of each factor: LLM.int8(), https://arxiv.org/abs/2208.07339, without its treatment of
 outliers.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -262,3 +263,14 @@ def test_a_terminal_without_the_letters_still_works(model_folder):
 def test_the_bundled_model_writes(capsys):
     assert main(["generate", "The", "--max-new-tokens", "5"]) == 0
     assert capsys.readouterr().out.strip()
+
+
+def test_a_benchmark_is_interrupted_once():
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cli._interrupt_once()
+        assert all(signal.getsignal(number) == signal.SIG_IGN for number in handlers)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
