@@ -53,12 +53,17 @@ def generate_tokens(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, e
         InputError: if the prompt is empty, has the wrong shape or holds ids beyond the vocabulary.
         ContextLengthError: if prompt and new tokens do not fit into the context or the cache.
     """
-    _check_prompt(model, token_ids, max_new_tokens, cache)
-    ends = [] if eos_token_id is None else [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id)
-    return _loop(model, token_ids, max_new_tokens, ends, cache, attention_mask, choose)
+    check_prompt(model, token_ids, max_new_tokens, cache)
+    return _loop(model, token_ids, max_new_tokens, end_tokens(eos_token_id), cache, attention_mask, choose)
 
 
-def _check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cache: Optional[Cache]) -> None:
+def end_tokens(eos_token_id: EndTokens) -> list[int]:
+    """The tokens at which a text ends, however they were given: None, one id, or several."""
+    return [] if eos_token_id is None else [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id)
+
+
+def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cache: Optional[Cache] = None) -> None:
+    """Make sure that prompts can be generated from. Arguments and errors as for `generate_tokens`."""
     if token_ids.dim() != 2 or token_ids.numel() == 0:
         raise InputError(f"The prompt has shape {tuple(token_ids.shape)}: give (batch, tokens) with at least one "
                          "token, such as torch.tensor([tokenizer.encode(text)]).")
@@ -79,6 +84,13 @@ def _check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cac
                                  f"shorten the prompt or lower max_new_tokens to {max(0, context - prompt + 1)}.")
 
 
+def last_logits(model: Qwen3Model, token_ids: Tensor, cache: Optional[Cache] = None,
+                attention_mask: Optional[Tensor] = None) -> Tensor:
+    """One forward pass for the logits of the next token, (b, vocab_size). Arguments as for the model."""
+    with torch.inference_mode():
+        return model(token_ids, cache=cache, attention_mask=attention_mask, last_only=True)[:, -1]
+
+
 def _loop(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, ends: list[int], cache: Optional[Cache],
           mask: Optional[Tensor], choose: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
     ended = torch.zeros(token_ids.shape[0], 1, dtype=torch.bool, device=token_ids.device)
@@ -87,8 +99,7 @@ def _loop(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, ends: list[
     for _ in range(max_new_tokens):
         # Not around the whole loop: between two tokens the caller's own code runs, and must not be affected.
         with torch.inference_mode():
-            logits = model(inputs, cache=cache, attention_mask=mask, last_only=True)[:, -1]
-            token = choose(logits)
+            token = choose(last_logits(model, inputs, cache, mask))
         if ends:
             token = torch.where(ended, end_ids[0], token)
             ended = ended | torch.isin(token, end_ids)

@@ -11,6 +11,7 @@ Two classes with the same methods: `KVCache` grows by concatenation, `StaticKVCa
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Union
 
 import torch
@@ -83,6 +84,35 @@ class KVCache(_Position):
         self.length = 0
         self.layers = [GrowingLayer() for _ in range(config.num_hidden_layers)]
 
+    @classmethod
+    def holding(cls, config: Qwen3Config, held: Sequence[tuple[Tensor, Tensor]]) -> KVCache:
+        """A cache that starts with given keys and values, which are shared and not copied.
+
+        Args:
+            config: of the model that computed them.
+            held: for each layer keys and values, each (batch, key-value heads, tokens, head_dim).
+
+        Raises:
+            InputError: if their shapes are not those of the model, or differ.
+        """
+        shapes = {tensor.shape for pair in held for tensor in pair}
+        shape = shapes.pop() if len(shapes) == 1 else torch.Size()
+        fits = len(shape) == 4 and (shape[1], shape[3]) == (config.num_key_value_heads, config.head_dim)
+        if len(held) != config.num_hidden_layers or not fits or not 0 < shape[2] <= config.max_position_embeddings:
+            raise InputError(f"These keys and values, of {len(held)} layers, are not those of this model: it has "
+                             f"{config.num_hidden_layers} layers, each (batch, {config.num_key_value_heads}, tokens, "
+                             f"{config.head_dim}) with the same number of tokens.")
+        cache = cls(config)
+        cache.length = shape[2]
+        for layer, pair in zip(cache.layers, held):
+            layer.held = pair
+        return cache
+
+    @property
+    def held(self) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of each layer, each (batch, key-value heads, tokens, head_dim); empty for an empty cache."""
+        return [layer.held for layer in self.layers if layer.held is not None]
+
     def reserve(self, num_tokens: int) -> int:
         """Get ready for a pass with `num_tokens` new tokens; return for how many tokens `update` will give keys."""
         for layer in self.layers:
@@ -107,7 +137,7 @@ class KVCache(_Position):
     @property
     def num_bytes(self) -> int:
         """Memory of the keys and values held, in bytes."""
-        return sum(t.numel() * t.element_size() for layer in self.layers for t in layer.held or ())
+        return sum(tensor.nbytes for pair in self.held for tensor in pair)
 
 
 class StaticLayer:

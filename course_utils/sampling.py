@@ -1,0 +1,231 @@
+"""Sampling: logits to a token drawn by chance, with the usual ways to keep chance within bounds.
+
+Each way is a function from logits to logits that takes tokens out of the draw by giving them minus infinity, so they
+compose in any order. `Sampling` holds one setting of all of them, applied in the usual order (repetition penalty,
+temperature, top-k, top-p, min-p), and `Sampler` is what the generation loop calls for each token: it owns the random
+generator, so the same seed gives the same text.
+
+Shapes in comments: b texts side by side, v the vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+
+from course_utils.errors import CheckpointError, InputError
+
+
+def scale_by_temperature(logits: Tensor, temperature: float) -> Tensor:
+    """Divide logits, (b, v), by the temperature: below 1 the likely becomes likelier, above 1 less so.
+
+    Temperature 0 is the limit: only the likeliest token of each row is kept, the first one of several.
+    """
+    if temperature == 0:
+        likeliest = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, logits.argmax(-1, keepdim=True), True)
+        return logits.masked_fill(~likeliest, -math.inf)
+    return logits / temperature
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """Keep the k likeliest tokens of each row, and any that are level with the last of them. k may exceed v."""
+    least = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
+    return logits.masked_fill(logits < least, -math.inf)
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the smallest set of likeliest tokens that together are at least p probable, at least one (nucleus
+    sampling, https://arxiv.org/abs/1904.09751).
+    """
+    if p >= 1:
+        return logits
+    ranked = logits.float().sort(dim=-1)
+    # Added up from the unlikely end, where small numbers are not lost beside large ones.
+    left_out = ranked.values.softmax(dim=-1).cumsum(dim=-1) <= 1 - p
+    left_out[..., -1] = False
+    return logits.masked_fill(left_out.scatter(-1, ranked.indices, left_out), -math.inf)
+
+
+def keep_min_p(logits: Tensor, min_p: float) -> Tensor:
+    """Keep the tokens that are at least `min_p` times as probable as the likeliest (https://arxiv.org/abs/2407.01082)."""
+    probabilities = logits.float().softmax(dim=-1)
+    return logits.masked_fill(probabilities < min_p * probabilities.amax(-1, keepdim=True), -math.inf)
+
+
+def penalize_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Make tokens that the text already holds less likely: positive logits are divided by the penalty, negative ones
+    multiplied (https://arxiv.org/abs/1909.05858).
+
+    Args:
+        logits: (b, v).
+        seen: (b, v), True for each token of the vocabulary that occurs in the text so far.
+        penalty: above 1 discourages, below 1 encourages.
+    """
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose among the next tokens. The defaults leave the model's probabilities as they are.
+
+    Attributes:
+        temperature: 0 is greedy: always the likeliest.
+        top_k: None, or how many of the likeliest tokens stay in the draw, at least 1.
+        top_p: None, or how probable those that stay must be together, 0 to 1; 0 keeps the likeliest alone.
+        min_p: None, or how probable each must be, as a share of the likeliest, 0 to 1.
+        repetition_penalty: 1 is none.
+
+    Raises:
+        InputError: if a setting is out of its range.
+    """
+
+    temperature: float = 1.0
+    top_k: Optional[int] = None
+    top_p: Optional[float] = None
+    min_p: Optional[float] = None
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.temperature) or self.temperature < 0:
+            raise InputError(f"temperature is {self.temperature!r}: give 0 for greedy, or a positive number.")
+        if self.top_k is not None and (isinstance(self.top_k, bool) or not isinstance(self.top_k, int)
+                                       or self.top_k < 1):
+            raise InputError(f"top_k is {self.top_k!r}: give a whole number from 1 on, or None to keep all tokens.")
+        for name in ("top_p", "min_p"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and 0 <= value <= 1):
+                raise InputError(f"{name} is {value!r}: give a number from 0 to 1, or None to keep all tokens.")
+        if not _is_number(self.repetition_penalty) or self.repetition_penalty <= 0:
+            raise InputError(f"repetition_penalty is {self.repetition_penalty!r}: give a positive number, 1 for none.")
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Sampling:
+        """Read the content of a `generation_config.json`; what it does not name is left at its default.
+
+        Without `"do_sample": true` it means greedy, as in Hugging Face transformers.
+
+        Raises:
+            InputError: if a setting is out of its range.
+        """
+        if not settings.get("do_sample", False):
+            return GREEDY
+        values = {field.name: settings[field.name] for field in fields(cls) if settings.get(field.name) is not None}
+        if values.get("top_k") == 0:  # how such files say "all"
+            del values["top_k"]
+        return cls(**values)
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> Sampling:
+        """The sampling that a checkpoint's makers advise, from its `generation_config.json`; greedy without one.
+
+        Raises:
+            CheckpointError: if the file cannot be read or holds nonsense.
+        """
+        file = Path(folder) / "generation_config.json"
+        if not file.is_file():
+            return GREEDY
+        try:
+            return cls.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, AttributeError) as error:  # an InputError is a ValueError
+            raise CheckpointError(f"{file} does not say how to sample ({error}). Correct it, fetch it again, or pass "
+                                  "a Sampling of your own.") from error
+
+    def apply(self, logits: Tensor, seen: Optional[Tensor] = None) -> Tensor:
+        """Logits, (b, v), to logits that are minus infinity where a token is out of the draw, in float32.
+
+        Args:
+            logits: (b, v).
+            seen: as for `penalize_repetition`; None means that there is no text yet.
+
+        Raises:
+            InputError: if a row has no token to choose: it holds NaN or plus infinity, or minus infinity only.
+        """
+        logits = logits.float()
+        if not bool(logits.amax(dim=-1).isfinite().all()):  # of a row with NaN the maximum is NaN
+            raise InputError("The logits hold NaN, plus infinity, or a row of minus infinity, so there is nothing to "
+                             "choose from: look at the model's weights, or at what changed the logits.")
+        if self.repetition_penalty != 1 and seen is not None:
+            logits = penalize_repetition(logits, seen, self.repetition_penalty)
+        logits = scale_by_temperature(logits, self.temperature)
+        if self.top_k is not None:
+            logits = keep_top_k(logits, self.top_k)
+        if self.top_p is not None:
+            logits = keep_top_p(logits, self.top_p)
+        if self.min_p is not None:
+            logits = keep_min_p(logits, self.min_p)
+        return logits
+
+    def probabilities(self, logits: Tensor, seen: Optional[Tensor] = None) -> Tensor:
+        """With which probability each token is drawn, (b, v), in float32. Arguments and errors as for `apply`."""
+        return self.apply(logits, seen).softmax(dim=-1)
+
+
+GREEDY = Sampling(temperature=0)
+
+
+def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw a token for each row: (b, v) to (b, 1).
+
+    All tokens lie side by side on a line, each as long as it is probable, and a dart lands somewhere on it. The darts
+    are thrown where the generator is, so one on the CPU gives the same darts whatever computes the model.
+    """
+    ends = probabilities.cumsum(dim=-1)
+    total = ends[:, -1:]
+    darts = torch.rand(len(ends), 1, generator=generator, device=generator.device).to(ends.device) * total
+    # Rounding may put a dart on the very end of the line; the second condition keeps it on a token.
+    return ((ends <= darts) & (ends < total)).sum(dim=-1, keepdim=True)
+
+
+class Sampler:
+    """Chooses each next token of one generation: what `generate_tokens` takes as `choose`.
+
+    Args:
+        sampling: the settings.
+        seed: a number, or a random generator of one's own to go on with.
+        token_ids: (b, t), the prompts: with a repetition penalty their tokens count as said already.
+        attention_mask: (b, t), False for padding, which was not said.
+
+    Attributes:
+        seen: (b, v) as for `penalize_repetition`; None without a penalty, or before the first token.
+    """
+
+    def __init__(self, sampling: Sampling, seed: int | torch.Generator = 0, token_ids: Optional[Tensor] = None,
+                 attention_mask: Optional[Tensor] = None) -> None:
+        self.sampling = sampling
+        self.generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        self.seen: Optional[Tensor] = None
+        self._prompt = token_ids, attention_mask
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Draw a token for each row: logits, (b, v), to token ids, (b, 1)."""
+        token = draw(self.probabilities(logits), self.generator)
+        if self.seen is not None:
+            self.seen = self.seen.scatter(1, token, True)
+        return token
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """With which probability each token would be drawn next, (b, v); draws nothing."""
+        if self.sampling.repetition_penalty != 1 and self.seen is None:
+            self.seen = _occurring(logits, *self._prompt)
+        return self.sampling.probabilities(logits, self.seen)
+
+
+def _occurring(logits: Tensor, token_ids: Optional[Tensor], attention_mask: Optional[Tensor]) -> Tensor:
+    """Which tokens of the vocabulary occur in the prompts: (b, v)."""
+    seen = torch.zeros_like(logits, dtype=torch.bool)
+    if token_ids is None:
+        return seen
+    real = torch.ones_like(token_ids) if attention_mask is None else attention_mask.long()
+    # Added up, since a token may stand both in the text and in the padding.
+    return torch.zeros_like(logits, dtype=torch.long).scatter_add(1, token_ids.long(), real) > 0
