@@ -209,23 +209,26 @@ class Sampler:
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Draw a token for each row: logits, (b, v), to token ids, (b, 1)."""
-        token = draw(self.probabilities(logits), self.generator)
-        if self.seen is not None:
-            self.seen = self.seen.scatter(1, token, True)
-        return token
+        return self.take(draw(self.probabilities(logits), self.generator))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """With which probability each token would be drawn next, (b, v); draws nothing."""
         if self.sampling.repetition_penalty != 1 and self.seen is None:
-            self.seen = _occurring(logits, *self._prompt)
+            token_ids, attention_mask = self._prompt
+            self.seen = (torch.zeros_like(logits, dtype=torch.bool) if token_ids is None
+                         else occurring(token_ids, logits.shape[-1], attention_mask))
         return self.sampling.probabilities(logits, self.seen)
 
+    def take(self, token: Tensor) -> Tensor:
+        """Count a token of each row, (b, 1), as said, and hand it back."""
+        if self.seen is not None:
+            self.seen = self.seen.scatter(1, token, True)
+        return token
 
-def _occurring(logits: Tensor, token_ids: Optional[Tensor], attention_mask: Optional[Tensor]) -> Tensor:
-    """Which tokens of the vocabulary occur in the prompts: (b, v)."""
-    seen = torch.zeros_like(logits, dtype=torch.bool)
-    if token_ids is None:
-        return seen
-    real = torch.ones_like(token_ids) if attention_mask is None else attention_mask.long()
+
+def occurring(token_ids: Tensor, vocab_size: int, attention_mask: Optional[Tensor] = None) -> Tensor:
+    """Which tokens of the vocabulary occur in texts, (b, t), padding left out: (b, vocab_size), for a penalty."""
+    real = torch.ones_like(token_ids) if attention_mask is None else attention_mask.to(token_ids.dtype)
     # Added up, since a token may stand both in the text and in the padding.
-    return torch.zeros_like(logits, dtype=torch.long).scatter_add(1, token_ids.long(), real) > 0
+    counts = token_ids.new_zeros(token_ids.shape[0], vocab_size).scatter_add(1, token_ids.long(), real)
+    return counts > 0

@@ -1,0 +1,255 @@
+"""Speculative decoding: a cheap guess of the next tokens, checked by the model in one pass.
+
+A pass over five tokens takes the model little longer than one over a single token, since reading the weights is
+what takes the time. So a *draft* proposes some tokens, the model computes its logits for all of them at once, and
+those that it would have written are kept, with one token of its own behind them. The text is exactly as good as
+without: greedy output is the same, and sampled output has the same distribution.
+
+Sources: https://arxiv.org/abs/2211.17192 and https://arxiv.org/abs/2302.01318. Left out: trees of drafts, and batches.
+
+Shapes in comments: s tokens of text so far, n drafted tokens, v the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Optional, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from course_utils.errors import InputError
+from course_utils.generation import EndTokens, check_prompt, end_tokens, generate_tokens, last_logits
+from course_utils.kv_cache import Cache, KVCache
+from course_utils.qwen3 import Qwen3Model
+from course_utils.sampling import GREEDY, Sampler, Sampling, draw, occurring
+
+
+class Draft(Protocol):
+    """Whatever can guess how a text goes on."""
+
+    def propose(self, text: Tensor, count: int, choose: Callable[[Tensor], Tensor]) -> Tensor:
+        """Guess at most `count` next tokens of a text, (1, s); return them, (1, n), possibly none.
+
+        A draft with logits passes those of every token, (1, v), to `choose`, which draws it, (1, 1). One without
+        leaves `choose` alone: it counts as certain of its tokens.
+        """
+        ...
+
+
+class ModelDraft:
+    """Guesses with a smaller model of the same vocabulary.
+
+    Args:
+        model: the smaller model. Its cache is kept from round to round, as far as the text has stayed the same.
+    """
+
+    def __init__(self, model: Qwen3Model) -> None:
+        self.model = model
+        self._cache = KVCache(model.config)
+        self._text = torch.zeros(1, 0, dtype=torch.long)  # the cache holds a beginning of it
+
+    def propose(self, text: Tensor, count: int, choose: Callable[[Tensor], Tensor]) -> Tensor:
+        """See `Draft`. A text that is too long for the smaller model gets no proposal."""
+        count = min(count, self.model.config.max_position_embeddings - text.shape[1] + 1)
+        if count < 1:
+            return text[:, :0]
+        # At least the newest token has to be computed, for its logits.
+        known = min(self._cache.length, text.shape[1] - 1)
+        same = self._text[:, :known].to(text.device) == text[:, :known]
+        known = int(same.cumprod(dim=1).sum())
+        self._cache.truncate(known)
+        self._text = text
+        tokens = generate_tokens(self.model, text[:, known:], count, cache=self._cache, choose=choose)
+        proposal = torch.cat(list(tokens), dim=1)
+        self._text = torch.cat((text, proposal), dim=1)
+        return proposal
+
+
+class PromptLookup:
+    """Guesses that what the text has just said goes on as it did before: no model, nothing to compute.
+
+    Args:
+        longest: how many of the last tokens are looked for in the text before; fewer if these are not found. The
+            latest place counts.
+
+    Raises:
+        InputError: if `longest` is less than 1.
+    """
+
+    def __init__(self, longest: int = 3) -> None:
+        if longest < 1:
+            raise InputError(f"longest is {longest}: at least the last token must be looked for.")
+        self.longest = longest
+
+    def propose(self, text: Tensor, count: int, choose: Callable[[Tensor], Tensor]) -> Tensor:
+        """See `Draft`."""
+        for length in range(min(self.longest, text.shape[1] - 1), 0, -1):
+            stretches = text[0, :-1].unfold(0, length, 1)  # all but the one that ends the text
+            found = (stretches == text[0, -length:]).all(dim=1).nonzero()
+            if len(found):
+                after = int(found[-1]) + length
+                return text[:, after:after + count]
+        return text[:, :0]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One pass of the model: what was drafted, how many of it was accepted, and what the text gained."""
+
+    drafted: list[int]
+    accepted: int
+    new_tokens: list[int]
+
+
+@dataclass
+class Speculation:
+    """What happened in a speculative generation; `generate_speculative` fills it in.
+
+    Attributes:
+        rounds: the passes that checked a draft, the one over the prompt not among them.
+    """
+
+    rounds: list[Round] = field(default_factory=list)
+
+    @property
+    def drafted(self) -> int:
+        """Number of tokens that were proposed."""
+        return sum(len(each.drafted) for each in self.rounds)
+
+    @property
+    def accepted(self) -> int:
+        """Number of proposed tokens that were kept."""
+        return sum(each.accepted for each in self.rounds)
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Share of the proposed tokens that were kept, 0 to 1."""
+        return self.accepted / self.drafted if self.drafted else 0.0
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """New tokens per pass of the model; without a draft it is 1."""
+        return sum(len(each.new_tokens) for each in self.rounds) / len(self.rounds) if self.rounds else 0.0
+
+
+def accept(drafted: Tensor, draft_probabilities: Tensor, probabilities: Tensor,
+           generator: torch.Generator) -> tuple[int, Tensor]:
+    """Keep drafted tokens so that the text is distributed as if the model had drawn every token itself.
+
+    Token x, drafted with probability q(x), is kept with probability min(1, p(x) / q(x)). The first one that is not
+    kept is replaced by a draw from what p has more than q, max(0, p - q), scaled to 1; the rest is dropped. If all
+    are kept, one more token comes from p. (Why: x is drafted and kept with probability min(p(x), q(x)), and what is
+    missing to p(x) is just what the replacement adds.)
+
+    Args:
+        drafted: (n,), token ids.
+        draft_probabilities: (n, v), q: with which probabilities the draft has drawn.
+        probabilities: (n + 1, v), p: with which probabilities the model would draw, at each of these places and
+            behind the last.
+        generator: random generator.
+
+    Returns:
+        How many drafted tokens are kept, and the token behind them, (1,).
+    """
+    n = len(drafted)
+    p, q = (rows[torch.arange(n), drafted] for rows in (probabilities, draft_probabilities))
+    darts = torch.rand(n, generator=generator, device=generator.device).to(p.device)
+    kept = int((darts * q < p).long().cumprod(dim=0).sum())
+    left = probabilities[kept]
+    if kept < n:
+        missing = (left - draft_probabilities[kept]).clamp(min=0)
+        # Where p and q are the same but for rounding, a token is rejected about never, and then nothing is missing.
+        left = missing if bool(missing.any()) else left
+    return kept, draw(left[None], generator)[0]
+
+
+def generate_speculative(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, draft: Draft,
+                         eos_token_id: EndTokens = None, num_drafted: int = 4, sampling: Sampling = GREEDY,
+                         seed: int | torch.Generator = 0, cache: Optional[Cache] = None,
+                         speculation: Optional[Speculation] = None) -> Iterator[Tensor]:
+    """Generate as `generate_tokens` does, in fewer passes of the model: several tokens a pass, if the draft is good.
+
+    Args:
+        model: the model, compiled or not.
+        token_ids: (1, t), the prompt.
+        max_new_tokens: how many tokens at most.
+        draft: what proposes tokens: a `ModelDraft`, a `PromptLookup`, or your own.
+        eos_token_id: the token, or tokens, at which the text ends.
+        num_drafted: how many tokens are drafted for a pass, at most.
+        sampling: how the model's tokens are chosen, and the draft's too.
+        seed: a number, or a random generator of one's own to go on with.
+        cache: an empty cache for the model; None is a growing one. It is left as `generate_tokens` leaves it.
+        speculation: filled in as the rounds pass.
+
+    Yields:
+        Each new token, (1, 1); those of one round all at once, then a pass later the next.
+
+    Raises:
+        InputError: if the prompt is not one text, the cache not empty, the draft of another vocabulary, or
+            num_drafted less than 1; and as `generate_tokens`.
+        ContextLengthError: as `generate_tokens`.
+    """
+    check_prompt(model, token_ids, max_new_tokens, cache)
+    if token_ids.shape[0] != 1:
+        raise InputError(f"Speculation works on one prompt, and this is a batch of {token_ids.shape[0]}: its rows "
+                         "would accept different numbers of tokens. Generate them one by one.")
+    if num_drafted < 1:
+        raise InputError(f"num_drafted is {num_drafted}: give at least 1.")
+    if cache is not None and cache.length:
+        raise InputError(f"The cache holds {cache.length} tokens that the draft would not know: give an empty one, "
+                         "or call truncate(0), and pass the whole text as the prompt.")
+    if isinstance(draft, ModelDraft) and draft.model.config.vocab_size != model.config.vocab_size:
+        raise InputError(f"The draft has a vocabulary of {draft.model.config.vocab_size} tokens and the model one of "
+                         f"{model.config.vocab_size}: both must have been trained with the same tokenizer.")
+    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+    return _rounds(model, token_ids, max_new_tokens, draft, end_tokens(eos_token_id), num_drafted, sampling, generator,
+                   KVCache(model.config) if cache is None else cache, speculation or Speculation())
+
+
+def _rounds(model: Qwen3Model, text: Tensor, max_new_tokens: int, draft: Draft, ends: list[int], num_drafted: int,
+            sampling: Sampling, generator: torch.Generator, cache: Cache, speculation: Speculation) -> Iterator[Tensor]:
+    if max_new_tokens == 0:
+        return
+    longest = text.shape[1] + max_new_tokens
+    new = Sampler(sampling, generator, text)(last_logits(model, text, cache))
+    while True:
+        stop = next((place for place, token in enumerate(new[0].tolist()) if token in ends), None)
+        text = torch.cat((text, new[:, :stop]), dim=1)
+        # Of a text that goes on, the newest token is not in the cache; of one that ends, all are.
+        cache.truncate(text.shape[1] - (stop is None))
+        yield from new[:, :stop].split(1, dim=1)
+        if stop is not None or text.shape[1] == longest:
+            return
+        new = _round(model, text, min(num_drafted, longest - text.shape[1] - 1), draft, sampling, generator, cache,
+                     speculation)
+
+
+def _round(model: Qwen3Model, text: Tensor, count: int, draft: Draft, sampling: Sampling, generator: torch.Generator,
+           cache: Cache, speculation: Speculation) -> Tensor:
+    """Draft, verify, accept: the tokens that the text gains, (1, 1 to count + 1)."""
+    sampler, draft_probabilities = Sampler(sampling, generator, text), []
+
+    def choose(logits: Tensor) -> Tensor:
+        draft_probabilities.append(sampler.probabilities(logits))
+        return sampler.take(draw(draft_probabilities[-1], generator))
+
+    drafted = draft.propose(text, count, choose) if count else text[:, :0]
+    with torch.inference_mode():
+        logits = model(torch.cat((text[:, -1:], drafted), dim=1), cache=cache)[0]  # (n + 1, v)
+        p = sampling.probabilities(logits, _seen(sampling, text, drafted, logits.shape[-1]))
+        q = torch.cat(draft_probabilities) if draft_probabilities else F.one_hot(drafted[0], logits.shape[-1]).float()
+        kept, behind = accept(drafted[0], q, p, generator)
+        new = torch.cat((drafted[:, :kept], behind[None]), dim=1)
+    speculation.rounds.append(Round(drafted[0].tolist(), kept, new[0].tolist()))
+    return new
+
+
+def _seen(sampling: Sampling, text: Tensor, drafted: Tensor, vocab_size: int) -> Optional[Tensor]:
+    """For a repetition penalty, the tokens that the text holds before each place: (n + 1, v)."""
+    if sampling.repetition_penalty == 1:
+        return None
+    texts = [torch.cat((text, drafted[:, :count]), dim=1) for count in range(drafted.shape[1] + 1)]
+    return torch.cat([occurring(each, vocab_size) for each in texts])
