@@ -1,9 +1,11 @@
-"""The package under the course: Qwen3 in plain PyTorch, its tokenizer, its caches and its generation loop."""
+"""The package under the course: Qwen3 in plain PyTorch, its tokenizer, its caches, and every way to generate with it."""
 
+from course_utils.batching import ContinuousBatch
 from course_utils.chat import ChatTemplate
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
 from course_utils.compilation import compile_model
 from course_utils.config import Qwen3Config
+from course_utils.conversation import Conversation
 from course_utils.device import get_device
 from course_utils.environment import environment_report
 from course_utils.errors import CourseError
@@ -17,36 +19,56 @@ from course_utils.generation import (
 )
 from course_utils.hub import download
 from course_utils.kv_cache import KVCache, StaticKVCache
-from course_utils.loading import load_model, load_tokenizer, random_model
+from course_utils.loading import load_model, load_sampling, load_tokenizer, random_model
+from course_utils.prefix_cache import PrefixCache, generate_with_prefix
 from course_utils.quantization import quantize
 from course_utils.qwen3 import Qwen3Model
+from course_utils.recording import record
+from course_utils.sampling import GREEDY, Sampler, Sampling
+from course_utils.speculative import ModelDraft, PromptLookup, Speculation, generate_speculative
+from course_utils.text_generation import generate, stream
 from course_utils.tokenizer import Qwen3Tokenizer, StreamDecoder
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "GREEDY",
     "ChatTemplate",
+    "ContinuousBatch",
+    "Conversation",
     "CourseError",
     "KVCache",
+    "ModelDraft",
+    "PrefixCache",
+    "PromptLookup",
     "Qwen3Config",
     "Qwen3Model",
     "Qwen3Tokenizer",
+    "Sampler",
+    "Sampling",
+    "Speculation",
     "StaticKVCache",
     "StreamDecoder",
     "compile_model",
     "download",
     "environment_report",
+    "generate",
+    "generate_speculative",
     "generate_stats",
     "generate_text_basic",
     "generate_text_basic_cache",
     "generate_text_basic_stream",
     "generate_tokens",
     "generate_trace",
+    "generate_with_prefix",
     "get_device",
     "load_checkpoint",
     "load_model",
+    "load_sampling",
     "load_tokenizer",
     "quantize",
     "random_model",
+    "record",
     "save_checkpoint",
+    "stream",
 ]

@@ -15,9 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from course_utils.errors import CourseError, InputError
+
+if TYPE_CHECKING:
+    from course_utils.sampling import Sampling
 
 PROBLEM, ERROR, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
@@ -68,6 +73,21 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--model", metavar="NAME", help="tiny, nano, a Qwen3 model of the hub such as "
                           "qwen3-0.6b, or a folder (default: COURSE_MODEL, or tiny)")
     generate.add_argument("--max-new-tokens", type=int, default=100, metavar="N", help="default: %(default)s")
+    generate.add_argument("--sample", action="store_true", help="draw the tokens as the model's makers advise "
+                          "(default: always the likeliest); what is given beside it goes before")
+    generate.add_argument("--temperature", type=float, metavar="T", help="draw the tokens: below 1 the likely more "
+                          "often, above 1 less; 0 is always the likeliest (default with the next three: 1)")
+    generate.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest tokens")
+    generate.add_argument("--top-p", type=float, metavar="P", help="draw among the likeliest that together are P "
+                          "probable, 0 to 1")
+    generate.add_argument("--min-p", type=float, metavar="P", help="draw among those at least P times as probable as "
+                          "the likeliest, 0 to 1")
+    generate.add_argument("--repetition-penalty", type=float, metavar="X", help="above 1: make what was said already "
+                          "less likely")
+    generate.add_argument("--seed", type=int, default=0, metavar="N", help="another seed draws another text (default: "
+                          "%(default)s)")
+    generate.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be "
+                          "given several times")
     generate.add_argument("--chat", action="store_true", help="answer the prompt instead of continuing it")
     generate.add_argument("--system", metavar="TEXT", help="with --chat: what the model is told beforehand")
     generate.add_argument("--think", action="store_true", help="with --chat: let the model think aloud first")
@@ -125,13 +145,13 @@ def _generate(options: argparse.Namespace) -> int:
         if getattr(options, name) and not options.chat:
             raise InputError(f"--{name} is given without --chat, and only a chat has that: add --chat or leave it out.")
 
-    import torch
-
     from course_utils.device import get_device
-    from course_utils.generation import generate_text_basic_stream
     from course_utils.loading import load_model, load_tokenizer
     from course_utils.quantization import quantize
+    from course_utils.sampling import random_generator
+    from course_utils.text_generation import stream
 
+    sampling, generator = _sampling(options), random_generator(options.seed)
     device = get_device(options.device)
     tokenizer = load_tokenizer(options.model)
     ends = set(tokenizer.end_token_ids)
@@ -147,20 +167,35 @@ def _generate(options: argparse.Namespace) -> int:
     if options.quantize is not None:
         model = quantize(model, options.quantize)
 
-    # A shape of its own, so that an empty prompt is explained by the loop as one.
-    token_ids = torch.tensor(prompt_ids, dtype=torch.long, device=device).view(1, -1)
-    text, times = tokenizer.stream(), [time.perf_counter()]
+    text = stream(model, tokenizer, prompt_ids, options.max_new_tokens, sampling, generator, options.stop, ends)
+    times, status = [time.perf_counter()], 0
     try:
-        for token in generate_text_basic_stream(model, token_ids, options.max_new_tokens, eos_token_id=ends or None):
-            print(text.push(int(token)), end="", flush=True)  # int() has waited for the device
-            times.append(time.perf_counter())
-        status = 0
+        for piece in text:
+            print(piece, end="", flush=True)
+            if len(text.token_ids) == len(times):  # the last piece comes without a token
+                times.append(time.perf_counter())
     except KeyboardInterrupt:
+        print(text.interrupt(), end="")
         status = INTERRUPTED
-    print(text.finish(), flush=True)
+    print(flush=True)
     if options.stats:
         _print_stats(len(prompt_ids), times, device)
     return status
+
+
+def _sampling(options: argparse.Namespace) -> Sampling:
+    """The settings that were given, on top of the model's own or of plain sampling; greedy if there are none."""
+    from course_utils.loading import load_sampling
+    from course_utils.sampling import GREEDY, Sampling
+
+    given = {field.name: value for field in fields(Sampling) if (value := getattr(options, field.name)) is not None}
+    if options.sample:
+        sampling = replace(load_sampling(options.model), **given)
+        if sampling.temperature == 0 and options.temperature is None:
+            raise InputError("This model's files do not say how to sample: give --temperature instead of --sample.")
+        return sampling
+    # A repetition penalty alone makes no draw: the likeliest is then the likeliest after the penalty.
+    return replace(GREEDY if given.keys() <= {"repetition_penalty"} else Sampling(), **given)
 
 
 def _print_stats(prompt_length: int, times: Sequence[float], device: object) -> None:

@@ -18,6 +18,7 @@ from course_utils.device import peak_memory, reset_peak_memory, synchronize
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.kv_cache import Cache, KVCache
 from course_utils.qwen3 import Qwen3Model
+from course_utils.sampling import GREEDY, Sampler
 
 EndTokens = Union[int, Collection[int], None]
 
@@ -50,7 +51,8 @@ def generate_tokens(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, e
         The new token of each row, (b, 1).
 
     Raises:
-        InputError: if the prompt is empty, has the wrong shape or holds ids beyond the vocabulary.
+        InputError: if the prompt is empty, has the wrong shape or holds ids beyond the vocabulary, or if
+            max_new_tokens is no whole number from 0 on.
         ContextLengthError: if prompt and new tokens do not fit into the context or the cache.
     """
     check_prompt(model, token_ids, max_new_tokens, cache)
@@ -69,6 +71,8 @@ def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cach
                          "token, such as torch.tensor([tokenizer.encode(text)]).")
     if token_ids.dtype not in (torch.int64, torch.int32):
         raise InputError(f"Token ids are integers, and these are {token_ids.dtype}: use dtype=torch.long.")
+    if type(max_new_tokens) is not int:
+        raise InputError(f"max_new_tokens is {max_new_tokens!r}: give a whole number.")
     if max_new_tokens < 0:
         raise InputError(f"max_new_tokens is {max_new_tokens}: it cannot be negative.")
     low, high = int(token_ids.min()), int(token_ids.max())
@@ -138,27 +142,50 @@ def generate_text_basic_stream(model: Qwen3Model, token_ids: Tensor, max_new_tok
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the loop: the token chosen, and the likeliest candidates with their probabilities."""
+    """One step of the loop: the token chosen, and what there was to choose from.
+
+    Attributes:
+        token_id: the token chosen.
+        candidates: the likeliest tokens, likeliest first, each with the model's own probability. The chosen one is
+            always among them, as the last one if it was less likely than those asked for.
+        chances: for each candidate, with which probability it would be drawn: 0.0 if the sampling had cut it off.
+    """
 
     token_id: int
     candidates: list[tuple[int, float]]
+    chances: list[float]
 
 
 def generate_trace(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eos_token_id: EndTokens = None,
-                   top: int = 5) -> list[Step]:
-    """Generate greedily for one prompt, keeping the `top` candidates of each step, likeliest first.
+                   top: int = 5, sampler: Optional[Sampler] = None) -> list[Step]:
+    """Generate for one prompt, keeping the `top` candidates of each step.
 
     The step that chose the end token is kept too, as the last one.
+
+    Args:
+        model, token_ids, max_new_tokens, eos_token_id: as for `generate_tokens`; token_ids is (1, t).
+        top: how many candidates, 1 to the size of the vocabulary.
+        sampler: chooses the tokens; None is greedy.
+
+    Raises:
+        InputError, ContextLengthError: as `generate_tokens`, or if there is not exactly one prompt, or no such `top`.
     """
     if token_ids.shape[0] != 1:
         raise InputError(f"A trace follows one prompt, and this is a batch of {token_ids.shape[0]}.")
+    if not 1 <= top <= model.config.vocab_size:
+        raise InputError(f"top is {top}: give how many candidates to keep, from 1 to {model.config.vocab_size}.")
+    chooser = Sampler(GREEDY) if sampler is None else sampler
     steps: list[Step] = []
 
     def remember(logits: Tensor) -> Tensor:
-        token = greedy(logits)
-        likeliest = logits[0].float().softmax(dim=-1).topk(top)
-        candidates = list(zip(likeliest.indices.tolist(), likeliest.values.tolist()))
-        steps.append(Step(int(token), candidates))
+        chances = chooser.probabilities(logits)[0]  # before the choice, which a repetition penalty would count
+        token = chooser(logits)
+        probabilities = logits[0].float().softmax(dim=-1)
+        kept = probabilities.topk(top).indices.tolist()
+        if int(token) not in kept:
+            kept.append(int(token))
+        candidates = list(zip(kept, probabilities[kept].tolist()))
+        steps.append(Step(int(token), candidates, chances[kept].tolist()))
         return token
 
     _collect(token_ids, generate_tokens(model, token_ids, max_new_tokens, eos_token_id,

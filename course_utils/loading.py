@@ -1,4 +1,4 @@
-"""A model's name -> the model and its tokenizer, ready to generate.
+"""A model's name -> the model, its tokenizer and its sampling, ready to generate.
 
 Which model the whole course runs on is one switch: the environment variable `COURSE_MODEL`, or the argument
 `name`.
@@ -18,6 +18,7 @@ from course_utils.device import get_device
 from course_utils.family import FAMILY, find_repo_id
 from course_utils.hub import BUNDLED, resolve
 from course_utils.qwen3 import Qwen3Model
+from course_utils.sampling import Sampling
 from course_utils.tokenizer import Qwen3Tokenizer
 
 DEFAULT_MODEL = "tiny"
@@ -58,6 +59,18 @@ def load_tokenizer(name: str | Path | None = None) -> Qwen3Tokenizer:
         TokenizerError: if the folder has no readable tokenizer.
     """
     return Qwen3Tokenizer(resolve(_chosen(name)))
+
+
+def load_sampling(name: str | Path | None = None) -> Sampling:
+    """Load how a model's makers advise to sample from it: its `generation_config.json`, greedy without one.
+
+    Args:
+        name: as of `load_model`, with the same default.
+
+    Raises:
+        InputError, CheckpointError, DownloadError: as `load_model`.
+    """
+    return Sampling.from_folder(resolve(_chosen(name)))
 
 
 def random_model(name_or_config: str | Path | Qwen3Config, dtype: torch.dtype = torch.bfloat16,

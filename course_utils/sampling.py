@@ -22,6 +22,8 @@ from torch import Tensor
 
 from course_utils.errors import CheckpointError, InputError
 
+_SMALL, _LEAST = 1e-6, torch.finfo(torch.float32).tiny
+
 
 def scale_by_temperature(logits: Tensor, temperature: float) -> Tensor:
     """Divide logits, (b, v), by the temperature: below 1 the likely becomes likelier, above 1 less so.
@@ -31,7 +33,11 @@ def scale_by_temperature(logits: Tensor, temperature: float) -> Tensor:
     if temperature == 0:
         likeliest = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, logits.argmax(-1, keepdim=True), True)
         return logits.masked_fill(~likeliest, -math.inf)
-    return logits / temperature
+    if temperature < _SMALL:
+        # Division could overflow. The difference to the likeliest is exact for all that still have a chance.
+        logits = logits - logits.amax(dim=-1, keepdim=True)
+    # Beyond these bounds, which are far beyond any effect, float32 would read the temperature as zero or infinite.
+    return logits / min(max(temperature, _LEAST), 1 / _LEAST)
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -118,7 +124,10 @@ class Sampling:
         Raises:
             InputError: if a setting is out of its range.
         """
-        if not settings.get("do_sample", False):
+        do_sample = settings.get("do_sample")
+        if do_sample is not None and not isinstance(do_sample, bool):
+            raise InputError(f"do_sample is {do_sample!r}: give true to sample, or false for greedy.")
+        if not do_sample:
             return GREEDY
         values = {field.name: settings[field.name] for field in fields(cls) if settings.get(field.name) is not None}
         if values.get("top_k") == 0:  # how such files say "all"
@@ -130,9 +139,12 @@ class Sampling:
         """The sampling that a checkpoint's makers advise, from its `generation_config.json`; greedy without one.
 
         Raises:
-            CheckpointError: if the file cannot be read or holds nonsense.
+            CheckpointError: if there is no such folder, or the file cannot be read or holds nonsense.
         """
-        file = Path(folder) / "generation_config.json"
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise CheckpointError(f"There is no folder {str(folder)!r}: check the path of the model.")
+        file = folder / "generation_config.json"
         if not file.is_file():
             return GREEDY
         try:
@@ -152,12 +164,15 @@ class Sampling:
             InputError: if a row has no token to choose: it holds NaN or plus infinity, or minus infinity only.
         """
         logits = logits.float()
-        if not bool(logits.amax(dim=-1).isfinite().all()):  # of a row with NaN the maximum is NaN
-            raise InputError("The logits hold NaN, plus infinity, or a row of minus infinity, so there is nothing to "
-                             "choose from: look at the model's weights, or at what changed the logits.")
         if self.repetition_penalty != 1 and seen is not None:
             logits = penalize_repetition(logits, seen, self.repetition_penalty)
         logits = scale_by_temperature(logits, self.temperature)
+        # Of a row with NaN the maximum is NaN. Only here, since the two steps above can make numbers infinite, too.
+        if not bool(logits.amax(dim=-1).isfinite().all()):
+            raise InputError("The logits hold NaN, plus infinity, or a row of minus infinity, so there is nothing to "
+                             "choose from: look at the model's weights, at what changed the logits, and at extreme "
+                             f"settings (temperature {self.temperature}, "
+                             f"repetition_penalty {self.repetition_penalty}).")
         if self.top_k is not None:
             logits = keep_top_k(logits, self.top_k)
         if self.top_p is not None:
@@ -174,17 +189,40 @@ class Sampling:
 GREEDY = Sampling(temperature=0)
 
 
+def random_generator(seed: int | torch.Generator) -> torch.Generator:
+    """A random generator on the CPU that begins with this seed; one that is given is handed back as it is.
+
+    Raises:
+        InputError: if the seed is no whole number from 0 to 2**64 - 1.
+    """
+    if isinstance(seed, torch.Generator):
+        return seed
+    if type(seed) is not int or not 0 <= seed < 2**64:
+        raise InputError(f"The seed is {seed!r}: give a whole number from 0 to 2**64 - 1.")
+    return torch.Generator().manual_seed(seed)
+
+
 def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     """Draw a token for each row: (b, v) to (b, 1).
 
     All tokens lie side by side on a line, each as long as it is probable, and a dart lands somewhere on it. The darts
     are thrown where the generator is, so one on the CPU gives the same darts whatever computes the model.
+
+    Args:
+        probabilities: (b, v); rows need not sum to one.
+        generator: gives one number for each row.
+
+    Raises:
+        InputError: if a row has no token with a probability, or holds NaN.
     """
-    ends = probabilities.cumsum(dim=-1)
-    total = ends[:, -1:]
-    darts = torch.rand(len(ends), 1, generator=generator, device=generator.device).to(ends.device) * total
-    # Rounding may put a dart on the very end of the line; the second condition keeps it on a token.
-    return ((ends <= darts) & (ends < total)).sum(dim=-1, keepdim=True)
+    # Where each token ends. Those without a probability are taken off the line: rounding may not give them a place.
+    ends = probabilities.cumsum(dim=-1).masked_fill(probabilities == 0, 0)
+    length = ends.amax(dim=-1, keepdim=True)
+    if not bool((length > 0).all()):
+        raise InputError("No token has a probability above zero in one of the rows, so there is nothing to draw.")
+    darts = torch.rand(len(ends), 1, generator=generator, device=generator.device).to(ends.device) * length
+    # Rounding may also put a dart on the very end of the line, where it counts for the last token.
+    return ((ends > darts) | (ends == length)).int().argmax(dim=-1, keepdim=True)  # the first of those
 
 
 class Sampler:
@@ -198,12 +236,17 @@ class Sampler:
 
     Attributes:
         seen: (b, v) as for `penalize_repetition`; None without a penalty, or before the first token.
+
+    Raises:
+        InputError: if the settings are no `Sampling`, or the seed is no seed.
     """
 
     def __init__(self, sampling: Sampling, seed: int | torch.Generator = 0, token_ids: Optional[Tensor] = None,
                  attention_mask: Optional[Tensor] = None) -> None:
+        if not isinstance(sampling, Sampling):
+            raise InputError(f"The settings are {sampling!r}: give a Sampling, such as Sampling(temperature=0.8).")
         self.sampling = sampling
-        self.generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        self.generator = random_generator(seed)
         self.seen: Optional[Tensor] = None
         self._prompt = token_ids, attention_mask
 
@@ -217,6 +260,9 @@ class Sampler:
             token_ids, attention_mask = self._prompt
             self.seen = (torch.zeros_like(logits, dtype=torch.bool) if token_ids is None
                          else occurring(token_ids, logits.shape[-1], attention_mask))
+            if len(self.seen) != len(logits):
+                raise InputError(f"The sampler was given {len(self.seen)} prompts and chooses for {len(logits)} texts: "
+                                 "give it the token_ids that are generated from.")
         return self.sampling.probabilities(logits, self.seen)
 
     def take(self, token: Tensor) -> Tensor:

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from course_utils import cli, environment, generation, hub
+from course_utils import cli, environment, generation, hub, text_generation
 from course_utils.checkpoint import save_checkpoint
 from course_utils.cli import main
 from course_utils.config import Qwen3Config
 from course_utils.environment import EnvironmentReport, Row
 from course_utils.errors import DownloadError
 from course_utils.qwen3 import Qwen3Model
+from course_utils.sampling import GREEDY, Sampling
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -45,20 +46,22 @@ def model_folder(tmp_path_factory, small_tokenizer_folder, small_tokenizer):
 
 @pytest.fixture
 def scripted(monkeypatch, small_tokenizer):
-    """Make the loop give the tokens of a text; `.calls` holds the arguments it was called with."""
+    """Make the loop give the tokens of a text; returns the list of what it was called with."""
 
     def script(text, then=None):
-        def loop(model, token_ids, max_new_tokens, eos_token_id=None):
-            calls.append((small_tokenizer.decode(token_ids[0].tolist()), max_new_tokens, eos_token_id))
+        def loop(model, token_ids, max_new_tokens, eos_token_id, cache, attention_mask, choose):
+            calls.append((small_tokenizer.decode(token_ids[0].tolist()), max_new_tokens, set(eos_token_id)))
+            samplers.append(choose.sampling)
             for token_id in small_tokenizer.encode(text):
                 yield torch.tensor([[token_id]])
             if then is not None:
                 raise then
 
         calls = []
-        monkeypatch.setattr(generation, "generate_text_basic_stream", loop)
+        monkeypatch.setattr(text_generation, "generate_tokens", loop)
         return calls
 
+    samplers = script.samplings = []
     return script
 
 
@@ -77,7 +80,9 @@ def test_help_names_every_command(capsys):
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["generate"], ["generate", "x", "--nonsense"], ["check", "x"],
-                                       ["generate", "x", "--max-new-tokens", "many"]])
+                                       ["generate", "x", "--max-new-tokens", "many"],
+                                       ["generate", "x", "--temperature", "hot"], ["generate", "x", "--top-k", "2.5"],
+                                       ["generate", "x", "--stop"]])
 def test_wrong_arguments(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
@@ -135,6 +140,78 @@ def test_chat_uses_the_template_and_ends_at_the_end_of_the_turn(model_folder, sc
     assert capsys.readouterr().out == "Good evening.\n" * 2
 
 
+def test_a_seed_decides_which_text_is_drawn(model_folder, capsys):
+    def draw(*arguments):
+        assert main(["generate", "The sea", "--model", model_folder, "--max-new-tokens", "20", *arguments]) == 0
+        return capsys.readouterr().out
+
+    greedy, hot = draw(), ("--temperature", "3")
+    assert greedy == draw("--seed", "5") == draw("--temperature", "0") == draw(*hot, "--top-k", "1")
+    assert draw(*hot) == draw(*hot, "--seed", "0") != draw(*hot, "--seed", "1")
+
+
+def test_a_drawn_text_is_that_of_generate(model_folder, small_tokenizer, capsys):
+    from course_utils.loading import load_model
+
+    arguments = ["--temperature", "2.5", "--top-k", "90", "--top-p", "0.9", "--min-p", "0.01", "--repetition-penalty",
+                 "1.3", "--seed", "11", "--stop", "cat", "--stop", "月"]
+    assert main(["generate", "The 小船", "--model", model_folder, "--max-new-tokens", "30", *arguments]) == 0
+    expected = text_generation.generate(load_model(model_folder), small_tokenizer, "The 小船", 30,
+                                        Sampling(2.5, 90, 0.9, 0.01, 1.3), 11, ["cat", "月"])
+    assert capsys.readouterr().out == expected.text + "\n"
+
+
+@pytest.fixture
+def advised(model_folder, tmp_path):
+    """A checkpoint whose makers advise sampling."""
+    folder = shutil.copytree(model_folder, tmp_path / "advised")
+    (folder / "generation_config.json").write_text('{"do_sample": true, "temperature": 0.6, "top_k": 20}')
+    return str(folder)
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    ([], GREEDY),
+    (["--seed", "3"], GREEDY),
+    (["--repetition-penalty", "1.2"], Sampling(0, repetition_penalty=1.2)),
+    (["--temperature", "0.5"], Sampling(0.5)),
+    (["--top-p", "0.9"], Sampling(1.0, top_p=0.9)),
+    (["--min-p", "0.1", "--top-k", "7"], Sampling(1.0, 7, min_p=0.1)),
+    (["--sample"], Sampling(0.6, 20)),
+    (["--sample", "--temperature", "0.9", "--top-p", "0.8"], Sampling(0.9, 20, 0.8)),
+    (["--sample", "--temperature", "0"], Sampling(0, 20)),
+])
+def test_sampling_is_put_together_from_what_is_given(advised, scripted, arguments, expected):
+    scripted("The moon")
+    assert main(["generate", "The sea", "--model", advised, *arguments]) == 0
+    assert scripted.samplings == [expected]
+
+
+def test_a_model_without_advice_is_not_sampled_by_it(model_folder, scripted, capsys):
+    scripted("The moon")
+    for arguments in ([], ["--top-k", "5"]):
+        assert main(["generate", "The sea", "--model", model_folder, "--sample", *arguments]) == 2
+        assert "do not say how to sample: give --temperature" in capsys.readouterr().err
+    assert main(["generate", "The sea", "--model", model_folder, "--sample", "--temperature", "0.7"]) == 0
+    assert scripted.samplings == [Sampling(0.7)]
+
+
+def test_stop_strings_end_the_text(model_folder, scripted, small_tokenizer, capsys):
+    scripted("The moon was round. 小船沿着小河走")
+    for stops, expected in ((["was"], "The moon "), (["x", "小河"], "The moon was round. 小船沿着"),
+                            (["round", "oon"], "The m"), (["走。"], "The moon was round. 小船沿着小河走")):
+        arguments = [argument for stop in stops for argument in ("--stop", stop)]
+        assert main(["generate", "The sea", "--model", model_folder, *arguments]) == 0
+        assert capsys.readouterr().out == expected + "\n"
+
+
+def test_stats_count_the_tokens_of_a_stop_string(model_folder, scripted, small_tokenizer, capsys):
+    scripted("The moon was round")
+    assert main(["generate", "The sea", "--model", model_folder, "--stats", "--stop", "round"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "The moon was \n"
+    assert f"{len(small_tokenizer.encode('The moon was round'))} new tokens" in captured.err
+
+
 def test_stats_go_to_stderr(model_folder, scripted, small_tokenizer, capsys):
     scripted("The moon")
     assert main(["generate", "The sea", "--model", model_folder, "--stats"]) == 0
@@ -154,7 +231,10 @@ def test_stats_of_few_tokens(model_folder, scripted, capsys, text):
 
 @pytest.mark.parametrize("arguments", [["--system", "x"], ["--think"], ["--chat", "--device", "abacus"],
                                        ["--max-new-tokens", "-1"], ["--max-new-tokens", "99999"],
-                                       ["--model", "no-such"]])
+                                       ["--model", "no-such"], ["--temperature", "-1"], ["--temperature", "nan"],
+                                       ["--top-k", "0"], ["--top-p", "1.5"], ["--min-p", "-0.1"],
+                                       ["--repetition-penalty", "0"], ["--seed", "-1"], ["--seed", "9" * 30],
+                                       ["--stop", ""]])
 def test_an_error_is_a_sentence_on_stderr(model_folder, arguments, capsys):
     assert main(["generate", "The sea", "--model", model_folder, *arguments]) == 2
     captured = capsys.readouterr()
@@ -174,6 +254,12 @@ def test_ctrl_c_keeps_what_was_generated(model_folder, scripted, capsys):
     captured = capsys.readouterr()
     assert captured.out == "The moon 月\n"
     assert "new tokens" in captured.err
+
+
+def test_ctrl_c_shows_what_was_held_back(model_folder, scripted, capsys):
+    scripted("The moon", then=KeyboardInterrupt())
+    assert main(["generate", "x", "--model", model_folder, "--stop", "moon was"]) == 130
+    assert capsys.readouterr().out == "The moon\n"
 
 
 def test_ctrl_c_elsewhere(monkeypatch, capsys):

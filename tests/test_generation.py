@@ -19,6 +19,7 @@ from course_utils.generation import (
 )
 from course_utils.kv_cache import KVCache, StaticKVCache
 from course_utils.qwen3 import Qwen3Model
+from course_utils.sampling import Sampler, Sampling, occurring
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,54 @@ def test_a_trace_ends_with_the_end_token(model: Qwen3Model) -> None:
     assert [step.token_id for step in steps] == free[:free.index(free[5]) + 1]
 
 
+def test_a_greedy_trace_has_one_chance(model: Qwen3Model) -> None:
+    for step in generate_trace(model, prompt(1, 6), 8, top=3):
+        assert step.chances == [1.0, 0.0, 0.0]
+
+
+SAMPLINGS = [Sampling(3.0), Sampling(5.0, top_k=2), Sampling(4.0, top_p=0.5), Sampling(2.0, repetition_penalty=1.5)]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+def test_a_sampled_trace_is_what_the_sampler_draws(model: Qwen3Model, sampling: Sampling) -> None:
+    ids = prompt(1, 6)
+    steps = generate_trace(model, ids, 20, sampler=Sampler(sampling, 3, ids))
+    drawn = torch.cat(list(generate_tokens(model, ids, 20, cache=KVCache(SMALL), choose=Sampler(sampling, 3, ids))), 1)
+    assert [step.token_id for step in steps] == drawn[0].tolist()
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+def test_a_trace_keeps_the_models_probabilities_and_the_chances(model: Qwen3Model, sampling: Sampling) -> None:
+    """Both against a pass over the whole text, and the drawn token is always a candidate."""
+    ids = prompt(1, 6)
+    steps = generate_trace(model, ids, 20, top=4, sampler=Sampler(sampling, 3, ids))
+    whole = torch.cat((ids, torch.tensor([[step.token_id for step in steps]])), dim=1)
+    with torch.inference_mode():
+        logits = model(whole)[0]
+    unlikely = 0
+    for place, step in enumerate(steps, start=5):
+        tokens, probabilities = zip(*step.candidates)
+        seen = occurring(whole[:, :place + 1], SMALL.vocab_size)
+        model_says = logits[place].softmax(-1)
+        assert list(tokens[:4]) == model_says.topk(4).indices.tolist()
+        assert list(probabilities) == pytest.approx(model_says[list(tokens)].tolist(), rel=1e-3)
+        chances = sampling.probabilities(logits[place:place + 1], seen)[0, list(tokens)].tolist()
+        assert step.chances == pytest.approx(chances, rel=1e-3)
+        assert step.chances[tokens.index(step.token_id)] > 0
+        assert tokens[4:] in ((), (step.token_id,))
+        unlikely += len(tokens) == 5
+        if sampling.top_k is not None:
+            assert step.chances[2:4] == [0.0, 0.0]
+    assert unlikely > 0 or sampling.top_k is not None or sampling.top_p is not None
+
+
+@pytest.mark.parametrize("top", [0, -1, 212])
+def test_a_trace_with_no_such_number_of_candidates_is_refused(model: Qwen3Model, top: int) -> None:
+    with pytest.raises(InputError, match=f"top is {top}: give how many candidates to keep, from 1 to 211"):
+        generate_trace(model, prompt(1, 5), 3, top=top)
+    assert len(generate_trace(model, prompt(1, 5), 1, top=211)[0].candidates) == 211
+
+
 def test_stats_count_and_time(model: Qwen3Model) -> None:
     for cache in (None, KVCache(SMALL)):
         stats = generate_stats(model, prompt(2, 6), 10, cache=cache)
@@ -190,6 +239,9 @@ def test_too_long_is_refused_before_any_work(model: Qwen3Model, passes: list[int
         generate_tokens(model, prompt(1, 10), 8, cache=StaticKVCache(SMALL, 16))
     with pytest.raises(InputError, match="cannot be negative"):
         generate_text_basic(model, prompt(1, 5), -1)
+    for length in (2.5, "9", None, True):
+        with pytest.raises(InputError, match="give a whole number"):
+            generate_text_basic_stream(model, prompt(1, 5), length)  # type: ignore[arg-type]
     assert passes == []
     # 120 and 9 new ones: the last token is written but never read.
     assert generate_text_basic_cache(model, prompt(1, 120), 9).shape == (1, 9)

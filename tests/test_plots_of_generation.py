@@ -60,8 +60,8 @@ def test_likeliest_tokens_are_bars_in_order(small_tokenizer: Qwen3Tokenizer) -> 
 def test_candidates_are_the_same_as_table_and_as_text(small_tokenizer: Qwen3Tokenizer) -> None:
     (less,) = small_tokenizer.encode("<")
     (end,) = small_tokenizer.encode("<|im_end|>")
-    table = CandidateTable([Step(less, [(less, 0.9), (end, 0.095), (0, 0.005)]), Step(end, [(end, 1.0)])],
-                           small_tokenizer)
+    table = CandidateTable([Step(less, [(less, 0.9), (end, 0.095), (0, 0.005)], [1.0, 0.0, 0.0]),
+                            Step(end, [(end, 1.0)], [1.0])], small_tokenizer)
     assert repr(table) == "step 1: '<' 90%, '<|im_end|>' 10%\nstep 2: '<|im_end|>' 100%"
     html = table._repr_html_()
     assert "&lt;|im_end|&gt;" in html and "<|im_end|>" not in html

@@ -1,0 +1,151 @@
+"""A conversation: messages, a model that answers them, and what each turn cost.
+
+The model keeps nothing between two turns. Each time the chat template writes all messages anew, as one text, and the
+model goes on from its end. With a `PrefixCache` it need not also read all of it anew: what an earlier turn, or another
+conversation with the same system prompt, has computed is reused as far as the text is the same. That is up to the
+beginning of the newest answer, not to its end: the template writes an older answer without the block of thoughts that
+stood before it when it was generated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Optional
+
+import torch
+
+from course_utils.chat import check_messages
+from course_utils.errors import ContextLengthError, InputError
+from course_utils.generation import generate_tokens
+from course_utils.kv_cache import KVCache
+from course_utils.prefix_cache import PrefixCache, generate_with_prefix
+from course_utils.qwen3 import Qwen3Model
+from course_utils.sampling import GREEDY, Sampler, Sampling
+from course_utils.tokenizer import Qwen3Tokenizer
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn cost, in tokens.
+
+    Attributes:
+        prompt_tokens: length of the whole conversation as the model was given it.
+        reused_tokens: how many of these were not computed but found in the prefix cache.
+        new_tokens: length of the answer, its end token not counted.
+    """
+
+    prompt_tokens: int
+    reused_tokens: int
+    new_tokens: int
+
+
+class Conversation:
+    """Talk with a model.
+
+    Args:
+        model, tokenizer: of a chat model.
+        system: the system prompt, which says how to answer; None for none.
+        sampling: how the tokens are chosen.
+        seed: of the random generator, or one of your own; the same seed and the same questions give the same answers.
+        prefixes: a cache of what was computed before, which any number of conversations may share; None reads the whole
+            conversation anew in each turn.
+        max_new_tokens: at which length an answer is cut off.
+        enable_thinking: let the model think aloud first. Its thoughts are part of the answer that it streams.
+
+    Attributes:
+        messages: the turns so far, oldest first, each `{"role": ..., "content": ...}`; yours to shorten.
+        last_turn: what the last answer cost, as far as it has come; None before the first.
+
+    Raises:
+        InputError: if the system prompt is no text, or max_new_tokens is not at least 1.
+    """
+
+    def __init__(self, model: Qwen3Model, tokenizer: Qwen3Tokenizer, system: Optional[str] = None,
+                 sampling: Sampling = GREEDY, seed: int | torch.Generator = 0, prefixes: Optional[PrefixCache] = None,
+                 max_new_tokens: int = 256, enable_thinking: bool = False) -> None:
+        if max_new_tokens < 1:
+            raise InputError(f"max_new_tokens is {max_new_tokens}: an answer has at least one token.")
+        self.model, self.tokenizer, self.prefixes = model, tokenizer, prefixes
+        self.sampling, self.max_new_tokens, self.enable_thinking = sampling, max_new_tokens, enable_thinking
+        self.generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        self.messages: list[dict[str, str]] = []
+        self.last_turn: Optional[Turn] = None
+        self._answering = False
+        if system is not None:
+            self.messages.append({"role": "system", "content": system})
+            check_messages(self.messages)
+
+    def say(self, text: str) -> Iterator[str]:
+        """Say something and stream the answer. Nothing happens until its first piece is asked for.
+
+        Question and answer are added to `messages` together, when the answer ends. One that is stopped early, by
+        closing the stream or by an error, counts as far as it was handed out; of a turn that fails before anything was
+        handed out nothing is kept, so it can be tried again.
+
+        Args:
+            text: what the user says. Control tokens in it are ordinary text.
+
+        Yields:
+            Pieces of the answer, whole characters, as soon as they are there. Joined they are the message.
+
+        Raises:
+            InputError: if the text is empty or no string, or if another answer of this conversation is still going on.
+            ContextLengthError: if the conversation has become too long for the model.
+            TokenizerError: if the model has no chat template.
+        """
+        if self._answering:
+            raise InputError("The answer before this one is not finished: read it to its end, or close() its stream.")
+        if isinstance(text, str) and not text.strip():
+            raise InputError("The message is empty: say something.")
+        messages = [*self.messages, {"role": "user", "content": text}]
+        prompt_ids = self.tokenizer.encode_chat(messages, enable_thinking=self.enable_thinking)
+        self._check_length(len(prompt_ids))
+        said, ended = "", False
+        decoder = self.tokenizer.stream()
+        self._answering = True
+        try:
+            for token_id in self._generate(prompt_ids):
+                if piece := decoder.push(token_id):
+                    said += piece
+                    yield piece
+            ended = True
+            if rest := decoder.finish():
+                said += rest
+                yield rest
+        finally:
+            self._answering = False
+            if said or ended:
+                self.messages = [*messages, {"role": "assistant", "content": said}]
+
+    def answer(self, text: str) -> str:
+        """Say something and return the whole answer. Errors as for `say`."""
+        return "".join(self.say(text))
+
+    def _generate(self, prompt_ids: list[int]) -> Iterator[int]:
+        """Generate the tokens of the answer, and count in `last_turn`."""
+        token_ids = torch.tensor([prompt_ids], device=self.model.device)
+        choose = Sampler(self.sampling, self.generator, token_ids)
+        ends, longest = self.tokenizer.end_token_ids, self.max_new_tokens
+        if self.prefixes is None:
+            tokens = generate_tokens(self.model, token_ids, longest, ends, KVCache(self.model.config), choose=choose)
+        else:
+            tokens = generate_with_prefix(self.model, token_ids, longest, ends, self.prefixes, choose)
+        before = self._reused()
+        token = next(tokens, None)  # it is now that the prompt is looked up
+        turn = self.last_turn = Turn(len(prompt_ids), self._reused() - before, 0)
+        while token is not None:
+            turn = self.last_turn = replace(turn, new_tokens=turn.new_tokens + 1)
+            yield int(token)
+            token = next(tokens, None)
+
+    def _reused(self) -> int:
+        return self.prefixes.stats.tokens_reused if self.prefixes is not None else 0
+
+    def _check_length(self, prompt_tokens: int) -> None:
+        context = self.model.config.max_position_embeddings
+        if prompt_tokens + self.max_new_tokens - 1 > context:  # the last token is never fed back
+            raise ContextLengthError(
+                f"The conversation has {prompt_tokens} tokens by now, and with an answer of up to "
+                f"{self.max_new_tokens} it does not fit into this model's {context}. Take old turns out of its "
+                "`messages`, lower its max_new_tokens, or start a new conversation.")
