@@ -1,4 +1,4 @@
-"""The package under the course: Qwen3 in plain PyTorch, its tokenizer, its caches, and every way to generate with it."""
+"""The package under the course: Qwen3 in plain PyTorch, its tokenizer, its caches, and every way to generate."""
 
 from course_utils.batching import ContinuousBatch
 from course_utils.chat import ChatTemplate

@@ -154,15 +154,13 @@ def _generate(options: argparse.Namespace) -> int:
     sampling, generator = _sampling(options), random_generator(options.seed)
     device = get_device(options.device)
     tokenizer = load_tokenizer(options.model)
-    ends = set(tokenizer.end_token_ids)
     if options.chat:
         messages = [{"role": "system", "content": options.system}] if options.system else []
         messages.append({"role": "user", "content": options.prompt})
         prompt_ids = tokenizer.encode_chat(messages, enable_thinking=options.think)
-        if "<|im_end|>" in tokenizer.special_tokens:  # a base model's files do not name it
-            ends.add(tokenizer.special_tokens["<|im_end|>"])
     else:
         prompt_ids = tokenizer.encode(options.prompt)
+    ends = tokenizer.turn_end_token_ids if options.chat else tokenizer.end_token_ids
     model = load_model(options.model, device=device)
     if options.quantize is not None:
         model = quantize(model, options.quantize)

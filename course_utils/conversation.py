@@ -21,7 +21,7 @@ from course_utils.generation import generate_tokens
 from course_utils.kv_cache import KVCache
 from course_utils.prefix_cache import PrefixCache, generate_with_prefix
 from course_utils.qwen3 import Qwen3Model
-from course_utils.sampling import GREEDY, Sampler, Sampling
+from course_utils.sampling import GREEDY, Sampler, Sampling, random_generator
 from course_utils.tokenizer import Qwen3Tokenizer
 
 
@@ -58,17 +58,17 @@ class Conversation:
         last_turn: what the last answer cost, as far as it has come; None before the first.
 
     Raises:
-        InputError: if the system prompt is no text, or max_new_tokens is not at least 1.
+        InputError: if the system prompt is no text, or max_new_tokens or the seed out of range.
     """
 
     def __init__(self, model: Qwen3Model, tokenizer: Qwen3Tokenizer, system: Optional[str] = None,
                  sampling: Sampling = GREEDY, seed: int | torch.Generator = 0, prefixes: Optional[PrefixCache] = None,
                  max_new_tokens: int = 256, enable_thinking: bool = False) -> None:
-        if max_new_tokens < 1:
-            raise InputError(f"max_new_tokens is {max_new_tokens}: an answer has at least one token.")
+        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+            raise InputError(f"max_new_tokens is {max_new_tokens!r}: give a whole number from 1 on.")
         self.model, self.tokenizer, self.prefixes = model, tokenizer, prefixes
         self.sampling, self.max_new_tokens, self.enable_thinking = sampling, max_new_tokens, enable_thinking
-        self.generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        self.generator = random_generator(seed)
         self.messages: list[dict[str, str]] = []
         self.last_turn: Optional[Turn] = None
         self._answering = False
@@ -126,7 +126,7 @@ class Conversation:
         """Generate the tokens of the answer, and count in `last_turn`."""
         token_ids = torch.tensor([prompt_ids], device=self.model.device)
         choose = Sampler(self.sampling, self.generator, token_ids)
-        ends, longest = self.tokenizer.end_token_ids, self.max_new_tokens
+        ends, longest = self.tokenizer.turn_end_token_ids, self.max_new_tokens
         if self.prefixes is None:
             tokens = generate_tokens(self.model, token_ids, longest, ends, KVCache(self.model.config), choose=choose)
         else:

@@ -73,6 +73,13 @@ class Qwen3Tokenizer:
         """The text of `eos_token_id`."""
         return None if self.eos_token_id is None else self.decode(self.eos_token_id)
 
+    @property
+    def turn_end_token_ids(self) -> frozenset[int]:
+        """All ids that end an answer in a chat: `end_token_ids`, and `<|im_end|>`, which a base model's files do not
+        name.
+        """
+        return self.end_token_ids | {i for token, i in self.special_tokens.items() if token == "<|im_end|>"}
+
     @cached_property
     def chat_template(self) -> ChatTemplate:
         """The chat template beside the tokenizer; raises `TokenizerError` where there is none."""

@@ -239,6 +239,7 @@ def test_end_tokens_come_from_the_files(small_tokenizer_folder: Path, tmp_path: 
         assert tokenizer.eos_token == eos_token, files
         assert tokenizer.eos_token_id == ids[eos_token]
         assert tokenizer.end_token_ids == {ids[token] for token in end_tokens}
+        assert tokenizer.turn_end_token_ids == {ids[token] for token in end_tokens | {turn_end}}
 
 
 def test_without_any_end_token_there_is_none(tmp_path: Path, small_tokenizer_folder: Path) -> None:
