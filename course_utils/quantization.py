@@ -92,7 +92,7 @@ class Int8Linear(Int8Weight):
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (..., in_features). Returns: (..., out_features), in the dtype of x."""
         vectors = x.reshape(-1, x.shape[-1])
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or x.requires_grad:  # the operators for a CPU know nothing of gradients
             product = F.linear(vectors, self.weight.to(x.dtype)) * self.scale
         elif vectors.shape[0] <= _FEW:
             product = torch._weight_int8pack_mm(vectors, self.weight, self.scale)
@@ -153,7 +153,8 @@ class Int4Linear(Int4Weight):
         """Args: x: (..., in_features). Returns: (..., out_features), in the dtype of x."""
         vectors = x.reshape(-1, x.shape[-1])
         few = _FEW if x.dtype == torch.float32 else _SOME  # PyTorch's operator is slow in float32
-        if x.device.type == "cpu" and _CPU_BLOCK is not None and vectors.shape[0] <= few:
+        packed = x.device.type == "cpu" and _CPU_BLOCK is not None and not x.requires_grad
+        if packed and vectors.shape[0] <= few:
             product = torch.ops.aten._weight_int4pack_mm_for_cpu(vectors, self.weight, _GROUP, self.scale_and_offset)
         else:
             product = F.linear(vectors, self._unpacked())

@@ -196,6 +196,15 @@ def test_many_vectors_in_8_bits_are_a_product_of_integers(n: int) -> None:
     torch.testing.assert_close(linear(x).double(), expected, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("n", [1, 8, 9, 300])
+@pytest.mark.parametrize("module", [Int8Linear, Int4Linear])
+def test_gradients_pass_through_as_through_the_unpacked_weights(module: type, n: int) -> None:
+    linear, x = module(random(128, 96)), random(n, 96, seed=1).requires_grad_()
+    weights = random(n, 128, seed=2)
+    (linear(x) * weights).sum().backward()
+    torch.testing.assert_close(x.grad, (weights.double() @ unpacked(linear)).float(), rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("module", [Int8Linear, Int4Linear])
 @pytest.mark.parametrize("shape", [(96,), (1, 1, 96), (2, 1, 96), (2, 4, 96)], ids=str)
 def test_vectors_may_come_in_any_arrangement(module: type, shape: tuple[int, ...]) -> None:
