@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -38,11 +39,14 @@ def pad_left(rows: Sequence[Sequence[int]], pad_token_id: int = 0,
         token_ids, (b, t), and attention_mask, (b, t), True for what is no padding.
 
     Raises:
-        InputError: if there is no text, or an empty one.
+        InputError: if there is no text, or an empty one, or one that is not made of token ids.
     """
-    if not rows or not all(len(row) for row in rows):
+    if len(rows) == 0 or not all(len(row) for row in rows):
         raise InputError("There is no text, or one of them has no tokens: give a list of lists with at least one "
                          "token id each.")
+    if not all(type(token) is int for row in rows for token in row):
+        raise InputError("A token id is a whole number, and these are not: give a list of lists of ids, such as "
+                         "[tokenizer.encode(text) for text in texts].")
     longest = max(len(row) for row in rows)
     token_ids = torch.tensor([[pad_token_id] * (longest - len(row)) + list(row) for row in rows], device=device)
     return token_ids, ends_together([len(row) for row in rows], device)
@@ -70,14 +74,26 @@ class Request:
     choose: Callable[[Tensor], Tensor]
     new_tokens: list[int] = field(default_factory=list)
     finished: bool = False
+    _chosen: Optional[Tensor] = field(default=None, init=False, repr=False)
 
     @property
     def length(self) -> int:
         """Number of tokens, prompt included."""
         return self.token_ids.shape[1] + len(self.new_tokens)
 
+    def next_token(self, logits: Tensor) -> int:
+        """Choose a token from logits, (1, vocab_size); until it is added, it remains the one that is chosen.
+
+        So a step that is repeated draws nothing twice, and the text stays the one that the seed stands for.
+        """
+        if self._chosen is None:
+            with torch.inference_mode():
+                self._chosen = self.choose(logits)
+        return int(self._chosen)
+
     def add(self, token: int) -> None:
         """Take the next token, unless it ends the text."""
+        self._chosen = None
         ended = token in self.ends
         if not ended:
             self.new_tokens.append(token)
@@ -88,7 +104,7 @@ class ContinuousBatch:
     """Works on many requests at once; each gets exactly the tokens that it would get alone.
 
     First come, first served. Nothing is lost when a step is interrupted or fails: it can be repeated, after
-    `cancel` if one request is to blame. A `Sampler` that had already drawn in that step draws anew.
+    `cancel` if one request is to blame.
 
     Args:
         model: the model, compiled or not.
@@ -98,16 +114,17 @@ class ContinuousBatch:
         waiting, running: requests that have not begun, and those that have, oldest first.
 
     Raises:
-        InputError: if max_batch_size is less than 1.
+        InputError: if max_batch_size is no whole number from 1 on.
     """
 
     def __init__(self, model: Qwen3Model, max_batch_size: int = 8) -> None:
-        if max_batch_size < 1:
-            raise InputError(f"max_batch_size is {max_batch_size}: at least one request must be able to run.")
+        if type(max_batch_size) is not int or max_batch_size < 1:
+            raise InputError(f"max_batch_size is {max_batch_size!r}: give a whole number from 1 on.")
         self.model, self.max_batch_size = model, max_batch_size
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self._cache = KVCache(model.config)  # row i: all tokens of running[i] but the last
+        self._got: list[tuple[Request, int]] = []  # what the next `step` returns
 
     def submit(self, token_ids: Tensor, max_new_tokens: int, eos_token_id: EndTokens = None,
                choose: Callable[[Tensor], Tensor] = greedy) -> Request:
@@ -139,9 +156,12 @@ class ContinuousBatch:
         Returns:
             The requests that got a token, and the token; an end token is not returned.
         """
-        got = self._decode() if self.running else []
+        self._let_go()  # of whom a step that failed could not
+        if self.running:
+            self._decode()
         while self.waiting and len(self.running) < self.max_batch_size:
-            got += self._admit()
+            self._admit()
+        got, self._got = self._got, []
         return got
 
     def run(self) -> None:
@@ -149,50 +169,48 @@ class ContinuousBatch:
         while self.running or self.waiting:
             self.step()
 
-    def _decode(self) -> list[tuple[Request, int]]:
+    def _decode(self) -> None:
         held, device = self._cache.length, self.model.device
         lengths = [request.length for request in self.running]
         inputs = torch.tensor([request.new_tokens[-1:] for request in self.running], device=device)
         mask = None if min(lengths) == max(lengths) else ends_together(lengths, device)
         try:
             logits = last_logits(self.model, inputs, self._cache, mask)
-            tokens = [_choose(request, row) for request, row in zip(self.running, logits.split(1))]
+            tokens = [request.next_token(row) for request, row in zip(self.running, logits.split(1))]
         except BaseException:
             self._cache.truncate(held)  # as if the step had never begun
             raise
-        got = [(request, token) for request, token in zip(self.running, tokens) if token not in request.ends]
         for request, token in zip(self.running, tokens):
-            request.add(token)
+            self._add(request, token)
         self._let_go()
-        return got
 
-    def _admit(self) -> list[tuple[Request, int]]:
+    def _admit(self) -> None:
         request, cache = self.waiting[0], KVCache(self.model.config)
-        token = _choose(request, last_logits(self.model, request.token_ids.to(self.model.device), cache))
+        token = request.next_token(last_logits(self.model, request.token_ids.to(self.model.device), cache))
+        # What may fail, for lack of memory, comes before anything changes.
+        joined = _side_by_side(self.model, self._cache, cache) if self.running else cache
         self.waiting.popleft()
-        request.add(token)
+        self._add(request, token)
         if not request.finished:
-            self._cache = _side_by_side(self.model, self._cache, cache) if self.running else cache
+            self._cache = joined
             self.running.append(request)
-        return [(request, token)] if request.new_tokens else []
+
+    def _add(self, request: Request, token: int) -> None:
+        request.add(token)
+        if token not in request.ends:
+            self._got.append((request, token))
 
     def _let_go(self) -> None:
         """Drop the rows of finished requests, and then the columns that are padding in every row."""
         rows = [row for row, request in enumerate(self.running) if not request.finished]
         if len(rows) == len(self.running):
             return
-        self.running = [self.running[row] for row in rows]
-        if not rows:
-            self._cache = KVCache(self.model.config)
-            return
-        unused = self._cache.length - max(request.length - 1 for request in self.running)
-        self._cache = KVCache.holding(self.model.config, [
-            (keys[rows, :, unused:], values[rows, :, unused:]) for keys, values in self._cache.held])
-
-
-def _choose(request: Request, logits: Tensor) -> int:
-    with torch.inference_mode():
-        return int(request.choose(logits))
+        running, cache = [self.running[row] for row in rows], KVCache(self.model.config)
+        if rows:
+            unused = self._cache.length - max(request.length - 1 for request in running)
+            cache = KVCache.holding(self.model.config, [
+                (keys[rows, :, unused:], values[rows, :, unused:]) for keys, values in self._cache.held])
+        self.running, self._cache = running, cache
 
 
 def _side_by_side(model: Qwen3Model, one: KVCache, other: KVCache) -> KVCache:

@@ -125,7 +125,7 @@ class Conversation:
     def _generate(self, prompt_ids: list[int]) -> Iterator[int]:
         """Generate the tokens of the answer, and count in `last_turn`."""
         token_ids = torch.tensor([prompt_ids], device=self.model.device)
-        choose = Sampler(self.sampling, self.generator, token_ids)
+        choose = Sampler(self.sampling, self.generator, token_ids, vocab_size=self.tokenizer.vocab_size)
         ends, longest = self.tokenizer.turn_end_token_ids, self.max_new_tokens
         if self.prefixes is None:
             tokens = generate_tokens(self.model, token_ids, longest, ends, KVCache(self.model.config), choose=choose)

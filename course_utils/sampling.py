@@ -233,6 +233,8 @@ class Sampler:
         seed: a number, or a random generator of one's own to go on with.
         token_ids: (b, t), the prompts: with a repetition penalty their tokens count as said already.
         attention_mask: (b, t), False for padding, which was not said.
+        vocab_size: only ids below it are drawn: that of the tokenizer, since models have some rows more, which stand
+            for no text. None is all.
 
     Attributes:
         seen: (b, v) as for `penalize_repetition`; None without a penalty, or before the first token.
@@ -242,13 +244,13 @@ class Sampler:
     """
 
     def __init__(self, sampling: Sampling, seed: int | torch.Generator = 0, token_ids: Optional[Tensor] = None,
-                 attention_mask: Optional[Tensor] = None) -> None:
+                 attention_mask: Optional[Tensor] = None, vocab_size: Optional[int] = None) -> None:
         if not isinstance(sampling, Sampling):
             raise InputError(f"The settings are {sampling!r}: give a Sampling, such as Sampling(temperature=0.8).")
         self.sampling = sampling
         self.generator = random_generator(seed)
         self.seen: Optional[Tensor] = None
-        self._prompt = token_ids, attention_mask
+        self._prompt, self._vocab_size = (token_ids, attention_mask), vocab_size
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Draw a token for each row: logits, (b, v), to token ids, (b, 1)."""
@@ -263,6 +265,9 @@ class Sampler:
             if len(self.seen) != len(logits):
                 raise InputError(f"The sampler was given {len(self.seen)} prompts and chooses for {len(logits)} texts: "
                                  "give it the token_ids that are generated from.")
+        if self._vocab_size is not None:
+            without_text = torch.arange(logits.shape[-1], device=logits.device) >= self._vocab_size
+            logits = logits.masked_fill(without_text, -math.inf)
         return self.sampling.probabilities(logits, self.seen)
 
     def take(self, token: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from course_utils.errors import InputError
 from course_utils.generation import EndTokens, check_prompt, end_tokens, generate_tokens, last_logits
 from course_utils.kv_cache import Cache, KVCache
 from course_utils.qwen3 import Qwen3Model
-from course_utils.sampling import GREEDY, Sampler, Sampling, draw, occurring
+from course_utils.sampling import GREEDY, Sampler, Sampling, draw, occurring, random_generator
 
 
 class Draft(Protocol):
@@ -57,7 +57,8 @@ class ModelDraft:
         if count < 1:
             return text[:, :0]
         # At least the newest token has to be computed, for its logits.
-        known = min(self._cache.length, text.shape[1] - 1)
+        # And an interrupted round has left tokens in the cache that nobody wrote down.
+        known = min(self._cache.length, self._text.shape[1], text.shape[1] - 1)
         same = self._text[:, :known].to(text.device) == text[:, :known]
         known = int(same.cumprod(dim=1).sum())
         self._cache.truncate(known)
@@ -80,8 +81,9 @@ class PromptLookup:
     """
 
     def __init__(self, longest: int = 3) -> None:
-        if longest < 1:
-            raise InputError(f"longest is {longest}: at least the last token must be looked for.")
+        if type(longest) is not int or longest < 1:
+            raise InputError(f"longest is {longest!r}: give a whole number from 1 on, since at least the last token "
+                             "must be looked for.")
         self.longest = longest
 
     def propose(self, text: Tensor, count: int, choose: Callable[[Tensor], Tensor]) -> Tensor:
@@ -97,7 +99,10 @@ class PromptLookup:
 
 @dataclass(frozen=True)
 class Round:
-    """One pass of the model: what was drafted, how many of it was accepted, and what the text gained."""
+    """One pass of the model: what was drafted, how much of it was accepted, and what the text gained.
+
+    Where the text ended, what was accepted behind its end does not count.
+    """
 
     drafted: list[int]
     accepted: int
@@ -188,25 +193,31 @@ def generate_speculative(model: Qwen3Model, token_ids: Tensor, max_new_tokens: i
         Each new token, (1, 1); those of one round all at once, then a pass later the next.
 
     Raises:
-        InputError: if the prompt is not one text, the cache not empty, the draft of another vocabulary, or
-            num_drafted less than 1; and as `generate_tokens`.
+        InputError: if the prompt is not one text, the cache not empty, the draft none or of another vocabulary,
+            num_drafted less than 1, or the sampling or the seed none; and as `generate_tokens`. Later on, if a draft
+            proposes more than it was asked for.
         ContextLengthError: as `generate_tokens`.
     """
     check_prompt(model, token_ids, max_new_tokens, cache)
     if token_ids.shape[0] != 1:
         raise InputError(f"Speculation works on one prompt, and this is a batch of {token_ids.shape[0]}: its rows "
                          "would accept different numbers of tokens. Generate them one by one.")
-    if num_drafted < 1:
-        raise InputError(f"num_drafted is {num_drafted}: give at least 1.")
+    if type(num_drafted) is not int or num_drafted < 1:
+        raise InputError(f"num_drafted is {num_drafted!r}: give a whole number from 1 on.")
+    if not hasattr(draft, "propose"):
+        raise InputError(f"The draft is a {type(draft).__name__}: give a ModelDraft(model), a PromptLookup(), or an "
+                         "object of your own with a method `propose`.")
+    if not isinstance(sampling, Sampling):
+        raise InputError(f"The settings are {sampling!r}: give a Sampling, such as Sampling(temperature=0.8).")
     if cache is not None and cache.length:
         raise InputError(f"The cache holds {cache.length} tokens that the draft would not know: give an empty one, "
                          "or call truncate(0), and pass the whole text as the prompt.")
     if isinstance(draft, ModelDraft) and draft.model.config.vocab_size != model.config.vocab_size:
         raise InputError(f"The draft has a vocabulary of {draft.model.config.vocab_size} tokens and the model one of "
                          f"{model.config.vocab_size}: both must have been trained with the same tokenizer.")
-    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
-    return _rounds(model, token_ids, max_new_tokens, draft, end_tokens(eos_token_id), num_drafted, sampling, generator,
-                   KVCache(model.config) if cache is None else cache, speculation or Speculation())
+    return _rounds(model, token_ids, max_new_tokens, draft, end_tokens(eos_token_id), num_drafted, sampling,
+                   random_generator(seed), KVCache(model.config) if cache is None else cache,
+                   speculation or Speculation())
 
 
 def _rounds(model: Qwen3Model, text: Tensor, max_new_tokens: int, draft: Draft, ends: list[int], num_drafted: int,
@@ -216,19 +227,24 @@ def _rounds(model: Qwen3Model, text: Tensor, max_new_tokens: int, draft: Draft, 
     longest = text.shape[1] + max_new_tokens
     new = Sampler(sampling, generator, text)(last_logits(model, text, cache))
     while True:
-        stop = next((place for place, token in enumerate(new[0].tolist()) if token in ends), None)
+        stop = _first_end(new, ends)
         text = torch.cat((text, new[:, :stop]), dim=1)
         # Of a text that goes on, the newest token is not in the cache; of one that ends, all are.
         cache.truncate(text.shape[1] - (stop is None))
-        yield from new[:, :stop].split(1, dim=1)
+        yield from new[:, :stop, None].unbind(dim=1)
         if stop is not None or text.shape[1] == longest:
             return
-        new = _round(model, text, min(num_drafted, longest - text.shape[1] - 1), draft, sampling, generator, cache,
-                     speculation)
+        new = _round(model, text, min(num_drafted, longest - text.shape[1] - 1), draft, ends, sampling, generator,
+                     cache, speculation)
 
 
-def _round(model: Qwen3Model, text: Tensor, count: int, draft: Draft, sampling: Sampling, generator: torch.Generator,
-           cache: Cache, speculation: Speculation) -> Tensor:
+def _first_end(tokens: Tensor, ends: list[int]) -> Optional[int]:
+    """The place of the first end token among tokens, (1, n)."""
+    return next((place for place, token in enumerate(tokens[0].tolist()) if token in ends), None)
+
+
+def _round(model: Qwen3Model, text: Tensor, count: int, draft: Draft, ends: list[int], sampling: Sampling,
+           generator: torch.Generator, cache: Cache, speculation: Speculation) -> Tensor:
     """Draft, verify, accept: the tokens that the text gains, (1, 1 to count + 1)."""
     sampler, draft_probabilities = Sampler(sampling, generator, text), []
 
@@ -237,13 +253,17 @@ def _round(model: Qwen3Model, text: Tensor, count: int, draft: Draft, sampling: 
         return sampler.take(draw(draft_probabilities[-1], generator))
 
     drafted = draft.propose(text, count, choose) if count else text[:, :0]
+    if drafted.shape[1] > count:
+        raise InputError(f"The draft proposed {drafted.shape[1]} tokens where {count} were asked for: let `propose` "
+                         "return at most `count`.")
     with torch.inference_mode():
         logits = model(torch.cat((text[:, -1:], drafted), dim=1), cache=cache)[0]  # (n + 1, v)
         p = sampling.probabilities(logits, _seen(sampling, text, drafted, logits.shape[-1]))
         q = torch.cat(draft_probabilities) if draft_probabilities else F.one_hot(drafted[0], logits.shape[-1]).float()
         kept, behind = accept(drafted[0], q, p, generator)
         new = torch.cat((drafted[:, :kept], behind[None]), dim=1)
-    speculation.rounds.append(Round(drafted[0].tolist(), kept, new[0].tolist()))
+    gained = new[0, :_first_end(new, ends)].tolist()
+    speculation.rounds.append(Round(drafted[0].tolist(), min(kept, len(gained)), gained))
     return new
 
 

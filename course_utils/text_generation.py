@@ -223,7 +223,7 @@ def _begin(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Sequence[Any],
         except InputError as error:
             raise type(error)(f"{name}: {error}") from None
     token_ids, attention_mask = pad_left(rows, device=model.device)
-    sampler = Sampler(sampling, seed, token_ids, attention_mask)
+    sampler = Sampler(sampling, seed, token_ids, attention_mask, tokenizer.vocab_size)
     mask = None if bool(attention_mask.all()) else attention_mask  # attention is faster without one
     tokens = generate_tokens(model, token_ids, max_new_tokens, ends, KVCache(model.config), mask, sampler)
     return texts, _grow(texts, tokens, max_new_tokens)

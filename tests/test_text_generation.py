@@ -71,6 +71,17 @@ def test_the_text_is_that_of_transformers(tiny: tuple[Qwen3Model, Qwen3Tokenizer
         assert completion == Completion(tokenizer.decode(expected), expected, "length")
 
 
+def test_ids_that_stand_for_no_text_are_never_drawn(tiny: tuple[Qwen3Model, Qwen3Tokenizer]) -> None:
+    """A model has more rows than its tokenizer has tokens; hot enough, it would draw one of them."""
+    model, tokenizer = tiny
+    assert model.config.vocab_size > tokenizer.vocab_size
+    drawn = generate(model, tokenizer, ["The little boat"] * 20, 60, Sampling(temperature=100), eos_token_id=())
+    assert isinstance(drawn, list) and max(max(row.token_ids) for row in drawn) < tokenizer.vocab_size
+    ids = torch.tensor([tokenizer.encode("The little boat")] * 20)
+    unbound = generate_tokens(model, ids, 60, cache=KVCache(model.config), choose=Sampler(Sampling(temperature=100)))
+    assert max(int(tokens.max()) for tokens in unbound) >= tokenizer.vocab_size
+
+
 def test_a_prompt_is_text_or_token_ids(model: Qwen3Model, small_tokenizer: Qwen3Tokenizer) -> None:
     ids = small_tokenizer.encode("The river 小河")
     expected = generate_text_basic_cache(model, torch.tensor([ids]), 20)[0].tolist()

@@ -102,8 +102,8 @@ def candidate_lines(steps: Sequence[Step], tokenizer: Qwen3Tokenizer) -> Figure:
                 ax.barh(row, probability, left=left, height=0.75, facecolor=color if drawn else "white",
                         edgecolor=INK if drawn else color, hatch=hatch, linewidth=1.2)
                 if probability >= _LEAST_WIDTH:
-                    ax.text(left + probability / 2, row, label, ha="center", va="center", fontsize=8, color=INK, parse_math=False,
-                            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.9})
+                    ax.text(left + probability / 2, row, label, ha="center", va="center", fontsize=8, color=INK,
+                            parse_math=False, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.9})
                 left += probability
                 if drawn:
                     ax.text(1.02, row, label, va="center", fontsize=9, parse_math=False)
