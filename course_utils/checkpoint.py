@@ -10,19 +10,18 @@ Format: https://huggingface.co/docs/safetensors.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError
+from course_utils.files import json_writer, read_json, read_tensors, write_atomically
 from course_utils.quantization import KINDS, convert
 from course_utils.qwen3 import Qwen3Model
 
@@ -44,7 +43,7 @@ def load_config(folder: str | Path) -> Qwen3Config:
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(f"There is no folder {str(folder)!r}: check the path of the model.")
-    return Qwen3Config.from_dict(_read_json(folder / "config.json"))
+    return Qwen3Config.from_dict(read_json(folder / "config.json"))
 
 
 def load_checkpoint(folder: str | Path, device: torch.device | str | None = None,
@@ -97,9 +96,12 @@ def save_checkpoint(model: Qwen3Model, folder: str | Path,
         generation_config: content of `generation_config.json`, such as `{"eos_token_id": 0}`, if any.
 
     Raises:
-        CheckpointError: if the files cannot be written.
+        CheckpointError: if the files cannot be written, or the model has an adapter (`course_utils.lora`).
     """
     folder = Path(folder)
+    if any(".base_layer." in name for name in model.state_dict()):
+        raise CheckpointError("The model has an adapter beside its weights, and such a checkpoint could not be loaded: "
+                              "merge the adapter first, or save it by itself with `save_adapter`.")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
                if not (model.config.tie_word_embeddings and name.startswith(_OUTPUT))}
     config = {**model.config.to_dict(), "dtype": str(model.dtype).removeprefix("torch.")}
@@ -107,49 +109,21 @@ def save_checkpoint(model: Qwen3Model, folder: str | Path,
         config[_QUANTIZATION] = {"quant_method": _METHOD, "kind": model.quantization}
     writers: dict[str, Callable[[Path], object]] = {
         _WEIGHTS: lambda path: save_file(weights, path, metadata={"format": "pt"}),
-        "config.json": _json_writer(config),
+        "config.json": json_writer(config),
     }
     if generation_config is not None:
-        writers["generation_config.json"] = _json_writer(generation_config)
+        writers["generation_config.json"] = json_writer(generation_config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_atomically(folder, writers)
+        write_atomically(folder, writers)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"The model could not be saved in {str(folder)!r} ({error}); what was there "
                               "before is unchanged. Free disk space, or choose another folder.") from error
 
 
-def describe_damage(path: Path) -> str:
-    """Say what a file that cannot be read as what its name promises seems to be, as the end of a sentence."""
-    with path.open("rb") as file:
-        start = file.read(200).lstrip()
-    if not start:
-        return "is empty"
-    if start.startswith(b"version https://git-lfs"):
-        return "is a git-LFS pointer, a note in place of the file (`git lfs pull` fetches the file itself)"
-    if start.startswith(b"<"):
-        return "is an HTML page, such as the login or error page of a proxy, saved under that name"
-    return "is damaged or cut short"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"There is no {path.name} in {str(path.parent)!r}: give the folder of a model "
-                              "in Hugging Face layout.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{str(path)!r} {describe_damage(path)}, not JSON ({error}): "
-                              "fetch the file again.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{str(path)!r} holds a JSON {type(content).__name__} instead of an object: "
-                              "fetch the file again.")
-    return content
-
-
 def _quantization(folder: Path) -> str | None:
     """How the weights of a checkpoint are quantized by this package; None if they are not."""
-    content = _read_json(folder / "config.json").get(_QUANTIZATION)
+    content = read_json(folder / "config.json").get(_QUANTIZATION)
     if content is None:
         return None
     if not isinstance(content, dict) or content.get("quant_method") != _METHOD or content.get("kind") not in KINDS:
@@ -161,11 +135,11 @@ def _quantization(folder: Path) -> str | None:
 def _read_weights(folder: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint, memory-mapped."""
     if (folder / _WEIGHTS).is_file():
-        return _read_tensors(folder / _WEIGHTS)
+        return read_tensors(folder / _WEIGHTS)
     if (folder / _INDEX).is_file():
         weights: dict[str, Tensor] = {}
         for shard in _shards(folder):
-            weights.update(_read_tensors(shard))
+            weights.update(read_tensors(shard))
         return weights
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
     if pickles:
@@ -178,7 +152,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
 
 def _shards(folder: Path) -> list[Path]:
     """Paths of the files among which the index distributes the weights."""
-    weight_map = _read_json(folder / _INDEX).get("weight_map")
+    weight_map = read_json(folder / _INDEX).get("weight_map")
     # An index comes from elsewhere: it may name files of its own folder and no others.
     if not isinstance(weight_map, dict) or not all(
             isinstance(name, str) and name == Path(name).name for name in weight_map.values()):
@@ -190,14 +164,6 @@ def _shards(folder: Path) -> list[Path]:
         raise CheckpointError(f"{len(missing)} of {len(shards)} weight files are missing in {str(folder)!r}: "
                               f"fetch {', '.join(missing)}.")
     return shards
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{str(path)!r} {describe_damage(path)}, not a safetensors file ({error}): "
-                              "delete it and fetch it again.") from error
 
 
 def _check_weights(weights: Mapping[str, Tensor], model: Qwen3Model) -> None:
@@ -227,24 +193,3 @@ def _check_weights(weights: Mapping[str, Tensor], model: Qwen3Model) -> None:
 def _some(names: list[str]) -> str:
     """The first few of a long list of names."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more tensors" if len(names) > 3 else "")
-
-
-def _json_writer(content: Mapping[str, Any]) -> Callable[[Path], object]:
-    text = json.dumps(dict(content), indent=2, ensure_ascii=False) + "\n"
-    return lambda path: path.write_text(text, encoding="utf-8")
-
-
-def _write_atomically(folder: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
-    """Write each file under a temporary name beside its own, then rename all; on failure, none."""
-    temporary = {name: folder / f".{name}.{os.getpid()}.tmp" for name in writers}
-    try:
-        for name, write in writers.items():
-            write(temporary[name])
-            with temporary[name].open("r+b") as file:
-                os.fsync(file.fileno())  # else a crash could leave the new name with no content
-            temporary[name].chmod(0o644)  # safetensors lets nobody but the owner read it
-        for name, path in temporary.items():
-            os.replace(path, folder / name)
-    finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)

@@ -84,15 +84,14 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
         return model
     # Else the epsilons of the norms would be handed to each layer anew, as tensors, to allow for their changing.
     torch._dynamo.config.specialize_float = True
-    tensors = [*model.parameters(), *model.buffers()]
-    fast = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    fast = _with_shared_weights(model)
     for kind, modules in ((DecoderLayer, fast.model.layers), (type(fast.lm_head), [fast.lm_head])):
         forward = _compiled_for_this_model(kind.forward)
         for module in modules:
             module.forward = types.MethodType(forward, module)
     if model.device.type == "cuda":
         by_layer = fast.compute
-        recorded: Any = torch.compile(model.compute, mode="reduce-overhead", dynamic=False)
+        recorded: Any = torch.compile(_with_shared_weights(model).compute, mode="reduce-overhead", dynamic=False)
 
         def compute(token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
                     last_only: bool) -> Tensor:
@@ -103,6 +102,12 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
 
         fast.compute = compute  # type: ignore[method-assign]
     return fast
+
+
+def _with_shared_weights(model: Qwen3Model) -> Qwen3Model:
+    """A copy that holds the very tensors of the model, and keeps them whatever layers the model is given later."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
 def _compiled_for_this_model(function: Any) -> Callable[..., Any]:

@@ -27,9 +27,9 @@ from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode, 
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
-from course_utils.checkpoint import describe_damage
 from course_utils.errors import CheckpointError, DownloadError, InputError
 from course_utils.family import SHORT_NAMES, find_repo_id
+from course_utils.files import describe_damage
 
 BUNDLED = ("tiny", "nano")
 ANSWER_TIMEOUT = 10.0

@@ -17,7 +17,7 @@ from hub_server import LOGIN_PAGE, POINTER
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from course_utils import checkpoint, loading
+from course_utils import checkpoint, files, loading
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
 from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError, InputError
@@ -276,7 +276,7 @@ def test_write_that_really_fails(folder: Path) -> None:
 
 def test_interrupted_save_leaves_nothing_half(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sorted(path.name for path in folder.iterdir())
-    monkeypatch.setattr(checkpoint.os, "fsync", lambda file: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(files.os, "fsync", lambda file: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(make_model(), folder)
     assert sorted(path.name for path in folder.iterdir()) == before

@@ -2,6 +2,7 @@
 
 `python -m course_utils.training tiny --out data/tiny` makes the model.
 `python -m course_utils.training nano --out data/nano --tokenizer data/tiny` makes its draft, with the same tokenizer.
+Stopped with Ctrl-C, or killed, either goes on where it was when the same command is given again.
 `python -m course_utils.training figures --out data/tiny` measures it and writes its model card.
 """
 
@@ -32,6 +33,9 @@ def main() -> int:
     except CourseError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on with a training where it was.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -7,10 +7,12 @@ import random
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from course_utils.checkpoint import save_checkpoint
 from course_utils.config import Qwen3Config
@@ -22,10 +24,13 @@ from course_utils.corpus.stories_zh import description_zh, story_zh
 from course_utils.corpus.words import translation_document, words
 from course_utils.errors import InputError
 from course_utils.qwen3 import Qwen3Model
+from course_utils.text_generation import stream
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.bpe import END_OF_TEXT, IM_END, train_bpe
 from course_utils.training.dataset import pack
-from course_utils.training.loop import TrainingPlan, train
+from course_utils.training.loop import TrainingPlan
+from course_utils.training.records import Record
+from course_utils.training.run import train
 
 CONTEXT = 2048
 ORDINARY_TOKENS = 6_600
@@ -62,6 +67,7 @@ RECIPES: dict[str, Recipe] = {
         (Stage(TrainingPlan(steps=2_500, block_lengths=MOSTLY_SHORT, learning_rate=5e-3), MORE_WORDS, seed=0),)),
 }
 WEIGHTS_SEED, TOKENIZER_SEED, HELD_OUT_SEED = 0, 0, 1_000
+HELD_OUT_BLOCKS, SAMPLE_PROMPT = 8, "Once upon a time,"
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 
@@ -114,40 +120,45 @@ def copy_tokenizer(source: Path, folder: Path) -> Qwen3Tokenizer:
 
 
 def train_bundled(name: str, folder: Path, tokenizer_of: Path | None = None,
-                  report: Callable[[str], None] = print) -> Qwen3Model:
+                  report: Callable[[str], None] = tqdm.write) -> Qwen3Model:
     """Make a bundled model from nothing: corpus, tokenizer, weights.
+
+    Called again after an interruption, it goes on where it was. Each stage keeps its checkpoint and its log in a folder
+    below `training`, which may be deleted when the model is done; until then another call does nothing over again.
 
     Args:
         name: "tiny" or "nano".
-        folder: where the checkpoint goes; it is written now and then, and at the end.
+        folder: where the model goes when it is done.
         tokenizer_of: folder of a model whose tokenizer to use; None trains one.
         report: is handed a line now and then.
 
     Raises:
         InputError: if there is no recipe of that name.
+        CheckpointError: if the folder holds an interrupted training of another kind, or cannot be written.
     """
     if name not in RECIPES:
         raise InputError(f"There is no recipe {name!r}: choose one of {', '.join(RECIPES)}.")
     tokenizer = copy_tokenizer(tokenizer_of, folder) if tokenizer_of else write_tokenizer(folder)
     torch.manual_seed(WEIGHTS_SEED)
     model = Qwen3Model(RECIPES[name].config)
-    for stage in RECIPES[name].stages:
-        train_stage(model, tokenizer, stage, folder, report)
+    for number, stage in enumerate(RECIPES[name].stages, start=1):
+        for record in train_stage(model, tokenizer, stage, folder / "training" / f"stage-{number}"):
+            if record.sample is not None:
+                report(f"stage {number}, step {record.step} of {stage.plan.steps}: loss {record.loss:.4f}, held out "
+                       f"{record.held_out_loss:.4f}, {SAMPLE_PROMPT + record.sample!r}")
+    save_bundled(model, tokenizer, folder)
     return model
 
 
-def train_stage(model: Qwen3Model, tokenizer: Qwen3Tokenizer, stage: Stage, folder: Path,
-                report: Callable[[str], None], save_every: int = 250) -> None:
-    """Train through one stage, saving to `folder` every `save_every` steps and at the end."""
+def train_stage(model: Qwen3Model, tokenizer: Qwen3Tokenizer, stage: Stage, folder: Path) -> Iterator[Record]:
+    """Train through one stage, or through what is left of it; `folder` is that of `train`."""
     lengths = set(stage.plan.block_lengths)
     blocks = {length: blocks_of(tokenizer, length, stage.seed + 100 * (length - min(lengths)), stage.mixture)
               for length in lengths}
-    losses: list[float] = []
-    for step, loss in train(model, blocks, stage.plan):
-        losses.append(loss)
-        if (step + 1) % save_every == 0 or step + 1 == stage.plan.steps:
-            report(f"step {step + 1} of {stage.plan.steps}, loss {np.mean(losses[-save_every:]):.4f}")
-            save_bundled(model, tokenizer, folder)
+    held_out = np.stack(list(islice(blocks_of(tokenizer, max(lengths), HELD_OUT_SEED, stage.mixture),
+                                    HELD_OUT_BLOCKS)))
+    return train(model, blocks, stage.plan, folder, report_every=250, held_out=held_out,
+                 sample=lambda model: "".join(stream(model, tokenizer, SAMPLE_PROMPT, 40)))
 
 
 def save_bundled(model: Qwen3Model, tokenizer: Qwen3Tokenizer, folder: Path) -> None:

@@ -1,0 +1,154 @@
+"""A folder in the layout of `peft` <-> an adapter: `adapter_config.json` and the matrices as safetensors.
+
+Everything in a file is checked before the model is touched: it must be plain LoRA, and have exactly the matrices that
+its settings ask for on this model. As with whole models, saving is all or nothing, and pickle is refused.
+
+Format: https://huggingface.co/docs/peft/developer_guides/checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from course_utils.errors import CheckpointError, InputError
+from course_utils.files import json_writer, read_json, read_tensors, write_atomically
+from course_utils.lora import Adapters, LoRA
+
+_CONFIG, _WEIGHTS, _PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+_READ = ("peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules", "init_lora_weights")
+# These say where an adapter comes from, or hold settings of something that is off.
+_WITHOUT_EFFECT = ("auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_version",
+                   "megatron_core", "qalora_group_size", "eva_config")
+# Other ways to begin (such as "pissa") change the model's own weights, and the adapter fits only the changed ones.
+_BEGINNINGS = (True, False, "gaussian", "eva", "orthogonal")
+
+
+def save_adapter(adapters: Adapters, name: str, folder: str | Path) -> None:
+    """Write an adapter as a folder that `load_adapter` and `peft` read.
+
+    As with `save_checkpoint`, an interruption leaves what was there before as it was.
+
+    Args:
+        adapters: of a model.
+        name: which of them; it need not be active.
+        folder: is created if needed.
+
+    Raises:
+        InputError: if there is no such adapter, or it holds NaN or infinity.
+        CheckpointError: if the files cannot be written.
+    """
+    folder = Path(folder)
+    tensors = {key: tensor.detach().cpu().contiguous()
+               for path, pair in adapters.matrices(name).items() for key, tensor in zip(_keys(path), pair)}
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise InputError(f"The adapter {name!r} holds NaN or infinity, so it is not saved: go back to one that was "
+                         "saved before, and train with a smaller learning rate.")
+    lora = adapters.settings[name]
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": None, "inference_mode": True,
+              "r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout,
+              "target_modules": list(lora.targets), "bias": "none", "fan_in_fan_out": False,
+              "init_lora_weights": True, "modules_to_save": None, "use_rslora": False, "use_dora": False}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder, {_WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt"}),
+                                   _CONFIG: json_writer(config)})
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"The adapter could not be saved in {str(folder)!r} ({error}); what was there before is "
+                              "unchanged. Free disk space, or choose another folder.") from error
+
+
+def load_adapter(adapters: Adapters, name: str, folder: str | Path) -> None:
+    """Read an adapter that `save_adapter` or `peft` has written, and let it work.
+
+    Its matrices become float32. On a quantized model it cannot be trained further.
+
+    Args:
+        adapters: of the model that it is for.
+        name: any that is not taken.
+        folder: holds `adapter_config.json` and `adapter_model.safetensors`.
+
+    Raises:
+        InputError: if the name is taken.
+        CheckpointError: if a file is missing or damaged, describes something other than plain LoRA, or belongs to
+            another model.
+    """
+    adapters.check_new(name)
+    folder = Path(folder)
+    lora = _read_settings(folder)
+    wanted: dict[str, tuple[int, int]] = {}
+    for path, (rows, columns) in adapters.shapes(lora).items():
+        wanted |= zip(_keys(path), ((lora.rank, columns), (rows, lora.rank)))
+    # Copied out of the mapped file, which may then be replaced while the adapter is in use.
+    tensors = {key: tensor.to(torch.float32, copy=True) for key, tensor in _read_matrices(folder, wanted).items()}
+    adapters.add_trained(name, lora, {path: (tensors[a], tensors[b]) for path in adapters.shapes(lora)
+                                      for a, b in [_keys(path)]})
+
+
+def _keys(path: str) -> tuple[str, str]:
+    """What A and B of a layer are called in a file. `peft` wraps the model in two objects, whose names come first."""
+    return f"base_model.model.{path}.lora_A.weight", f"base_model.model.{path}.lora_B.weight"
+
+
+def _read_settings(folder: Path) -> LoRA:
+    """The settings of an adapter, if it is one of plain LoRA."""
+    if not (folder / _CONFIG).is_file():
+        raise CheckpointError(f"There is no {_CONFIG} in {str(folder)!r}: give the folder of an adapter.")
+    where, config = f"The adapter in {str(folder)!r}", read_json(folder / _CONFIG)
+    problem = _problem(config)
+    if problem is not None:
+        raise CheckpointError(f"{where} {problem}")
+    try:
+        return LoRA(config["r"], config["lora_alpha"], config.get("lora_dropout", 0.0), config["target_modules"])
+    except InputError as error:
+        raise CheckpointError(f"{where} has settings that are not possible here. {error}") from error
+
+
+def _problem(config: Mapping[str, Any]) -> str | None:
+    """Why an adapter is not one of plain LoRA for generating text, as the end of a sentence; None if it is."""
+    if config.get("peft_type") != "LORA":
+        return f"is of the kind {config.get('peft_type')!r}: choose one of the kind 'LORA', the only one known here."
+    if config.get("task_type") not in (None, "CAUSAL_LM"):
+        return f"is for the task {config['task_type']!r}: choose one for 'CAUSAL_LM', generating text."
+    missing = [key for key in ("r", "lora_alpha", "target_modules") if key not in config]
+    if missing:
+        return f"lacks {', '.join(missing)} in its {_CONFIG}: fetch the file again."
+    beginning = config.get("init_lora_weights", True)
+    if beginning not in _BEGINNINGS:
+        return (f"began as {beginning!r}, for which the model's own weights were changed: convert it to plain LoRA "
+                "with peft, or choose another.")
+    # Whatever is unknown and not off may change what the adapter computes.
+    more = [key for key, value in config.items() if key not in _READ + _WITHOUT_EFFECT and value and value != "none"]
+    if more:
+        return f"sets {', '.join(sorted(more))}, which plain LoRA does not have: choose one that was trained without."
+    return None
+
+
+def _read_matrices(folder: Path, wanted: Mapping[str, tuple[int, int]]) -> dict[str, Tensor]:
+    """The tensors of an adapter, memory-mapped, if they are exactly those that are wanted."""
+    path = folder / _WEIGHTS
+    if not path.is_file() and (folder / _PICKLE).is_file():
+        raise CheckpointError(f"{str(folder)!r} has the adapter only as pickle ({_PICKLE}), which is never read here "
+                              "because unpickling can run any program: get it as safetensors.")
+    if not path.is_file():
+        raise CheckpointError(f"There is no {_WEIGHTS} in {str(folder)!r}: fetch the missing file.")
+    tensors = read_tensors(path)
+    if wanted.keys() != tensors.keys():
+        lacking, more = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+        difference = f"lacks {lacking[0]}" if lacking else f"holds {more[0]}, which its settings do not ask for"
+        raise CheckpointError(f"{str(path)!r} {difference}: it is incomplete, does not belong to its {_CONFIG}, or was "
+                              "trained on another model.")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name]:
+            raise CheckpointError(f"{name} has shape {tuple(tensor.shape)} in {str(path)!r}, and this model needs "
+                                  f"{wanted[name]}: use the adapter with the model that it was trained on.")
+        if not tensor.is_floating_point() or not tensor.isfinite().all():
+            raise CheckpointError(f"{name} in {str(path)!r} does not consist of finite numbers: fetch the file again, "
+                                  "or train the adapter anew with a smaller learning rate.")
+    return tensors

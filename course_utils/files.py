@@ -1,0 +1,83 @@
+"""Files as they should be handled: read with a clear error, written whole or not at all, never unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from course_utils.errors import CheckpointError
+
+
+def describe_damage(path: Path) -> str:
+    """Say what a file that cannot be read as what its name promises seems to be, as the end of a sentence."""
+    with path.open("rb") as file:
+        start = file.read(200).lstrip()
+    if not start:
+        return "is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a git-LFS pointer, a note in place of the file (`git lfs pull` fetches the file itself)"
+    if start.startswith(b"<"):
+        return "is an HTML page, such as the login or error page of a proxy, saved under that name"
+    return "is damaged or cut short"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        CheckpointError: if there is no such file, or it holds something else; says what it seems to be.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"There is no {path.name} in {str(path.parent)!r}: give the folder of a model "
+                              "in Hugging Face layout.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{str(path)!r} {describe_damage(path)}, not JSON ({error}): "
+                              "fetch the file again.") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{str(path)!r} holds a JSON {type(content).__name__} instead of an object: "
+                              "fetch the file again.")
+    return content
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file, memory-mapped.
+
+    Raises:
+        CheckpointError: if it holds something else; says what it seems to be.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{str(path)!r} {describe_damage(path)}, not a safetensors file ({error}): "
+                              "delete it and fetch it again.") from error
+
+
+def json_writer(content: Mapping[str, Any]) -> Callable[[Path], object]:
+    """What writes an object as JSON, for `write_atomically`."""
+    text = json.dumps(dict(content), indent=2, ensure_ascii=False) + "\n"
+    return lambda path: path.write_text(text, encoding="utf-8")
+
+
+def write_atomically(folder: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
+    """Write each file under a temporary name beside its own, then rename all; on failure, none."""
+    temporary = {name: folder / f".{name}.{os.getpid()}.tmp" for name in writers}
+    try:
+        for name, write in writers.items():
+            write(temporary[name])
+            with temporary[name].open("r+b") as file:
+                os.fsync(file.fileno())  # else a crash could leave the new name with no content
+            temporary[name].chmod(0o644)  # safetensors lets nobody but the owner read it
+        for name, path in temporary.items():
+            os.replace(path, folder / name)
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)

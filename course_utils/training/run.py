@@ -1,0 +1,130 @@
+"""A training with everything around it: progress, records, checkpoints, and going on after an interruption."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from course_utils.errors import InputError
+from course_utils.qwen3 import Qwen3Model
+from course_utils.timing import timed
+from course_utils.training.checkpoints import load_training, save_training
+from course_utils.training.loop import Trainer, TrainingPlan, held_out_loss, ids_and_labels
+from course_utils.training.records import Log, Record
+
+CHECKPOINT, LOG = "training.safetensors", "training.jsonl"  # in the folder of a run
+
+
+def train(model: Qwen3Model, blocks: Mapping[int, Iterable[np.ndarray]], plan: TrainingPlan,
+          folder: str | Path | None = None, *, save_every: int = 250, report_every: int = 100,
+          held_out: np.ndarray | None = None, sample: Callable[[Qwen3Model], str] | None = None) -> Iterator[Record]:
+    """Train a model in place: `for record in train(...)` makes one step after another.
+
+    With a folder the run can be stopped at any time and called again with the same arguments, on a fresh model and
+    fresh blocks: it goes on where it was, and ends with the same weights, bit for bit on a CPU with the same number of
+    threads. A run that has come to its end then makes no more steps, and the model has the weights of its end.
+
+    However the loop is left (Ctrl-C, `break`, an error in its body), the last whole step is saved. Ctrl-C waits until
+    the step is done; a second one does not, and costs the steps since the last checkpoint. A training that has failed
+    is not saved: the checkpoint before is the good one.
+
+    The arguments are checked, and an earlier run is loaded, when the function is called.
+
+    Args:
+        model: as for `Trainer`.
+        blocks: for each block length of the plan a supply without end, from its beginning also when the run goes on:
+            the blocks that were taken already are passed over.
+        plan: how to train.
+        folder: for the checkpoint and the log (`read_log`); None keeps nothing.
+        save_every: steps between two checkpoints. There is one at the end, too.
+        report_every: steps between two measurements of the held-out loss, and two samples; also at the end.
+        held_out: blocks to measure the loss on, (n, t + 1), or (n, 2, t + 1) with labels.
+        sample: lets the model write a text that shows what it has learned.
+
+    Yields:
+        A record of each step.
+
+    Raises:
+        InputError, ContextLengthError: if the model, the blocks and the plan do not fit each other.
+        CheckpointError: if the folder holds a checkpoint of another training or a damaged one, or if nothing can be
+            written there; what was there before is unchanged.
+        CourseError: if the loss is no longer a number.
+    """
+    for name, number in (("save_every", save_every), ("report_every", report_every)):
+        if type(number) is not int or number < 1:
+            raise InputError(f"{name} is {number!r}: give a number of steps, at least 1.")
+    trainer = Trainer(model, blocks, plan)
+    if held_out is not None:
+        ids_and_labels(held_out, model)
+    checkpoint = None if folder is None else Path(folder) / CHECKPOINT
+    if checkpoint is not None and checkpoint.exists():
+        load_training(trainer, checkpoint)
+    log = Log(None if folder is None else Path(folder) / LOG, trainer.steps_done)
+    return _steps(trainer, checkpoint, log, save_every, report_every, held_out, sample)
+
+
+def _steps(trainer: Trainer, checkpoint: Path | None, log: Log, save_every: int, report_every: int,
+           held_out: np.ndarray | None, sample: Callable[[Qwen3Model], str] | None) -> Iterator[Record]:
+    model, plan, unsaved = trainer.model, trainer.plan, False
+
+    def save() -> None:
+        nonlocal unsaved
+        unsaved = False  # what cannot be written is not tried again on the way out
+        if checkpoint is not None:
+            save_training(trainer, checkpoint)
+
+    bar = tqdm(desc="training", total=plan.steps * plan.tokens_per_step, unit=" tokens", unit_scale=True,
+               initial=trainer.steps_done * plan.tokens_per_step, mininterval=1)
+    try:
+        while trainer.steps_done < plan.steps:
+            with interrupts_held_back():
+                unsaved = False  # a step that is broken off leaves weights that are half old, half new
+                with timed(model.device) as watch:
+                    loss = trainer.update()
+                unsaved = True
+                step = trainer.steps_done
+                due = step % report_every == 0 or step == plan.steps
+                record = Record(step, loss, plan.tokens_per_step / watch.seconds,
+                                held_out_loss(model, held_out) if due and held_out is not None else None,
+                                sample(model) if due and sample is not None else None)
+                log.write(record)
+                if step % save_every == 0 or step == plan.steps:
+                    save()
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            bar.update(plan.tokens_per_step)
+            yield record
+    finally:
+        bar.close()
+        if unsaved:
+            save()
+
+
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Let Ctrl-C take effect at the end of the block. A second one takes effect at once."""
+    handler = signal.getsignal(signal.SIGINT)
+    # Other threads are never interrupted, and who ignores Ctrl-C shall go on to.
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    held_back = []
+
+    def hold_back(number: int, frame: FrameType | None) -> None:
+        held_back.append(number)
+        if len(held_back) > 1:
+            handler(number, frame)
+
+    signal.signal(signal.SIGINT, hold_back)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if held_back:
+        handler(signal.SIGINT, None)
