@@ -1,4 +1,5 @@
-"""The course from a terminal: `course-utils check`, `generate`, `bench`, `download` and `lab`.
+"""The course from a terminal: `course-utils check`, `generate`, `train`, `finetune`, `bench`, `download` and
+`lab`.
 
 Exit status: 0 it worked; 1 `check` found a problem; 2 a wrong argument or an error that is explained on stderr; 130
 interrupted by Ctrl-C; 141 the reader of the output has gone.
@@ -23,6 +24,7 @@ from course_utils.errors import CourseError, InputError
 
 if TYPE_CHECKING:
     from course_utils.sampling import Sampling
+    from course_utils.training.commands import OwnTraining
 
 PROBLEM, ERROR, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
@@ -52,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"course-utils: {error}", file=sys.stderr)
         return ERROR
     except KeyboardInterrupt:
-        print("course-utils: interrupted.", file=sys.stderr)
+        goes_on = options.run in (_train, _finetune)
+        print("course-utils: interrupted." + " The same command goes on with the training." * goes_on, file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # Python would complain once more when it closes stdout at its end.
@@ -98,6 +101,25 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--stats", action="store_true", help="print tokens, times and memory at the end, on stderr")
     generate.set_defaults(run=_generate)
 
+    train = commands.add_parser("train", help="train a small model from nothing on your own text",
+                                allow_abbrev=False)
+    _add_training_arguments(train, steps=1000, block_length=128, batch=16, learning_rate=3e-3)
+    train.add_argument("--size", choices=("tiny", "nano"), default="nano", help="as large as which bundled model "
+                       "(default: %(default)s)")
+    train.add_argument("--tokenizer", metavar="NAME", help="take the tokenizer of this model (default: one that is "
+                       "trained on your text)")
+    train.add_argument("--vocabulary", type=int, default=4000, metavar="N", help="tokens of a new tokenizer (default: "
+                       "%(default)s)")
+    train.set_defaults(run=_train)
+
+    finetune = commands.add_parser("finetune", help="train a model further on your own text or chats",
+                                   allow_abbrev=False)
+    _add_training_arguments(finetune, steps=300, block_length=256, batch=8, learning_rate=None)
+    finetune.add_argument("--model", metavar="NAME", help="as generate takes it")
+    finetune.add_argument("--lora", type=int, metavar="RANK", help="train an adapter of this rank, such as 8, beside "
+                          "the weights (default: train the weights themselves)")
+    finetune.set_defaults(run=_finetune)
+
     download = commands.add_parser("download", help="fetch a model from the hub and verify it", allow_abbrev=False)
     download.add_argument("model", metavar="MODEL", help="such as qwen3-0.6b-base")
     download.add_argument("--revision", metavar="NAME", help="branch, tag or commit (default: main)")
@@ -130,6 +152,28 @@ def _parser() -> argparse.ArgumentParser:
                               "JupyterLab's, such as --no-browser", allow_abbrev=False)
     lab.set_defaults(run=_lab)
     return parser
+
+
+def _add_training_arguments(parser: argparse.ArgumentParser, steps: int, block_length: int, batch: int,
+                            learning_rate: float | None) -> None:
+    """Those that `train` and `finetune` share, with their defaults."""
+    parser.add_argument("--data", required=True, metavar="PATH", help="a text file, a file of JSON lines with "
+                        '{"text": ...} or {"messages": [...]}, or a folder of such files')
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where the result goes; after an "
+                        "interruption the same command goes on there")
+    parser.add_argument("--steps", type=int, default=steps, metavar="N", help="updates (default: %(default)s)")
+    parser.add_argument("--block-length", type=int, default=block_length, metavar="N", help="tokens seen at once "
+                        "(default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=batch, metavar="N", help="blocks in an update (default: "
+                        "%(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=learning_rate, metavar="X", help="at its peak (default: "
+                        + ("%(default)s)" if learning_rate else "0.0003, with --lora 0.002)"))
+    parser.add_argument("--held-out", type=float, default=0.1, metavar="SHARE", help="share of the text that is only "
+                        "measured on, 0 to below 1 (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything that is random (default: "
+                        "%(default)s)")
+    parser.add_argument("--device", metavar="NAME", help="cuda, mps, xpu or cpu (default: COURSE_DEVICE, or the "
+                        "fastest)")
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -274,6 +318,37 @@ def _numbers(option: str, text: str) -> list[int]:
     except ValueError:
         raise InputError(f"{option} is {text!r}: give whole numbers with commas between them, such as "
                          "128,1024.") from None
+
+
+def _train(options: argparse.Namespace) -> int:
+    from course_utils.device import get_device
+    from course_utils.training.commands import train_own
+
+    folder = train_own(_own_training(options), options.size, options.vocabulary, options.tokenizer,
+                       get_device(options.device))
+    print(f'The model is done. Try: course-utils generate "..." --model {folder}')
+    return 0
+
+
+def _finetune(options: argparse.Namespace) -> int:
+    from course_utils.device import get_device
+    from course_utils.training.commands import finetune_own
+
+    if options.learning_rate is None:
+        options.learning_rate = 3e-4 if options.lora is None else 2e-3
+    folder = finetune_own(_own_training(options), options.model, options.lora, get_device(options.device))
+    if options.lora is None:
+        print(f'The model is done. Try: course-utils generate "..." --model {folder}')
+    else:
+        print(f"The adapter is done: {folder}. course_utils.adapter_checkpoint.load_adapter puts it on its model, and "
+              "peft can, too.")
+    return 0
+
+
+def _own_training(options: argparse.Namespace) -> OwnTraining:
+    from course_utils.training.commands import OwnTraining
+
+    return OwnTraining(**{field.name: getattr(options, field.name) for field in fields(OwnTraining)})
 
 
 def _download(options: argparse.Namespace) -> int:

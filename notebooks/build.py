@@ -44,8 +44,9 @@ except ImportError:
         print("Setup failed: offline, or is REPOSITORY wrong? pip says:",
               *run.stderr.strip().splitlines()[-1:])'''
 
-# What a notebook's kernel finds in its environment, here and in pytest: this package, and small measurements.
-KERNEL_ENVIRONMENT = {"COURSE_SMALL": "1", "PYTHONPATH": str(FOLDER.parent)}
+# What a notebook's kernel finds in its environment, here and in pytest: this package, small measurements, and no
+# progress bars, which would be kept as they were when they were drawn first.
+KERNEL_ENVIRONMENT = {"COURSE_SMALL": "1", "PYTHONPATH": str(FOLDER.parent), "TQDM_DISABLE": "1"}
 
 
 def repository() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,13 +14,17 @@ import pytest
 import torch
 
 from course_utils import cli, environment, generation, hub, text_generation
+from course_utils.adapter_checkpoint import load_adapter
 from course_utils.checkpoint import save_checkpoint
 from course_utils.cli import main
 from course_utils.config import Qwen3Config
 from course_utils.environment import EnvironmentReport, Row
 from course_utils.errors import DownloadError
+from course_utils.loading import load_model, load_tokenizer
+from course_utils.lora import Adapters
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import GREEDY, Sampling
+from course_utils.training.loop import Trainer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -76,7 +81,7 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     assert caught.value.code == 0
     printed = capsys.readouterr().out
-    assert all(command in printed for command in ("check", "generate", "download", "lab"))
+    assert all(command in printed for command in ("check", "generate", "train", "finetune", "download", "lab"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["generate"], ["generate", "x", "--nonsense"], ["check", "x"],
@@ -360,3 +365,144 @@ def test_a_benchmark_is_interrupted_once():
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+# Training on one's own text
+
+
+STORY = "The little boat went down the river, and the river went on to the sea. The moon was round.\n"
+QUICK = ("--steps", "4", "--block-length", "16", "--batch", "2", "--held-out", "0.3")
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "data.jsonl"
+    chat = [{"role": "user", "content": "Where is the moon?"}, {"role": "assistant", "content": "By the sea."}]
+    lines = [{"text": STORY * 3}, {"messages": chat}, {"text": "月亮很圆。" * 9}]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return str(path)
+
+
+def test_a_model_is_trained_from_nothing_and_writes(data, tmp_path, capsys):
+    out = tmp_path / "model"
+    assert main(["train", "--data", data, "--out", str(out), "--vocabulary", "300", *QUICK]) == 0
+    printed = capsys.readouterr().out
+    assert "step 4: loss" in printed and f"--model {out}" in printed
+    assert load_model(out).config.num_hidden_layers == 4
+    assert main(["generate", "The moon", "--model", str(out), "--max-new-tokens", "3"]) == 0
+    assert load_tokenizer(out).encode_chat([{"role": "user", "content": "x"}])
+
+
+def test_the_tokenizer_may_be_that_of_a_model(data, tmp_path, model_folder):
+    out = tmp_path / "model"
+    assert main(["train", "--data", data, "--out", str(out), "--tokenizer", model_folder, *QUICK]) == 0
+    assert (out / "tokenizer.json").read_bytes() == (Path(model_folder) / "tokenizer.json").read_bytes()
+
+
+def test_fine_tuning_changes_all_weights_towards_the_text(data, tmp_path, model_folder, capsys):
+    out = tmp_path / "model"
+    arguments = ["--data", data, "--learning-rate", "0.02", "--seed", "1", *QUICK, "--steps", "30"]
+    assert main(["finetune", "--model", model_folder, "--out", str(out), *arguments]) == 0
+    losses = [float(line.rpartition(" ")[2]) for line in capsys.readouterr().out.splitlines()
+              if line.startswith("step ")]
+    assert losses[-1] < losses[0] - 1
+    before, after = load_model(model_folder).state_dict(), load_model(out, dtype=torch.float32).state_dict()
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    config = "generation_config.json"
+    assert json.loads((out / config).read_text()) == json.loads((Path(model_folder) / config).read_text())
+
+
+def test_fine_tuning_with_lora_gives_an_adapter(data, tmp_path, model_folder):
+    out = tmp_path / "adapter"
+    assert main(["finetune", "--model", model_folder, "--data", data, "--out", str(out), "--lora", "2", *QUICK]) == 0
+    model = load_model(model_folder)
+    ids = torch.arange(5)[None]
+    before, adapters = model(ids), Adapters(model)
+    load_adapter(adapters, "own", out)
+    assert adapters.settings["own"].rank == 2 and not torch.equal(model(ids), before)
+    assert not (out / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("command", [("train", "--vocabulary", "300"), ("finetune",), ("finetune", "--lora", "2")],
+                         ids=["train", "finetune", "lora"])
+def test_an_interrupted_training_goes_on(command, data, tmp_path, model_folder, monkeypatch, capsys):
+    name, *more = command
+    if name == "finetune":
+        more += ["--model", model_folder]
+
+    def run(out):
+        return main([name, "--data", data, "--out", str(tmp_path / out), *more, *QUICK])
+
+    assert run("whole") == 0
+    real = Trainer.update
+
+    def interrupted(trainer):
+        if trainer.steps_done == 2:
+            signal.raise_signal(signal.SIGINT)
+        return real(trainer)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background ignores Ctrl-C
+
+    monkeypatch.setattr(Trainer, "update", interrupted)
+    try:
+        assert run("stopped") == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "The same command goes on" in capsys.readouterr().err
+    assert not list((tmp_path / "stopped").glob("*.safetensors"))
+    monkeypatch.undo()
+    monkeypatch.setenv("COURSE_DEVICE", "cpu")
+    assert run("stopped") == 0
+    assert "Going on" in capsys.readouterr().out
+    (result,) = (tmp_path / "whole").glob("*.safetensors")
+    assert (tmp_path / "stopped" / result.name).read_bytes() == result.read_bytes()
+    assert run("stopped") == 0  # and once more does nothing
+
+
+def test_what_is_in_the_folder_is_not_overwritten(data, tmp_path, model_folder, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(model_folder, copy)
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    for command in (["train"], ["finetune", "--model", str(copy)], ["finetune", "--model", model_folder]):
+        assert main([*command, "--data", data, "--out", str(copy), *QUICK]) == 2
+        assert str(copy) in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+
+
+def test_another_training_is_not_gone_on_with(data, tmp_path, model_folder, capsys):
+    arguments = ["finetune", "--model", model_folder, "--data", data, "--out", str(tmp_path / "out"), *QUICK]
+    assert main([*arguments, "--lora", "2"]) == 0
+    for more, said in ((["--lora", "4"], "lora 2 instead of 4"), ([], "lora 2 instead of None"),
+                       (["--lora", "2", "--steps", "9"], "steps 4 instead of 9")):
+        assert main([*arguments, *more]) == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--data", "no-such"], ["--steps", "0"], ["--block-length", "0"], ["--batch", "-1"], ["--learning-rate", "nan"],
+    ["--learning-rate", "-1"], ["--held-out", "1"], ["--held-out", "-0.1"], ["--seed", "-1"], ["--device", "abacus"],
+    ["--block-length", "600"], ["--lora", "0"], ["--model", "no-such"]])
+def test_a_training_that_cannot_be_leaves_no_folder(arguments, data, tmp_path, model_folder, capsys):
+    out = tmp_path / "out"
+    assert main(["finetune", "--model", model_folder, "--data", data, "--out", str(out), *QUICK, *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("course-utils: ") and captured.err.count("\n") == 1 and not out.exists()
+
+
+def test_a_vocabulary_smaller_than_the_bytes(data, tmp_path, capsys):
+    assert main(["train", "--data", data, "--out", str(tmp_path / "out"), "--vocabulary", "100"]) == 2
+    assert "256" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written(data, tmp_path, model_folder, capsys):
+    (tmp_path / "file").write_text("x")
+    assert main(["finetune", "--model", model_folder, "--data", data, "--out", str(tmp_path / "file" / "out"),
+                 *QUICK]) == 2
+    assert "another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", [".", "model", "deep/model"])
+def test_the_result_does_not_lie_among_the_data(out, data, tmp_path, capsys):
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["train", "--data", str(tmp_path), "--out", str(tmp_path / out), *QUICK]) == 2
+    assert "lies in the data" in capsys.readouterr().err and sorted(tmp_path.rglob("*")) == before

@@ -75,11 +75,7 @@ def show_figure(fig: Figure, description: str) -> None:
         description: a full sentence: what is drawn, and the conclusion, with numbers where they are the same on
             every machine, since the comparison of outputs compares it.
     """
-    sentence = f"Figure: {' '.join(description.split())}"
-    png = io.BytesIO()
-    # No version of matplotlib inside, so the same picture is the same file.
-    fig.savefig(png, format="png", dpi=100, facecolor="white", metadata={"Software": None})
-    pyplot.close(fig)  # an open figure would be shown a second time at the end of the cell
+    output = as_output(fig, description)
     try:
         from IPython import get_ipython
         from IPython.display import display
@@ -87,5 +83,15 @@ def show_figure(fig: Figure, description: str) -> None:
         pass
     else:
         if get_ipython() is not None:
-            display({"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": sentence}, raw=True)
-    print(sentence)
+            display(output, raw=True)
+    print(output["text/plain"])
+
+
+def as_output(fig: Figure, description: str) -> dict[str, str]:
+    """A picture and its sentence as a notebook keeps them, by media type. The picture is closed."""
+    png = io.BytesIO()
+    # No version of matplotlib inside, so the same picture is the same file.
+    fig.savefig(png, format="png", dpi=100, facecolor="white", metadata={"Software": None})
+    pyplot.close(fig)  # an open figure would be shown a second time at the end of the cell
+    return {"image/png": base64.b64encode(png.getvalue()).decode(),
+            "text/plain": f"Figure: {' '.join(description.split())}"}

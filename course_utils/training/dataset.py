@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from course_utils.errors import CheckpointError, InputError
 from course_utils.tokenizer import Qwen3Tokenizer
 
 IGNORED = -100  # the label that PyTorch's and transformers' losses leave out
+Document = TypeVar("Document")
 
 
 def pack(documents: Iterable[Sequence[int]], block_length: int, end_id: int) -> Iterator[np.ndarray]:
@@ -81,7 +83,7 @@ def split(document: Sequence[int], block_length: int) -> Iterator[Sequence[int]]
     return (document[start:start + block_length + 1] for start in range(0, max(1, len(document) - 1), block_length))
 
 
-def epochs(documents: Sequence[Sequence[int]], seed: int) -> Iterator[Sequence[int]]:
+def epochs(documents: Sequence[Document], seed: int) -> Iterator[Document]:
     """The same documents again and again without end, each time in another order drawn from the seed.
 
     Raises:

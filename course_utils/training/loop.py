@@ -201,7 +201,8 @@ class Trainer:
                                            lr=plan.learning_rate, betas=BETAS, fused=True)
         # Each block length gets code of its own. Code for any length would depend on which length came first, and
         # that is another one after a resumption.
-        self._forward = compile_or_eager(model, model.device, dynamic=False) if plan.compiled else model
+        self._forward: Callable[[Tensor], Tensor] = (
+            compile_or_eager(model, model.device, dynamic=False) if plan.compiled else model)
 
     def update(self) -> float:
         """Make one update.
@@ -222,7 +223,7 @@ class Trainer:
         self.optimizer.zero_grad()
         loss = 0.0
         with _training(self.model, plan.seed + self.steps_done):
-            for ids, part, share in _weighted(token_ids, labels, rows // plan.micro_batches):
+            for ids, part, share in self.parts(token_ids, labels):
                 with torch.autocast(self.model.device.type, torch.bfloat16, enabled=plan.bfloat16):
                     # The mean over all tokens is that over the parts, each with its share: gradients just add up.
                     part_loss = next_token_loss(self._forward, ids, part) * share
@@ -235,6 +236,10 @@ class Trainer:
             self.optimizer.step()
         self.steps_done += 1
         return loss
+
+    def parts(self, token_ids: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """The micro-batches of a step, each with its share of the tokens that count; those without any are left out."""
+        return _weighted(token_ids, labels, len(token_ids) // self.plan.micro_batches)
 
 
 @contextmanager

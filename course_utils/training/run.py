@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -57,12 +58,18 @@ def train(model: Qwen3Model, blocks: Mapping[int, Iterable[np.ndarray]], plan: T
             written there; what was there before is unchanged.
         CourseError: if the loss is no longer a number.
     """
+    return run(Trainer(model, blocks, plan), folder, save_every=save_every, report_every=report_every,
+               held_out=held_out, sample=sample)
+
+
+def run(trainer: Trainer, folder: str | Path | None = None, *, save_every: int = 250, report_every: int = 100,
+        held_out: np.ndarray | None = None, sample: Callable[[Qwen3Model], str] | None = None) -> Iterator[Record]:
+    """What `train` does with a trainer made before. Arguments, records and errors as there."""
     for name, number in (("save_every", save_every), ("report_every", report_every)):
         if type(number) is not int or number < 1:
             raise InputError(f"{name} is {number!r}: give a number of steps, at least 1.")
-    trainer = Trainer(model, blocks, plan)
     if held_out is not None:
-        ids_and_labels(held_out, model)
+        ids_and_labels(held_out, trainer.model)
     checkpoint = None if folder is None else Path(folder) / CHECKPOINT
     if checkpoint is not None and checkpoint.exists():
         load_training(trainer, checkpoint)
@@ -81,7 +88,8 @@ def _steps(trainer: Trainer, checkpoint: Path | None, log: Log, save_every: int,
             save_training(trainer, checkpoint)
 
     bar = tqdm(desc="training", total=plan.steps * plan.tokens_per_step, unit=" tokens", unit_scale=True,
-               initial=trainer.steps_done * plan.tokens_per_step, mininterval=1)
+               initial=trainer.steps_done * plan.tokens_per_step, mininterval=1,
+               disable=bool(os.environ.get("TQDM_DISABLE")))  # tqdm's own switch, which its notebook bar overlooks
     try:
         while trainer.steps_done < plan.steps:
             with interrupts_held_back():

@@ -1,0 +1,121 @@
+"""Starting several processes with PyTorch's `torchrun`, and saying in one sentence why they ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+
+from course_utils.errors import CourseError, InputError
+
+# How torchrun describes a process that failed, in its summary; the one that it takes for the cause comes last.
+_FAILURE = re.compile(r"^  rank +: (\d+)[^\n]*\n  exitcode +: (-?\d+)[^\n]*\n  error_file[^\n]*\n  traceback +: (.*?)"
+                      r"(?=^\[\d+\]:$|^[-=]{9,}$)", re.MULTILINE | re.DOTALL)
+_OWN_ERROR, _NO_TRACEBACK = "course_utils.errors.", "To enable traceback see"
+
+
+def torchrun(program: Sequence[str], processes: int = 2, timeout: float = 300) -> dict[str, Any]:
+    """Run a program in several processes on this machine, and read what the first one has printed.
+
+    Args:
+        program: what follows the options of `torchrun`, such as ("-m", "course_utils.distributed", "generate"). Each
+            process calls `process_group`, and the first one prints a JSON object as its last line.
+        processes: how many.
+        timeout: seconds after which they are ended.
+
+    Returns:
+        The object.
+
+    Raises:
+        InputError: if there is no such number of processes.
+        CourseError: if one fails, with its number and the reason, or if the time is up. None is left running.
+    """
+    if type(processes) is not int or processes < 1:
+        raise InputError(f"The number of processes is {processes!r}: give a whole number from 1 on.")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
+               "--nproc-per-node", str(processes), *program]
+    job = subprocess.Popen(command, env=_environment(processes), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           text=True, encoding="utf-8", errors="replace")
+    try:
+        output, errors = job.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        raise CourseError(f"The {processes} processes were not done after {timeout:g} seconds and were ended: allow "
+                          "more time, or give them less to do.") from error
+    finally:
+        if job.poll() is None:
+            job.terminate()  # torchrun then ends its processes; killed, it would leave them behind
+            job.communicate()
+    if job.returncode:
+        raise CourseError(_reason(errors))
+    try:
+        result = json.loads(output.splitlines()[-1])
+    except (IndexError, ValueError):
+        result = None
+    if not isinstance(result, dict):
+        raise CourseError(f"The processes have ended well, but the last line they printed is no JSON object: "
+                          f"{output[-200:]!r}.")
+    return result
+
+
+def _environment(processes: int) -> dict[str, str]:
+    """Environment of the processes: they share the processor's cores, and talk over the loopback interface."""
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    defaults = {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1",
+                **({"GLOO_SOCKET_IFNAME": loopback} if loopback else {})}
+    return {**defaults, **os.environ, "PYTHONUTF8": "1"}
+
+
+def _reason(errors: str) -> str:
+    """Why the processes ended, from what torchrun wrote."""
+    causes = []
+    for number, exit_code, traceback in reversed(_FAILURE.findall(errors)):
+        message = (traceback.strip().splitlines() or [""])[-1].strip()
+        # The others lose their connection and fail as well, or are ended by torchrun (SIGTERM), and all that may come
+        # to light at once.
+        if int(exit_code) < 0:
+            weight = 3 if int(exit_code) == -signal.SIGTERM else 0
+            causes.append((weight, f"Process {number} was ended by the signal {_signal(-int(exit_code))}."))
+        elif message.startswith(_OWN_ERROR):
+            causes.append((1, f"Process {number} failed: {message.split(': ', 1)[-1]}"))
+        else:
+            what = f"exit code {exit_code}" if not message or message.startswith(_NO_TRACEBACK) else message
+            causes.append((2, f"Process {number} failed with {what.rstrip('.')}."))
+    if not causes:
+        lines = [line.strip() for line in errors.splitlines() if any(map(str.isalnum, line))]
+        return f"torchrun failed: {lines[-1] if lines else 'it did not say why'}"
+    return f"{min(causes, key=lambda cause: cause[0])[1]} No process can go on without the others, so all were ended."
+
+
+def _signal(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else str(number)
+
+
+@contextmanager
+def process_group() -> Iterator[int]:
+    """Within this block the processes that `torchrun` started can exchange tensors.
+
+    Yields:
+        The number of this process (its rank), from 0 on.
+
+    Raises:
+        InputError: if the program was not started by `torchrun`.
+    """
+    if not dist.is_torchelastic_launched():
+        raise InputError("This program needs several processes: start it with `python -m torch.distributed.run "
+                         "--standalone --nproc-per-node 2 -m ...`.")
+    dist.init_process_group("gloo", timeout=timedelta(minutes=10))
+    try:
+        yield dist.get_rank()
+    finally:
+        dist.destroy_process_group()
