@@ -20,6 +20,12 @@ SMALL_TEXT = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here they are wanted: notebooks, which pytest runs in the same process, are compared without them."""
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+
+
 @pytest.fixture(scope="session")
 def own_chat_template() -> Path:
     """The chat template of the bundled models."""

@@ -388,8 +388,11 @@ def gone(group: int) -> bool:
 def test_ctrl_c_keeps_figures_and_leaves_no_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "course_utils", "bench", "--model", "nano", "--rows", "kv,regular", "--runs",
                "100000", "--prompt-tokens", "8", "--contexts", "8", "--device", "cpu", "--json", "-"]
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "TMPDIR": str(temporary), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "compiled")}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                               cwd=Path(__file__).resolve().parent.parent, env={**os.environ, "TMPDIR": str(tmp_path)})
+                               cwd=Path(__file__).resolve().parent.parent, env=environment)
     assert process.stdout is not None and process.stderr is not None
     try:
         shown = b""
@@ -403,7 +406,7 @@ def test_ctrl_c_keeps_figures_and_leaves_no_process(tmp_path: Path) -> None:
     report = Report.from_json(out.decode())
     assert report.interrupted and all(len(row.runs) >= 1 for row in report.rows)
     assert "Interrupted" in err.decode() and "Traceback" not in err.decode()
-    assert not list(tmp_path.iterdir())
+    assert not list(temporary.iterdir())
     assert gone(process.pid)
 
 
