@@ -1,8 +1,8 @@
 """Several texts on one model at once: padding to one length, and continuous batching.
 
-A decoding step reads every weight once, whether for one text or for many, so texts side by side cost little more
-than one. `pad_left` makes a batch of prompts that start and end together. `ContinuousBatch` does not wait for the
-slowest: a request joins when there is room and leaves when it is done, between two steps
+A decoding step reads every weight once, whether for one text or for many, so texts side by side cost far less than
+one after another. `pad_left` makes a batch of prompts that start and end together. `ContinuousBatch` does not wait
+for the slowest: a request joins when there is room and leaves when it is done, between two steps
 (Orca, https://www.usenix.org/conference/osdi22/presentation/yu).
 
 The rows of a batch share one cache, in which all texts end at the same place and shorter ones begin later; the

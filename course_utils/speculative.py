@@ -1,9 +1,9 @@
 """Speculative decoding: a cheap guess of the next tokens, checked by the model in one pass.
 
-A pass over five tokens takes the model little longer than one over a single token, since reading the weights is
-what takes the time. So a *draft* proposes some tokens, the model computes its logits for all of them at once, and
-those that it would have written are kept, with one token of its own behind them. The text is exactly as good as
-without: greedy output is the same, and sampled output has the same distribution.
+A pass over five tokens reads each weight once, as one over a single token does, so where reading is what takes the
+time it costs far less than five passes. So a *draft* proposes some tokens, the model computes its logits for all of
+them at once, and those that it would have written are kept, with one token of its own behind them. The text is exactly
+as good as without: greedy output is the same, and sampled output has the same distribution.
 
 Sources: https://arxiv.org/abs/2211.17192 and https://arxiv.org/abs/2302.01318. Left out: trees of drafts, and batches.
 

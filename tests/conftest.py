@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.bpe import train_bpe
 
@@ -24,6 +26,15 @@ SMALL_TEXT = [
 def progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here they are wanted: notebooks, which pytest runs in the same process, are compared without them."""
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
+
+
+@pytest.fixture
+def passes(model: Qwen3Model) -> Iterator[list[int]]:
+    """How many tokens each forward pass of a test file's `model` was given."""
+    counts: list[int] = []
+    handle = model.model.embed_tokens.register_forward_pre_hook(lambda _, ids: counts.append(ids[0].shape[1]))
+    yield counts
+    handle.remove()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -25,15 +25,6 @@ from course_utils.sampling import Sampler, Sampling, occurring
 @pytest.fixture(scope="module")
 def model() -> Qwen3Model:
     return make(SMALL)
-
-
-@pytest.fixture
-def passes(model: Qwen3Model) -> Iterator[list[int]]:
-    """How many tokens each forward pass was given."""
-    counts: list[int] = []
-    handle = model.model.embed_tokens.register_forward_pre_hook(lambda _, ids: counts.append(ids[0].shape[1]))
-    yield counts
-    handle.remove()
 
 
 def streamed(model: Qwen3Model, ids: torch.Tensor, n: int, eos: int | None = None) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -96,15 +96,6 @@ def tiny() -> Qwen3Model:
     return load_model("tiny", device="cpu")
 
 
-@pytest.fixture
-def computed(model: Qwen3Model) -> Iterator[list[int]]:
-    """How many tokens each forward pass was given."""
-    counts: list[int] = []
-    handle = model.model.embed_tokens.register_forward_pre_hook(lambda _, ids: counts.append(ids[0].shape[1]))
-    yield counts
-    handle.remove()
-
-
 def cache_of(model: Qwen3Model, token_ids: torch.Tensor) -> KVCache:
     cache = KVCache(model.config)
     with torch.inference_mode():
@@ -193,18 +184,18 @@ def test_random_prompts_with_common_beginnings_are_answered_the_same(model: Qwen
     assert not any(node.pins for node in prefixes.nodes())
 
 
-def test_only_what_is_not_held_is_computed(model: Qwen3Model, computed: list[int]) -> None:
+def test_only_what_is_not_held_is_computed(model: Qwen3Model, passes: list[int]) -> None:
     ids = prompt(b=1, t=12)
     prefixes = PrefixCache(SMALL)
     answer = generated(model, ids, 4, prefixes)
-    assert computed == [12, 1, 1, 1]
-    computed.clear()
+    assert passes == [12, 1, 1, 1]
+    passes.clear()
     generated(model, ids, 4, prefixes)
-    assert computed == [1, 1, 1, 1]  # the last prompt token, for its logits
-    computed.clear()
+    assert passes == [1, 1, 1, 1]  # the last prompt token, for its logits
+    passes.clear()
     longer = torch.cat((ids, answer, prompt(b=1, t=5, seed=9)), dim=1)
     generated(model, longer, 1, prefixes)
-    assert computed == [6]  # the last answered token has no keys yet
+    assert passes == [6]  # the last answered token has no keys yet
     stats = prefixes.stats
     assert (stats.lookups, stats.hits, stats.tokens_asked, stats.tokens_reused) == (3, 2, 12 + 12 + 21, 0 + 11 + 15)
     assert stats.hit_rate == 2 / 3 and stats.reuse_rate == 26 / 45

@@ -63,15 +63,6 @@ def close_draft(model: Qwen3Model) -> Qwen3Model:
     return noisy(model, 0.01)
 
 
-@pytest.fixture
-def passes(model: Qwen3Model) -> Iterator[list[int]]:
-    """How many tokens each forward pass of the target was given."""
-    counts: list[int] = []
-    handle = model.model.embed_tokens.register_forward_pre_hook(lambda _, ids: counts.append(ids[0].shape[1]))
-    yield counts
-    handle.remove()
-
-
 def speculate(model: Qwen3Model, ids: Tensor, n: int, draft: Draft, **options: object) -> list[int]:
     return [int(token) for token in generate_speculative(model, ids, n, draft, **options)]  # type: ignore[arg-type]
 
