@@ -37,11 +37,12 @@ def complete(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Sequence[lis
     stop_id = tokenizer.special_tokens[stop]
     answers: dict[int, str] = {}
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    for start in tqdm(range(0, len(order), batch_size), desc="answering", leave=False):
+    for start in range(0, len(order), batch_size):
         chosen = order[start:start + batch_size]
         longest = max(len(prompts[i]) for i in chosen)
-        ids = torch.tensor([[stop_id] * (longest - len(prompts[i])) + prompts[i] for i in chosen])
-        mask = torch.tensor([[False] * (longest - len(prompts[i])) + [True] * len(prompts[i]) for i in chosen])
+        ids = torch.tensor([[stop_id] * (longest - len(prompts[i])) + prompts[i] for i in chosen], device=model.device)
+        mask = torch.tensor([[False] * (longest - len(prompts[i])) + [True] * len(prompts[i]) for i in chosen],
+                            device=model.device)
         new = list(generate_tokens(model, ids, max_new_tokens, stop_id, KVCache(model.config), mask))
         rows = torch.cat(new, dim=1).tolist() if new else [[]] * len(chosen)
         for i, row in zip(chosen, rows):
@@ -55,6 +56,12 @@ def share_right(model: Qwen3Model, tokenizer: Qwen3Tokenizer, cases: Sequence[tu
     answers = complete(model, tokenizer, [tokenizer.encode(prompt) for prompt, _ in cases], max_new_tokens,
                        "<|endoftext|>")
     return float(np.mean([answer == expected for answer, (_, expected) in zip(answers, cases)]))
+
+
+def share_translated(model: Qwen3Model, tokenizer: Qwen3Tokenizer, cases: Sequence[tuple[str, str]]) -> float:
+    """The same for a word and its translation, behind which another pair may follow: the answer has to come first."""
+    answers = complete(model, tokenizer, [tokenizer.encode(prompt) for prompt, _ in cases], 12, "<|endoftext|>")
+    return float(np.mean([a == e or a.startswith((e + " ", e + "\n")) for a, (_, e) in zip(answers, cases)]))
 
 
 def share_right_in_chat(model: Qwen3Model, tokenizer: Qwen3Tokenizer, cases: Sequence[tuple[str | None, str, str]],
@@ -82,12 +89,9 @@ def word_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> dict[str, floa
     """Share of words translated to the letter, in every sentence pattern."""
     figures = {}
     for name, ways in (("English to Chinese", TO_CHINESE), ("Chinese to English", TO_ENGLISH)):
-        # Alone, a pattern may be followed by another pair; what counts is that the answer comes first.
         cases = [(before.format(en=w.english, zh=w.chinese), answer.format(en=w.english, zh=w.chinese))
                  for w in words() for before, answer in ways]
-        answers = complete(model, tokenizer, [tokenizer.encode(prompt) for prompt, _ in cases], 12, "<|endoftext|>")
-        right = [a == e or a.startswith((e + " ", e + "\n")) for a, (_, e) in zip(answers, cases)]
-        figures[f"words, {name}, {len(ways)} patterns ({len(cases)})"] = float(np.mean(right))
+        figures[f"words, {name}, {len(ways)} patterns ({len(cases)})"] = share_translated(model, tokenizer, cases)
     return figures
 
 
@@ -179,6 +183,7 @@ def agreement(model: Qwen3Model, other: Qwen3Model, blocks: np.ndarray) -> float
 def all_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> dict[str, float]:
     """Every figure of the model card, by name."""
     figures: dict[str, float] = {}
-    for part in (loss_figures, notion_figures, word_figures, chat_figures, copying_figures, story_figures):
+    parts = (loss_figures, notion_figures, word_figures, chat_figures, copying_figures, story_figures)
+    for part in tqdm(parts, desc="measuring"):
         figures |= part(model, tokenizer)
     return figures

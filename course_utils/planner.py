@@ -1,0 +1,218 @@
+"""What a model needs before it is bought or rented: memory, how many GPUs, and the speed that none can exceed.
+
+Three things fill the memory: weights, the caches of all users, and a workspace for what one operation hands to the
+next. The least time of a step follows from what it must read and compute, see `course_utils.benchmark.costs`. The
+speeds are limits: a real engine stays below them, most of all because the GPUs also have to talk to each other, which
+is left out here.
+
+Source: how memory and arithmetic bound inference, https://arxiv.org/abs/2211.05102.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Optional
+
+from course_utils.benchmark.costs import cache_elements, least_seconds, pass_bytes, pass_flops
+from course_utils.config import Qwen3Config
+from course_utils.errors import ContextLengthError, InputError
+
+Precision = Literal["bfloat16", "int8", "int4"]
+PRECISIONS: tuple[Precision, ...] = ("bfloat16", "int8", "int4")
+
+PIECE = 2048
+"""Tokens of a long prompt that are computed at once; serving engines read it in such pieces."""
+
+USABLE = 0.9
+"""Share of a GPU's memory that is planned with; the rest is for the driver, for compiled code, and lost in gaps."""
+
+_BFLOAT16, _FLOAT32 = 2, 4  # bytes
+_GROUP, _BLOCK = 32, 64  # int4: inputs that share a scale, rows that are packed together
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A graphics card, as its data sheet describes it.
+
+    Attributes:
+        name: what it is called.
+        memory: in bytes.
+        bandwidth: of that memory, in bytes per second.
+        arithmetic: dense bfloat16 operations per second.
+    """
+
+    name: str
+    memory: float
+    bandwidth: float
+    arithmetic: float
+
+    def __post_init__(self) -> None:
+        for name in ("memory", "bandwidth", "arithmetic"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+                raise InputError(f"{name} of the GPU {self.name!r} is {value!r}: give a positive number.")
+
+
+L4 = Gpu("L4", 24e9, 300e9, 121e12)
+A100 = Gpu("A100", 80e9, 2.04e12, 312e12)
+H100 = Gpu("H100", 80e9, 3.35e12, 989e12)
+H200 = Gpu("H200", 141e9, 4.8e12, 989e12)
+GPUS: tuple[Gpu, ...] = (L4, A100, H100, H200)
+"""Common ones, by their makers' data sheets (the SXM versions, without the doubled rates for sparse matrices)."""
+
+
+def matrix_bytes(rows: int, columns: int, precision: Precision) -> int:
+    """Bytes of one weight matrix.
+
+    "int8" adds a scale for each row, "int4" a scale and an offset for each group of a row; both are in bfloat16. A
+    matrix that is not made for int4 is in int8.
+    """
+    if precision == "bfloat16":
+        return _BFLOAT16 * rows * columns
+    if precision == "int8" or columns % _GROUP or rows % _BLOCK:
+        return rows * columns + _BFLOAT16 * rows
+    return rows * columns // 2 + 2 * _BFLOAT16 * rows * (columns // _GROUP)
+
+
+def weight_bytes(config: Qwen3Config, precision: Precision = "bfloat16") -> int:
+    """Bytes of all weights, an output layer that is tied to the embedding counted once.
+
+    Raises:
+        InputError: if there is no such precision.
+    """
+    tables = 1 if config.tie_word_embeddings else 2
+    return _read_bytes(config, precision) + (tables - 1) * _table_bytes(config, precision)
+
+
+def _read_bytes(config: Qwen3Config, precision: Precision) -> int:
+    """Bytes of the weights that a step reads: of an embedding of its own only a row for each token, so nothing."""
+    if precision not in PRECISIONS:
+        raise InputError(f"There is no precision {precision!r}: choose one of {', '.join(PRECISIONS)}.")
+    d, inner = config.hidden_size, config.intermediate_size
+    queries = config.num_attention_heads * config.head_dim
+    keys = config.num_key_value_heads * config.head_dim
+    shapes = ((queries, d), (keys, d), (keys, d), (d, queries), (inner, d), (inner, d), (d, inner))
+    norms = _BFLOAT16 * (2 * d + 2 * config.head_dim)
+    layer = sum(matrix_bytes(rows, columns, precision) for rows, columns in shapes) + norms
+    return config.num_hidden_layers * layer + _BFLOAT16 * d + _table_bytes(config, precision)
+
+
+def _table_bytes(config: Qwen3Config, precision: Precision) -> int:
+    return matrix_bytes(config.vocab_size, config.hidden_size, precision)
+
+
+def cache_bytes(config: Qwen3Config, context: int, users: int = 1) -> int:
+    """Bytes of the keys and values of `users` texts of `context` tokens each, in bfloat16."""
+    return _BFLOAT16 * users * context * cache_elements(config)
+
+
+def workspace_bytes(config: Qwen3Config, context: int, users: int = 1) -> int:
+    """Bytes of what is only there while it is needed: the widest place of a layer, and the logits of all users.
+
+    The widest place is the MLP: the residual stream and its normalized copy are `hidden_size` wide, its gate, the
+    other factor and their product `intermediate_size`. All that for each token of a piece of a prompt, or for the
+    newest token of each user, whichever are more. Logits are turned to float32 before a token is chosen.
+    """
+    tokens = max(min(context, PIECE), users)
+    layer = _BFLOAT16 * tokens * (2 * config.hidden_size + 3 * config.intermediate_size)
+    return layer + (_BFLOAT16 + _FLOAT32) * users * config.vocab_size
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a model needs on a kind of GPU, for so many users at the same time. Memory is in bytes.
+
+    Attributes:
+        precision: of the weights; the caches are in bfloat16.
+        context: tokens of each user's text, prompt and answer together.
+        users: who are answered at the same time.
+        gpu: the kind of GPU.
+        weights, caches, workspace: what fills the memory; the workspace is needed on each GPU, the rest is shared out.
+        gpus: the fewest that hold it all and share the key-value heads evenly; None if there is no such number.
+        tokens_per_second: the most that each user can be given when all texts are full; None if `gpus` is.
+        prefill_seconds: the least time to read a prompt that fills the context; None if `gpus` is.
+    """
+
+    precision: Precision
+    context: int
+    users: int
+    gpu: Gpu
+    weights: int
+    caches: int
+    workspace: int
+    gpus: Optional[int]
+    tokens_per_second: Optional[float]
+    prefill_seconds: Optional[float]
+
+    @property
+    def memory(self) -> int:
+        """All of it, in bytes, on a single GPU."""
+        return self.weights + self.caches + self.workspace
+
+    @property
+    def throughput(self) -> Optional[float]:
+        """Tokens per second of all users together, at most; None if `gpus` is."""
+        return None if self.tokens_per_second is None else self.users * self.tokens_per_second
+
+
+def plan(config: Qwen3Config, gpu: Gpu, precision: Precision = "bfloat16", context: int = 4096,
+         users: int = 1) -> Plan:
+    """Work out what a model needs.
+
+    Tensor parallelism gives each GPU the same number of key-value heads, so their count must be a divisor of that of
+    these heads. What needs more GPUs than that has to be cut in another way too.
+
+    Args:
+        config: sizes of the model, such as `FAMILY["Qwen/Qwen3-8B"]`.
+        gpu: the kind of GPU, one of `GPUS` or any other.
+        precision: of the weights.
+        context: tokens of each user's text, prompt and answer together.
+        users: how many are answered at the same time.
+
+    Raises:
+        InputError: if there is no such precision, or `users` or `context` is no whole number from 1 on.
+        ContextLengthError: if the context is longer than the model's.
+    """
+    for name, value in (("users", users), ("context", context)):
+        if type(value) is not int or value < 1:
+            raise InputError(f"{name} is {value!r}: give a whole number from 1 on.")
+    if context > config.max_position_embeddings:
+        raise ContextLengthError(f"A context of {context} tokens is longer than the model's: choose at most "
+                                 f"{config.max_position_embeddings}.")
+    weights, caches = weight_bytes(config, precision), cache_bytes(config, context, users)
+    workspace = workspace_bytes(config, context, users)
+    heads = config.num_key_value_heads
+    counts = [count for count in range(1, heads + 1) if heads % count == 0
+              and (weights + caches) / count + workspace <= USABLE * gpu.memory]
+    if not counts:
+        return Plan(precision, context, users, gpu, weights, caches, workspace, None, None, None)
+    arithmetic, bandwidth = counts[0] * gpu.arithmetic, counts[0] * gpu.bandwidth
+    read = _read_bytes(config, precision)
+
+    def seconds(new: int, past: int, batch: int) -> float:
+        moved = pass_bytes(config, new, past, batch)
+        return least_seconds(pass_flops(config, new, past, batch), read + moved.cache_read + moved.cache_written,
+                             arithmetic, bandwidth)
+
+    return Plan(precision, context, users, gpu, weights, caches, workspace, counts[0],
+                1 / seconds(1, context - 1, users), seconds(context, 0, 1))
+
+
+def plan_table(plans: Sequence[tuple[str, Plan]]) -> str:
+    """Plans as a table in plain text, a line each.
+
+    Args:
+        plans: name and plan of each line.
+    """
+    head = (f"{'':12}  weights   caches  GPUs  tokens/s   tokens/s  prompt\n"
+            f"{'':12}       GB       GB        per user   together      ms")
+    return "\n".join([head, *(_line(name, each) for name, each in plans)])
+
+
+def _line(name: str, each: Plan) -> str:
+    sizes = f"{name:12} {each.weights / 1e9:8.1f} {each.caches / 1e9:8.1f}"
+    if each.tokens_per_second is None or each.throughput is None or each.prefill_seconds is None:
+        return f"{sizes}     -         -          -       -"
+    return (f"{sizes} {each.gpus:5} {each.tokens_per_second:9.0f} {each.throughput:10.0f} "
+            f"{1e3 * each.prefill_seconds:7.0f}")
