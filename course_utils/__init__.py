@@ -1,5 +1,6 @@
 """The package under the course: Qwen3 in plain PyTorch, its tokenizer, its caches, and every way to generate."""
 
+from course_utils.adapter_checkpoint import load_adapter, save_adapter
 from course_utils.batching import ContinuousBatch
 from course_utils.chat import ChatTemplate
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
@@ -20,6 +21,7 @@ from course_utils.generation import (
 from course_utils.hub import download
 from course_utils.kv_cache import KVCache, StaticKVCache
 from course_utils.loading import load_model, load_sampling, load_tokenizer, random_model
+from course_utils.lora import Adapters, LoRA
 from course_utils.prefix_cache import PrefixCache, generate_with_prefix
 from course_utils.quantization import quantize
 from course_utils.qwen3 import Qwen3Model
@@ -33,11 +35,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GREEDY",
+    "Adapters",
     "ChatTemplate",
     "ContinuousBatch",
     "Conversation",
     "CourseError",
     "KVCache",
+    "LoRA",
     "ModelDraft",
     "PrefixCache",
     "PromptLookup",
@@ -62,6 +66,7 @@ __all__ = [
     "generate_trace",
     "generate_with_prefix",
     "get_device",
+    "load_adapter",
     "load_checkpoint",
     "load_model",
     "load_sampling",
@@ -69,6 +74,7 @@ __all__ = [
     "quantize",
     "random_model",
     "record",
+    "save_adapter",
     "save_checkpoint",
     "stream",
 ]

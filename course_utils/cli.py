@@ -1,5 +1,5 @@
-"""The course from a terminal: `course-utils check`, `generate`, `train`, `finetune`, `bench`, `download` and
-`lab`.
+"""The course from a terminal: `course-utils check`, `generate`, `train`, `finetune`, `bench`, `download`,
+`progress` and `lab`.
 
 Exit status: 0 it worked; 1 `check` found a problem; 2 a wrong argument or an error that is explained on stderr; 130
 interrupted by Ctrl-C; 141 the reader of the output has gone.
@@ -15,7 +15,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
                           "fastest)")
     generate.add_argument("--quantize", choices=("int8", "int4"), help="store the weights in 8 or 4 bits: faster, a "
                           "little worse")
+    generate.add_argument("--adapter", metavar="FOLDER", help="use an adapter of the model, as finetune --lora or peft "
+                          "writes it")
     generate.add_argument("--stats", action="store_true", help="print tokens, times and memory at the end, on stderr")
     generate.set_defaults(run=_generate)
 
@@ -148,6 +151,13 @@ def _parser() -> argparse.ArgumentParser:
                        "where they are installed, and show figures that others have published")
     bench.set_defaults(run=_bench)
 
+    progress = commands.add_parser("progress", help="show which exercises you have passed", allow_abbrev=False)
+    progress.add_argument("files", nargs="*", type=Path, metavar="FILE", help="for an instructor: show these learners, "
+                          "each of whom exported such a file")
+    progress.add_argument("--export", type=Path, metavar="FILE", help="write your progress to a file for an instructor")
+    progress.add_argument("--name", default="", help="with --export: what to call you there (default: no name)")
+    progress.set_defaults(run=_progress)
+
     lab = commands.add_parser("lab", help="open the first chapter in JupyterLab; further arguments are "
                               "JupyterLab's, such as --no-browser", allow_abbrev=False)
     lab.set_defaults(run=_lab)
@@ -189,8 +199,10 @@ def _generate(options: argparse.Namespace) -> int:
         if getattr(options, name) and not options.chat:
             raise InputError(f"--{name} is given without --chat, and only a chat has that: add --chat or leave it out.")
 
+    from course_utils.adapter_checkpoint import load_adapter
     from course_utils.device import get_device
     from course_utils.loading import load_model, load_tokenizer
+    from course_utils.lora import Adapters
     from course_utils.quantization import quantize
     from course_utils.sampling import random_generator
     from course_utils.text_generation import stream
@@ -208,6 +220,8 @@ def _generate(options: argparse.Namespace) -> int:
     model = load_model(options.model, device=device)
     if options.quantize is not None:
         model = quantize(model, options.quantize)
+    if options.adapter is not None:
+        load_adapter(Adapters(model), "own", options.adapter)
 
     text = stream(model, tokenizer, prompt_ids, options.max_new_tokens, sampling, generator, options.stop, ends)
     times, status = [time.perf_counter()], 0
@@ -324,8 +338,9 @@ def _train(options: argparse.Namespace) -> int:
     from course_utils.device import get_device
     from course_utils.training.commands import train_own
 
-    folder = train_own(_own_training(options), options.size, options.vocabulary, options.tokenizer,
-                       get_device(options.device))
+    with _termination_as_interrupt():
+        folder = train_own(_own_training(options), options.size, options.vocabulary, options.tokenizer,
+                           get_device(options.device))
     print(f'The model is done. Try: course-utils generate "..." --model {folder}')
     return 0
 
@@ -336,13 +351,25 @@ def _finetune(options: argparse.Namespace) -> int:
 
     if options.learning_rate is None:
         options.learning_rate = 3e-4 if options.lora is None else 2e-3
-    folder = finetune_own(_own_training(options), options.model, options.lora, get_device(options.device))
+    with _termination_as_interrupt():
+        folder = finetune_own(_own_training(options), options.model, options.lora, get_device(options.device))
     if options.lora is None:
         print(f'The model is done. Try: course-utils generate "..." --model {folder}')
     else:
-        print(f"The adapter is done: {folder}. course_utils.adapter_checkpoint.load_adapter puts it on its model, and "
-              "peft can, too.")
+        of_model = "" if options.model is None else f" --model {options.model}"
+        print(f'The adapter is done, and peft reads it too. Try: course-utils generate "..."{of_model} --adapter '
+              f"{folder}")
     return 0
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Who is told to end by SIGTERM saves what was trained, as after Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _own_training(options: argparse.Namespace) -> OwnTraining:
@@ -356,6 +383,33 @@ def _download(options: argparse.Namespace) -> int:
 
     print(download(options.model, revision=options.revision, endpoint=options.endpoint))
     return 0
+
+
+def _progress(options: argparse.Namespace) -> int:
+    from course_utils.exercises.progress import export_progress, own_progress, read_progress
+    from course_utils.exercises.progress_table import learners_table, progress_table
+
+    if options.export is None and options.name:
+        raise InputError("--name is given without --export, and only an exported file bears a name: add --export FILE.")
+    if options.export is not None and options.files:
+        raise InputError("--export writes your own progress, and the files are those of others: give one or the other.")
+    if options.export is not None:
+        print(progress_table(export_progress(_output_file(str(options.export)), options.name)))
+        print(f"Written to {options.export}.")
+        return 0
+    if not options.files:
+        print(progress_table(own_progress()))
+        return 0
+    learners, status = {}, 0
+    for path in options.files:
+        try:
+            learners[str(path)] = read_progress(path)
+        except InputError as error:
+            print(f"course-utils: {error}", file=sys.stderr)
+            status = ERROR
+    if learners:
+        print(learners_table(learners))
+    return status
 
 
 def _lab(options: argparse.Namespace) -> int:

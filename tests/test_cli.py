@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from course_utils import cli, environment, generation, hub, text_generation
-from course_utils.adapter_checkpoint import load_adapter
+from course_utils.adapter_checkpoint import load_adapter, save_adapter
 from course_utils.checkpoint import save_checkpoint
 from course_utils.cli import main
 from course_utils.config import Qwen3Config
 from course_utils.environment import EnvironmentReport, Row
 from course_utils.errors import DownloadError
 from course_utils.loading import load_model, load_tokenizer
-from course_utils.lora import Adapters
+from course_utils.lora import Adapters, LoRA
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import GREEDY, Sampling
 from course_utils.training.loop import Trainer
@@ -423,9 +423,39 @@ def test_fine_tuning_with_lora_gives_an_adapter(data, tmp_path, model_folder):
     assert not (out / "model.safetensors").exists()
 
 
+def test_an_adapter_generates(tmp_path, model_folder, capsys):
+    """As the model does that it was merged into, and other than the model alone."""
+    model = load_model(model_folder)
+    adapters = Adapters(model)
+    adapters.add("own", LoRA(2, targets=("v_proj",)))
+    for _, B in adapters.matrices("own").values():
+        torch.nn.init.normal_(B, generator=torch.Generator().manual_seed(1))
+    save_adapter(adapters, "own", tmp_path / "adapter")
+    adapters.merge()
+    save_checkpoint(model, tmp_path / "merged")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(Path(model_folder) / file, tmp_path / "merged")
+    texts = []
+    for arguments in (["--model", model_folder, "--adapter", str(tmp_path / "adapter")],
+                      ["--model", str(tmp_path / "merged")], ["--model", model_folder]):
+        assert main(["generate", "The moon", "--max-new-tokens", "12", *arguments]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
+    assert main(["generate", "The moon", "--model", model_folder, "--adapter", str(tmp_path)]) == 2
+    assert "adapter_config.json" in capsys.readouterr().err
+
+
+def test_without_held_out_text_the_loss_is_still_told(data, tmp_path, model_folder, capsys):
+    arguments = ["--data", data, "--out", str(tmp_path / "out"), *QUICK, "--held-out", "0"]
+    assert main(["finetune", "--model", model_folder, *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"step {step}: loss " in printed for step in (1, 2, 3, 4)) and "held-out loss" not in printed
+
+
 @pytest.mark.parametrize("command", [("train", "--vocabulary", "300"), ("finetune",), ("finetune", "--lora", "2")],
                          ids=["train", "finetune", "lora"])
-def test_an_interrupted_training_goes_on(command, data, tmp_path, model_folder, monkeypatch, capsys):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_goes_on(number, command, data, tmp_path, model_folder, monkeypatch, capsys):
     name, *more = command
     if name == "finetune":
         more += ["--model", model_folder]
@@ -438,11 +468,10 @@ def test_an_interrupted_training_goes_on(command, data, tmp_path, model_folder, 
 
     def interrupted(trainer):
         if trainer.steps_done == 2:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return real(trainer)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background ignores Ctrl-C
-
     monkeypatch.setattr(Trainer, "update", interrupted)
     try:
         assert run("stopped") == 130

@@ -229,7 +229,8 @@ def _train(model: Qwen3Model, tokenizer: Qwen3Tokenizer, documents: Sequence[Own
     trainer = Trainer(model, {task.block_length: endless_blocks(trained, task.block_length, end, task.seed)}, plan)
     run = _open_run(task.out, settings)
     going_on = (run / CHECKPOINT).exists()
-    records = go_through(trainer, run, report_every=max(1, min(100, plan.steps // 10)), held_out=blocks)
+    report_every = max(1, min(100, plan.steps // 10))
+    records = go_through(trainer, run, report_every=report_every, held_out=blocks)
 
     tokens = sum(len(ids) for ids, _ in trained)
     count = count_parameters(model)
@@ -245,6 +246,8 @@ def _train(model: Qwen3Model, tokenizer: Qwen3Tokenizer, documents: Sequence[Own
         if record.held_out_loss is not None:
             tqdm.write(f"step {record.step}: loss {record.loss:.3f}, held-out loss {record.held_out_loss:.3f}")
             best = record if best is None or record.held_out_loss < (best.held_out_loss or 0) else best
+        elif record.step % report_every == 0 or record.step == plan.steps:
+            tqdm.write(f"step {record.step}: loss {record.loss:.3f}")
     if best is not None and record.held_out_loss is not None and best.step < record.step:
         print(f"The held-out loss was lowest at step {best.step}: fewer steps or more text may give a better model.")
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from course_utils.batching import pad_left
 from course_utils.corpus import documents
 from course_utils.corpus.conversations import (
     CHINESE_TEACHER,
@@ -39,10 +40,7 @@ def complete(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Sequence[lis
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for start in range(0, len(order), batch_size):
         chosen = order[start:start + batch_size]
-        longest = max(len(prompts[i]) for i in chosen)
-        ids = torch.tensor([[stop_id] * (longest - len(prompts[i])) + prompts[i] for i in chosen], device=model.device)
-        mask = torch.tensor([[False] * (longest - len(prompts[i])) + [True] * len(prompts[i]) for i in chosen],
-                            device=model.device)
+        ids, mask = pad_left([prompts[i] for i in chosen], stop_id, model.device)
         new = list(generate_tokens(model, ids, max_new_tokens, stop_id, KVCache(model.config), mask))
         rows = torch.cat(new, dim=1).tolist() if new else [[]] * len(chosen)
         for i, row in zip(chosen, rows):

@@ -116,23 +116,27 @@ def _steps(trainer: Trainer, checkpoint: Path | None, log: Log, save_every: int,
 
 @contextmanager
 def interrupts_held_back() -> Iterator[None]:
-    """Let Ctrl-C take effect at the end of the block. A second one takes effect at once."""
-    handler = signal.getsignal(signal.SIGINT)
-    # Other threads are never interrupted, and who ignores Ctrl-C shall go on to.
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    held_back = []
+    """Let Ctrl-C take effect at the end of the block. A second one takes effect at once.
+
+    The same for the signal that tells a process to end, where the program has a handler for it.
+    """
+    handlers = {number: handler for number in (signal.SIGINT, signal.SIGTERM)
+                if callable(handler := signal.getsignal(number))}  # who ignores one shall go on to
+    if threading.current_thread() is not threading.main_thread():  # other threads are never interrupted
+        handlers = {}
+    held_back: list[int] = []
 
     def hold_back(number: int, frame: FrameType | None) -> None:
         held_back.append(number)
         if len(held_back) > 1:
-            handler(number, frame)
+            handlers[number](number, frame)
 
-    signal.signal(signal.SIGINT, hold_back)
+    for number in handlers:
+        signal.signal(number, hold_back)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     if held_back:
-        handler(signal.SIGINT, None)
+        handlers[held_back[0]](held_back[0], None)
