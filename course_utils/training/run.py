@@ -120,8 +120,9 @@ def interrupts_held_back() -> Iterator[None]:
 
     The same for the signal that tells a process to end, where the program has a handler for it.
     """
-    handlers = {number: handler for number in (signal.SIGINT, signal.SIGTERM)
-                if callable(handler := signal.getsignal(number))}  # who ignores one shall go on to
+    handlers: dict[int, Callable[[int, FrameType | None], object]] = {
+        number: handler for number in (signal.SIGINT, signal.SIGTERM)
+        if callable(handler := signal.getsignal(number))}  # who ignores one shall go on to
     if threading.current_thread() is not threading.main_thread():  # other threads are never interrupted
         handlers = {}
     held_back: list[int] = []
