@@ -9,7 +9,7 @@ stood before it when it was generated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -76,7 +76,7 @@ class Conversation:
             self.messages.append({"role": "system", "content": system})
             check_messages(self.messages)
 
-    def say(self, text: str) -> Iterator[str]:
+    def say(self, text: str) -> Generator[str, None, None]:
         """Say something and stream the answer. Nothing happens until its first piece is asked for.
 
         Question and answer are added to `messages` together, when the answer ends. One that is stopped early, by

@@ -107,6 +107,37 @@ def cache_bytes(config: Qwen3Config, context: int, users: int = 1) -> int:
     return _BFLOAT16 * users * context * cache_elements(config)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a pass asks of a machine.
+
+    Attributes:
+        flops: arithmetic operations.
+        num_bytes: bytes moved between memory and processor.
+    """
+
+    flops: int
+    num_bytes: int
+
+    @property
+    def intensity(self) -> float:
+        """Operations for each byte; at the ridge of a machine both take the same time."""
+        return self.flops / self.num_bytes
+
+
+def pass_work(config: Qwen3Config, precision: Precision, new: int, past: int = 0, batch: int = 1) -> Work:
+    """What a pass asks of a machine when weights are in this precision and caches in bfloat16.
+
+    Other arguments as for `course_utils.benchmark.costs.pass_flops`.
+
+    Raises:
+        InputError: if there is no such precision.
+    """
+    moved = pass_bytes(config, new, past, batch, _BFLOAT16)
+    return Work(pass_flops(config, new, past, batch),
+                _read_bytes(config, precision) + moved.cache_read + moved.cache_written)
+
+
 def workspace_bytes(config: Qwen3Config, context: int, users: int = 1) -> int:
     """Bytes of what is only there while it is needed: the widest place of a layer, and the logits of all users.
 
@@ -188,12 +219,10 @@ def plan(config: Qwen3Config, gpu: Gpu, precision: Precision = "bfloat16", conte
     if not counts:
         return Plan(precision, context, users, gpu, weights, caches, workspace, None, None, None)
     arithmetic, bandwidth = counts[0] * gpu.arithmetic, counts[0] * gpu.bandwidth
-    read = _read_bytes(config, precision)
 
     def seconds(new: int, past: int, batch: int) -> float:
-        moved = pass_bytes(config, new, past, batch)
-        return least_seconds(pass_flops(config, new, past, batch), read + moved.cache_read + moved.cache_written,
-                             arithmetic, bandwidth)
+        work = pass_work(config, precision, new, past, batch)
+        return least_seconds(work.flops, work.num_bytes, arithmetic, bandwidth)
 
     return Plan(precision, context, users, gpu, weights, caches, workspace, counts[0],
                 1 / seconds(1, context - 1, users), seconds(context, 0, 1))

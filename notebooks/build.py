@@ -22,7 +22,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
-from rules import faults
+from rules import WIDGET_VIEW, faults
 
 FOLDER = Path(__file__).resolve().parent
 PROJECT_FILE = FOLDER.parent / "pyproject.toml"
@@ -44,9 +44,10 @@ except ImportError:
         print("Setup failed: offline, or is REPOSITORY wrong? pip says:",
               *run.stderr.strip().splitlines()[-1:])'''
 
-# What a notebook's kernel finds in its environment, here and in pytest: this package, small measurements, and no
-# progress bars, which would be kept as they were when they were drawn first.
-KERNEL_ENVIRONMENT = {"COURSE_SMALL": "1", "PYTHONPATH": str(FOLDER.parent), "TQDM_DISABLE": "1"}
+# What a notebook's kernel finds in its environment, here and in pytest: this package, small measurements, no file that
+# keeps a learner's progress, and no progress bars, which would be kept as they were when they were drawn first.
+KERNEL_ENVIRONMENT = {"COURSE_PROGRESS": "", "COURSE_SMALL": "1", "PYTHONPATH": str(FOLDER.parent),
+                      "TQDM_DISABLE": "1"}
 
 
 def repository() -> str:
@@ -113,6 +114,8 @@ def normalized(notebook: NotebookNode) -> NotebookNode:
         for output in cell.get("outputs", []):
             if "metadata" in output:
                 output.metadata = NotebookNode()
+            # A widget lives in its kernel alone; what is kept is its static form.
+            output.get("data", {}).pop(WIDGET_VIEW, None)
     nbformat.validate(notebook)
     return notebook
 

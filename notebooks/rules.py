@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import itertools
 import re
 import statistics
 import unicodedata
@@ -18,6 +19,9 @@ from nbformat import NotebookNode
 from course_utils.timing import MARKER
 
 MEDIAN_LINES, MOST_LINES, MOST_COLUMNS = 6, 25, 76
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+LEAST_EXERCISES, LEAST_QUESTIONS = 3, 2
+DIFFICULTY = re.compile(r"\*(?:Easy|Medium|Hard), \d+ minutes?\.\*")
 # A number that another machine would print differently. A cell whose sizes follow from a formula has the tag `exact`.
 MACHINE_VALUE = re.compile(r"\d+(?:\.\d+)? ?(?:tokens/s|ms|s|GB|MB)\b")
 MACHINE_PATH = re.compile(
@@ -34,7 +38,7 @@ def faults(notebook: NotebookNode, fresh: NotebookNode) -> list[str]:
         fresh: the same with set-up cell, badges, solutions and metadata as build.py would write them now.
     """
     rules = (_stale(notebook, fresh), _executed(notebook), _sizes(notebook), _outputs(notebook), _images(notebook),
-             _exercises(notebook))
+             _exercises(notebook), _solutions(notebook), _questions(notebook))
     return [fault for rule in rules for fault in rule]
 
 
@@ -110,6 +114,8 @@ def _outputs(notebook: NotebookNode) -> Iterator[str]:
         for output in cell.outputs:
             if output.output_type == "stream" and output.name == "stderr":
                 yield f"{_name(cell)}: prints to stderr: {output.text.strip()[:60]}"
+            if WIDGET_VIEW in output.get("data", {}):
+                yield f"{_name(cell)}: keeps a widget, which no other kernel knows: run build.py execute."
             for text in _texts(output):
                 same_everywhere = [line for line in text.splitlines() if not line.startswith(MARKER)]
                 for line in same_everywhere:
@@ -150,20 +156,74 @@ def _attribute(tag: str, name: str) -> str:
 
 
 def _exercises(notebook: NotebookNode) -> Iterator[str]:
+    places = {exercise_id: position for position, cell in enumerate(notebook.cells) if cell.cell_type == "code"
+              for exercise_id in _called("check", cell)}
+    chapter = _chapter(notebook)
+    if len(places) < LEAST_EXERCISES:
+        yield f"The chapter has {len(places)} exercises, fewer than {LEAST_EXERCISES}."
+    for exercise_id, position in places.items():
+        if not exercise_id.startswith(f"{chapter}."):
+            yield f"Exercise {exercise_id} belongs to another chapter."
+        for fault in _exercise(notebook.cells[:position], notebook.cells[position], notebook.cells[position + 1:],
+                               exercise_id):
+            yield f"Exercise {exercise_id}: {fault}"
+
+
+def _exercise(before: list[NotebookNode], check: NotebookNode, after: list[NotebookNode],
+              exercise_id: str) -> Iterator[str]:
+    """The faults of one exercise: a task, its stub, its check, hints one by one, and the solution."""
+    task = next((cell.source for cell in reversed(before)
+                 if re.search(rf"^##+ Exercise {re.escape(exercise_id)}:", cell.source, re.MULTILINE)), None)
+    if task is None:
+        yield f"no Markdown cell above the check has the heading `## Exercise {exercise_id}: ...`."
+    elif not DIFFICULTY.search(task):
+        yield "its task does not state its difficulty and time, such as *Easy, 10 minutes.*"
+    name = re.search(r"^check\(\"[\w.]+\", (\w+)\)", check.source, re.MULTILINE)
+    stub = before[-1].source if before and before[-1].cell_type == "code" else ""
+    if name is None or name.group(1) not in _bound(stub) or "raise NotImplementedError" not in stub:
+        yield "the cell right above its check does not define what is checked, with `raise NotImplementedError`."
+    if f"NOT STARTED {exercise_id}" not in "".join(text for output in check.outputs for text in _texts(output)):
+        yield "as it is committed, it must be NOT STARTED."
+    below = "\n".join(cell.source for cell in
+                      itertools.takewhile(lambda cell: cell.cell_type == "markdown", after))
+    hints, found, _ = below.partition(f"<!-- solution {exercise_id} -->")
+    if not found:
+        yield f"the Markdown right below its check has no line <!-- solution {exercise_id} -->."
+    if re.findall(r"<details>\s*<summary>(.*?)</summary>", hints) not in (["Hint 1"], ["Hint 1", "Hint 2"]):
+        yield "between check and solution there must be one or two folds, with <summary>Hint 1</summary> and Hint 2."
+
+
+def _solutions(notebook: NotebookNode) -> Iterator[str]:
     known = set(dir(builtins)) | {name for cell in _code_cells(notebook) for name in _bound(cell.source)}
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    for cell in _code_cells(notebook):
-        for exercise_id in re.findall(r"^check\(\"([\w.]+)\"", cell.source, flags=re.MULTILINE):
-            printed = "".join(text for output in cell.outputs for text in _texts(output))
-            if f"NOT STARTED {exercise_id}" not in printed:
-                yield f"{_name(cell)}: as it is committed, the exercise must be NOT STARTED."
-            if f"<!-- solution {exercise_id} -->" not in prose:
-                yield f"{_name(cell)}: no Markdown cell has the line <!-- solution {exercise_id} -->."
     for exercise_id, source in re.findall(r"<!-- solution ([\w.]+) -->.*?```python\n(.*?)```", prose, re.DOTALL):
         tree = ast.parse(source)
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         for name in sorted(used - known - _bound(source)):
             yield f"The solution of {exercise_id} uses {name}, which the notebook never defines or imports."
+
+
+def _questions(notebook: NotebookNode) -> Iterator[str]:
+    asked = [(question_id, cell) for cell in _code_cells(notebook) for question_id in _called("ask", cell)]
+    if len(asked) < LEAST_QUESTIONS:
+        yield f"The chapter has {len(asked)} questions, fewer than {LEAST_QUESTIONS}."
+    for question_id, cell in asked:
+        if not question_id.startswith(f"{_chapter(notebook)}."):
+            yield f"Question {question_id} belongs to another chapter."
+        shown = [output.data.get("text/html", "") for output in cell.outputs if "data" in output]
+        if not any(f"Question {question_id}:" in html for html in shown):
+            yield f"Question {question_id}: its output is not the question as HTML: run build.py execute."
+
+
+def _called(function: str, cell: NotebookNode) -> list[str]:
+    """The ids with which a code cell calls `check` or `ask`."""
+    return re.findall(rf"^{function}\(\"([\w.]+)\"", cell.source, flags=re.MULTILINE)
+
+
+def _chapter(notebook: NotebookNode) -> str:
+    """The chapter's number, from the first heading."""
+    found = re.match(r"# (\d+)\.", notebook.cells[0].source)
+    return found.group(1) if found else ""
 
 
 def _bound(source: str) -> set[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from course_utils import exercises
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.bpe import train_bpe
@@ -26,6 +27,18 @@ SMALL_TEXT = [
 def progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here they are wanted: notebooks, which pytest runs in the same process, are compared without them."""
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_progress_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test adds to the progress of whoever runs it."""
+    monkeypatch.setenv("COURSE_PROGRESS", "")
+
+
+@pytest.fixture
+def chapter_98(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chapter that only tests have: exercises 98.1 and 98.2, question 98.A."""
+    monkeypatch.setattr(exercises, "__path__", [*exercises.__path__, str(REPOSITORY / "tests" / "chapter_98")])
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 
-from course_utils import plots
 from course_utils.plots import has_cjk_font, show_figure, style
 
 
@@ -54,15 +53,6 @@ def test_same_picture_is_the_same_file(displayed):
 def test_outside_a_notebook_there_is_the_sentence(capsys):
     show_figure(line(), "A line.")
     assert capsys.readouterr().out == "Figure: A line.\n"
-
-
-@pytest.mark.parametrize("name", ["PROMPT", "GENERATED", "CACHED", "REJECTED", "INK"])
-def test_contrast_on_white(name):
-    """At least 3:1, as WCAG 2.1 (1.4.11) asks for graphics."""
-    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-                for c in matplotlib.colors.to_rgb(getattr(plots, name))]
-    luminance = 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
-    assert 1.05 / (luminance + 0.05) >= 3 - 0.05
 
 
 def test_style_ends_with_its_block_and_asks_for_fonts_that_are_there():

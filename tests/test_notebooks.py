@@ -15,12 +15,17 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from course_utils import exercises
+from course_utils.exercises.question import find_question, question_output
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 sys.path.insert(0, str(REPOSITORY / "notebooks"))
 
 import build  # noqa: E402  (a script beside the notebooks, not a module of the package)
 import rules  # noqa: E402
+
+SOLUTION = 'def twice(x):\n    """Twice."""\n    return x + x'
 
 
 def faults(notebook, name="99_example.ipynb"):
@@ -36,6 +41,31 @@ def printed(text, name="stdout"):
     return new_output("stream", name=name, text=text)
 
 
+def exercise(number):
+    """The cells of an exercise of a chapter 99 without a fault."""
+    return [
+        new_markdown_cell(f"## Exercise 99.{number}: twice\n\n*Easy, 5 minutes.* Write `twice`."),
+        new_code_cell("def twice(x):\n    raise NotImplementedError"),
+        new_code_cell(f'check("99.{number}", twice)', outputs=[printed(f"NOT STARTED 99.{number} Twice\n")]),
+        new_markdown_cell("<details><summary>Hint 1</summary>\n\nAdd.\n\n</details>\n\n"
+                          "<details>\n<summary>Hint 2</summary>\n\nTo itself.\n\n</details>\n\n"
+                          f"<!-- solution 99.{number} -->"),
+    ]
+
+
+def question(letter):
+    """A cell that asks a question of a chapter 99."""
+    data = {"text/html": f"<p><strong>Question 99.{letter}:</strong> Why?</p>", "text/plain": "Question"}
+    return new_code_cell(f'ask("99.{letter}")', outputs=[new_output("display_data", data)])
+
+
+@pytest.fixture(autouse=True)
+def solution(request, monkeypatch):
+    """The solution of the example's exercises, which the package does not have."""
+    if request.node.originalname != "test_committed_notebook_keeps_the_rules":
+        monkeypatch.setattr(exercises, "solution_source", lambda exercise_id: SOLUTION)
+
+
 def example():
     """A small notebook without a fault."""
     cells = [
@@ -47,8 +77,9 @@ def example():
             new_output("display_data", {"image/png": "iVBO", "text/plain": "Figure: A line."})]),
         new_code_cell("1 / 0", metadata={"tags": ["raises-exception"]}, outputs=[
             new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=[])]),
+        *exercise(1), *exercise(2), *exercise(3), question("A"), question("B"),
     ]
-    for count, cell in enumerate(cells[1:], start=1):
+    for count, cell in enumerate((cell for cell in cells if cell.cell_type == "code"), start=1):
         cell.execution_count = count
     return build.normalized(build.filled_in(new_notebook(cells=cells), "99_example.ipynb"))
 
@@ -63,6 +94,11 @@ def test_filling_in_twice_changes_nothing():
     assert nbformat.writes(again) == nbformat.writes(once)
 
 
+def replace(cell, old, new):
+    assert old in cell.source
+    cell.source = cell.source.replace(old, new)
+
+
 FAULTS = {
     "never executed": (lambda cells: cells[2].update(execution_count=None), "execution counts"),
     "executed out of order": (lambda cells: cells[2].update(execution_count=7), "execution counts"),
@@ -74,7 +110,7 @@ FAULTS = {
         lambda cells: cells[0].update(source=cells[0].source.replace(build.repository()[19:], "/a/b")), "stale"),
     "metadata": (lambda cells: cells[2].metadata.update(collapsed=True), "metadata"),
     "long cell": (lambda cells: cells[2].update(source="x = 1\n" * 26), "26 lines"),
-    "long cells": (lambda cells: [cell.update(source="x = 1\n" * 7) for cell in cells[2:5]], "median"),
+    "long cells": (lambda cells: [cell.update(source="x = 1\n" * 7) for cell in cells[2:]], "median"),
     "wide cell": (lambda cells: cells[2].update(source=f"x = '{'a' * 71}'"), "77 columns"),
     "wide Chinese": (lambda cells: cells[2].update(source=f"x = '{'船' * 36}'"), "78 columns"),
     "warning": (lambda cells: cells[2].outputs.append(printed("careful", "stderr")), "stderr"),
@@ -90,11 +126,32 @@ FAULTS = {
     "remote image": (lambda cells: cells[0].update(source=cells[0].source.replace("boat.png", "https://a/b.png")),
                      "from elsewhere"),
     "solved exercise": (
-        lambda cells: cells[2].update(source='check("98.1", f)', outputs=[printed("PASSED 98.1 Twice\n")]),
-        "must be NOT STARTED"),
+        lambda cells: cells[8].outputs[0].update(text="PASSED 99.1 Twice\n"), "must be NOT STARTED"),
+    "too few exercises": (lambda cells: cells.__delitem__(slice(6, 10)), "2 exercises, fewer than 3"),
+    "exercise of another chapter": (lambda cells: cells[0].update(source=cells[0].source.replace("99", "98")),
+                                    "Exercise 99.1 belongs to another chapter"),
+    "exercise without heading": (
+        lambda cells: replace(cells[6], "## Exercise 99.1", "## Task"), "## Exercise 99.1: ..."),
+    "exercise without time": (lambda cells: replace(cells[6], ", 5 minutes", ""), "difficulty and time"),
+    "exercise without difficulty": (lambda cells: replace(cells[6], "Easy", "Nice"), "difficulty and time"),
+    "stub that is solved": (
+        lambda cells: replace(cells[7], "raise NotImplementedError", "return x + x"), "right above"),
+    "stub under another name": (lambda cells: replace(cells[7], "twice", "thrice"), "right above"),
+    "stub far from its check": (lambda cells: cells.insert(8, new_markdown_cell("Text.")), "right above"),
     "exercise without solution": (
-        lambda cells: cells[2].update(source='check("98.1", f)', outputs=[printed("NOT STARTED 98.1 Twice\n")]),
-        "<!-- solution 98.1 -->"),
+        lambda cells: replace(cells[9], "<!-- solution 99.1 -->", ""), "<!-- solution 99.1 -->"),
+    "solution far from its check": (
+        lambda cells: cells.insert(9, new_code_cell("1", execution_count=1)), "<!-- solution 99.1 -->"),
+    "exercise without hints": (
+        lambda cells: cells[9].update(source=cells[9].source[cells[9].source.index("<!--"):]), "one or two folds"),
+    "hints in one fold": (lambda cells: replace(cells[9], "Hint 1", "Hints"), "one or two folds"),
+    "hints behind the solution": (
+        lambda cells: cells[9].update(source=cells[9].source[cells[9].source.index("<!--"):]
+                                      + "\n<details><summary>Hint 1</summary></details>"), "one or two folds"),
+    "too few questions": (lambda cells: cells.pop(), "1 questions, fewer than 2"),
+    "question of another chapter": (
+        lambda cells: replace(cells[-1], "99.B", "98.B"), "Question 98.B belongs to another chapter"),
+    "question that was not asked": (lambda cells: cells[-1].update(outputs=[]), "not the question as HTML"),
 }
 
 
@@ -118,31 +175,32 @@ def test_unmasked_machine_values_are_found(value):
     assert faults(notebook) == []
 
 
-@pytest.fixture
-def solution(monkeypatch):
-    """The solution of an exercise 98.1, one line that needs torch."""
-    from course_utils import exercises
-
-    text = 'def twice(x):\n    """Twice."""\n    return torch.add(x, x)'
-    monkeypatch.setattr(exercises, "solution_source", lambda exercise_id: text)
-    return text
-
-
-def test_solution_is_filled_in_and_renewed(solution, monkeypatch):
-    before = "Hints.\n\n<!-- solution 98.1 -->\n\nMore."
+def test_solution_is_filled_in_and_renewed():
+    before = "Hints.\n\n<!-- solution 99.1 -->\n\nMore."
     filled = build.with_solutions(before)
-    assert f"```python\n{solution}\n```" in filled and filled.endswith("\n\nMore.")
+    assert f"```python\n{SOLUTION}\n```" in filled and filled.endswith("\n\nMore.")
     assert build.with_solutions(filled) == filled
     assert build.with_solutions(filled.replace("Twice.", "Old.")) == filled
 
 
-def test_solution_needs_its_imports(solution):
+def test_solution_needs_its_imports(monkeypatch):
+    monkeypatch.setattr(exercises, "solution_source", lambda _: SOLUTION.replace("x + x", "torch.add(x, x)"))
     notebook = example()
-    notebook.cells.insert(3, new_markdown_cell(build.with_solutions("<!-- solution 98.1 -->")))
-    notebook = build.normalized(notebook)
-    assert faults(notebook) == ["The solution of 98.1 uses torch, which the notebook never defines or imports."]
+    assert faults(notebook) == [f"The solution of 99.{number} uses torch, which the notebook never defines or imports."
+                                for number in (1, 2, 3)]
     notebook.cells[2].source = "import torch"
     assert faults(notebook) == []
+
+
+def test_widgets_are_not_kept():
+    """They live in a kernel alone; a saved notebook shows what stands beside them."""
+    notebook = example()
+    notebook.metadata.widgets = {"state": {}}
+    notebook.cells[-1].outputs[0].data[build.WIDGET_VIEW] = {"model_id": "1"}
+    metadata, widget = faults(notebook)
+    assert "metadata is not normalized" in metadata and "keeps a widget" in widget
+    kept = build.normalized(notebook)
+    assert nbformat.writes(kept) == nbformat.writes(example())
 
 
 def test_repository_is_renamed_everywhere(tmp_path, monkeypatch, capsys):
@@ -215,10 +273,14 @@ class TestSetupCell:
 
 @pytest.mark.slow
 def test_nbval_masks_values_and_nothing_else(tmp_path):
-    """The same cells against three committed outputs: another value, another label, another text."""
+    """The same cells against three committed outputs: another value, another label, another text; and a widget."""
     kept = {"value": "⏱ Time: 99 s\nfour\n", "label": "⏱ Speed: 1 s\nfour\n", "text": "⏱ Time: 1 s\nfive\n"}
     for name, text in kept.items():
         cell = new_code_cell("print('⏱ Time: 1 s')\nprint('four')", execution_count=1, outputs=[printed(text)])
+        nbformat.write(build.normalized(new_notebook(cells=[cell])), tmp_path / f"{name}.ipynb")
+    for name, question_id in (("widget", "4.A"), ("other", "4.B")):
+        output = new_output("display_data", question_output(find_question(question_id)))
+        cell = new_code_cell("from course_utils.exercises import ask\nask('4.A')", execution_count=1, outputs=[output])
         nbformat.write(build.normalized(new_notebook(cells=[cell])), tmp_path / f"{name}.ipynb")
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-c", "/dev/null", "-p", "no:cacheprovider",
@@ -226,4 +288,5 @@ def test_nbval_masks_values_and_nothing_else(tmp_path):
         capture_output=True, text=True, timeout=600)
     found = re.findall(r"^(PASSED|FAILED) .*?(\w+)\.ipynb", run.stdout, re.MULTILINE)
     verdicts = {name: verdict for verdict, name in found}
-    assert verdicts == {"value": "PASSED", "label": "FAILED", "text": "FAILED"}, run.stdout
+    assert verdicts == {"value": "PASSED", "label": "FAILED", "text": "FAILED", "widget": "PASSED",
+                        "other": "FAILED"}, run.stdout

@@ -14,7 +14,7 @@ from course_utils.family import FAMILY
 from course_utils.plots.cache_kinds import cache_kinds
 from course_utils.plots.cache_memory import cache_memory
 from course_utils.plots.call_times import call_times
-from course_utils.plots.figure import CACHED, GENERATED, REJECTED
+from course_utils.plots.figure import CACHED, FAINT, GENERATED, PROMPT
 from course_utils.plots.speed_bars import speed_bars
 from course_utils.plots.step_time import step_time
 
@@ -27,15 +27,17 @@ def close() -> Iterator[None]:
     pyplot.close("all")
 
 
-def cells(fig: Figure, panel: int, color: str) -> int:
-    return sum(patch.get_facecolor() == to_rgba(color) for patch in fig.axes[panel].patches)
+def cells(fig: Figure, panel: int) -> list[int]:
+    """How many cells have the look of the prompt, a new token, what stays, what is copied, and what lies idle."""
+    looks = [(patch.get_facecolor(), patch.get_edgecolor()) for patch in fig.axes[panel].patches]
+    return [looks.count((to_rgba(face), to_rgba(edge))) for face, edge in (
+        (PROMPT, "white"), (GENERATED, "white"), (CACHED, "white"), ("white", CACHED), ("white", FAINT))]
 
 
 def test_a_growing_cache_copies_and_a_fixed_one_reserves() -> None:
     fig = cache_kinds(4, 3, 10)
-    assert [cells(fig, 0, color) for color in (GENERATED, REJECTED, CACHED)] == [7, 4 + 5 + 6, 0]
-    assert [cells(fig, 1, color) for color in (GENERATED, REJECTED, CACHED)] == [7, 0, 4 + 5 + 6]
-    assert cells(fig, 1, "white") == 6 + 5 + 4 + 3
+    assert cells(fig, 0) == [4, 3, 0, 4 + 5 + 6, 0]
+    assert cells(fig, 1) == [4, 3, 4 + 5 + 6, 0, 6 + 5 + 4 + 3]
 
 
 def test_memory_lines_end_where_the_formula_does() -> None:

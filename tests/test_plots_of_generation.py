@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import matplotlib
@@ -9,15 +10,17 @@ import pytest
 import torch
 from matplotlib import pyplot
 from matplotlib.colors import to_rgb
+from matplotlib.patches import Patch
+from readable import assert_readable
 from test_model import SMALL, make, prompt
 
 from course_utils.generation import Step
 from course_utils.plots.candidates import CandidateTable
-from course_utils.plots.figure import GENERATED, PROMPT
+from course_utils.plots.figure import CACHED, GENERATED, PROMPT
 from course_utils.plots.likeliest import likeliest_tokens
-from course_utils.plots.pipeline import generation_loop
+from course_utils.plots.pipeline import generation_loop, pipeline
 from course_utils.plots.prefill_decode import prefill_and_decode
-from course_utils.plots.recomputation import recomputation
+from course_utils.plots.recomputation import recomputation, reuse
 from course_utils.plots.shapes import model_shapes, record_shapes
 from course_utils.plots.time_by_length import time_by_length
 from course_utils.tokenizer import Qwen3Tokenizer
@@ -42,12 +45,22 @@ def test_recorded_shapes_are_those_of_the_model() -> None:
     assert len(rectangles) == 5 * 6 + 2
 
 
+def faces(cells: list[Patch]) -> dict[str, int]:
+    """How many cells have which colour."""
+    return dict(Counter(next(color for color in (PROMPT, GENERATED, CACHED, "white")
+                             if to_rgb(color) == to_rgb(cell.get_facecolor())) for cell in cells))
+
+
 def test_recomputation_draws_each_computed_token() -> None:
     cells = recomputation(3, 5).axes[0].patches
     assert len(cells) == 5 * 3 + 5 * 4 // 2
-    fresh = [cell for cell in cells if cell.get_hatch() is None]
-    colours = [to_rgb(cell.get_facecolor()) for cell in fresh]
-    assert (colours.count(to_rgb(PROMPT)), colours.count(to_rgb(GENERATED))) == (3, 4)
+    assert faces(cells) == {PROMPT: 3, GENERATED: 4, "white": 4 * 3 + 4 * 3 // 2}
+    assert all(bool(cell.get_hatch()) == (to_rgb(cell.get_facecolor()) == to_rgb("white")) for cell in cells)
+
+
+def test_with_a_cache_each_token_is_computed_once() -> None:
+    cells = reuse(3, 5).axes[0].patches
+    assert faces(cells) == {PROMPT: 3, GENERATED: 4, CACHED: 4 * 3 + 4 * 3 // 2}
 
 
 def test_likeliest_tokens_are_bars_in_order(small_tokenizer: Qwen3Tokenizer) -> None:
@@ -80,3 +93,16 @@ def test_times_are_drawn_as_given() -> None:
 def test_the_loop_shows_prompt_ids_and_next_token() -> None:
     texts = {text.get_text() for text in generation_loop("Explain.", [7, 13], " It").axes[0].texts}
     assert {'"Explain."', "[7, 13]", '" It"', "keys and values, cached"} <= texts
+
+
+def test_the_pipeline_ends_with_text() -> None:
+    texts = [text.get_text() for text in pipeline("Explain.", [7, 13], 5, " It").axes[0].texts]
+    assert texts.index("encode") < texts.index("choose") < texts.index("decode")
+    boxes = [text for text in texts if text in ('"Explain."', "[7, 13]", "5", '" It"')]
+    assert boxes == ['"Explain."', "[7, 13]", "5", '" It"']
+
+
+def test_a_long_prompt_stays_in_its_box() -> None:
+    fig = pipeline("Explain large language models.", list(range(100, 120)), 5, " It")
+    assert_readable(fig)
+    assert {'"Explain large la…', "[100, 101, 102, 1…"} <= {text.get_text() for text in fig.axes[0].texts}

@@ -55,7 +55,7 @@ def test_plans_must_be_for_one_kind_of_gpu() -> None:
 
 def test_halves_make_up_the_whole() -> None:
     by_outputs, by_inputs = split_matrices().axes
-    looks = {(patch.get_facecolor(), patch.get_hatch()) for ax in (by_outputs, by_inputs) for patch in ax.patches}
+    looks = {(patch.get_edgecolor(), patch.get_hatch()) for ax in (by_outputs, by_inputs) for patch in ax.patches}
     assert len({color for color, _ in looks}) == len({hatch for _, hatch in looks}) == 3  # both machines, and neither
     shared, left, right = by_outputs.patches[:3]
     assert left.get_width() + right.get_width() == shared.get_width() and left.get_height() == right.get_height()

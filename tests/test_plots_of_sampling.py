@@ -13,7 +13,7 @@ from test_model import SMALL, make, prompt
 
 from course_utils.generation import Step, generate_trace
 from course_utils.plots.candidates import CandidateTable, candidate_lines
-from course_utils.plots.figure import GENERATED, PROMPT, REJECTED
+from course_utils.plots.figure import GENERATED, REJECTED, SERIES
 from course_utils.plots.number_line import number_line
 from course_utils.plots.ranked_probabilities import ranked_probabilities
 from course_utils.plots.temperatures import at_temperatures
@@ -88,7 +88,7 @@ def test_lines_show_what_was_drawn_and_what_cut_off(drawn: list[Step], small_tok
     ax = candidate_lines(drawn, small_tokenizer).axes[0]
     assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(0, 0.5), (0.5, 0.25), (0.75, 0.125), (0, 1)]
     in_the_draw, chosen, cut, only = ax.patches
-    assert to_rgb(in_the_draw.get_edgecolor()) == to_rgb(PROMPT) and not in_the_draw.get_hatch()
+    assert to_rgb(in_the_draw.get_edgecolor()) == to_rgb(SERIES[0]) and not in_the_draw.get_hatch()
     assert to_rgb(chosen.get_facecolor()) == to_rgb(only.get_facecolor()) == to_rgb(GENERATED)
     assert to_rgb(cut.get_edgecolor()) == to_rgb(REJECTED) and cut.get_hatch()
     behind = [text.get_text() for text in ax.texts if text.get_position()[0] > 1]

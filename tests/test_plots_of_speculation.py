@@ -8,10 +8,13 @@ import matplotlib
 import pytest
 from matplotlib import pyplot
 from matplotlib.colors import to_hex
+from matplotlib.patches import FancyBboxPatch
 
-from course_utils.plots.figure import CACHED, GENERATED, REJECTED
+from course_utils.errors import InputError
+from course_utils.plots.figure import GENERATED, REJECTED
 from course_utils.plots.speculation_gain import speculation_gain
 from course_utils.plots.speculation_rounds import speculation_rounds
+from course_utils.plots.speculation_step import speculation_step
 from course_utils.plots.token_shares import token_shares
 from course_utils.plots.tokens_per_pass import tokens_per_pass
 from course_utils.speculative import Round
@@ -30,7 +33,7 @@ def test_rounds_show_what_was_accepted_rejected_and_never_judged() -> None:
     ax = speculation_rounds(rounds, str).axes[0]
     assert [text.get_text() for text in ax.texts] == ["✓ 11", "✗ 12", "13", "99", "✓ 14", "✓ 15", "16", "17"]
     frames = [to_hex(patch.get_edgecolor()) for patch in ax.patches[::2]]
-    assert frames == [CACHED, REJECTED, REJECTED, GENERATED, CACHED, CACHED, GENERATED, GENERATED]
+    assert frames == [GENERATED, REJECTED, REJECTED, *5 * [GENERATED]]
     looks = [patch.get_hatch() for patch in ax.patches[1::2]]  # told apart without colours as well
     assert len({looks[0], looks[1], looks[2], looks[3]}) == 4
     assert [label.get_text() for label in ax.get_yticklabels()] == ["round 1", "round 2", "round 3"]
@@ -45,6 +48,32 @@ def test_long_tokens_are_cut_and_spaces_seen() -> None:
     names = {1: " a\n$", 2: "incomprehensibilities"}
     ax = speculation_rounds([Round([1], 1, [1, 2])], names.__getitem__).axes[0]
     assert [text.get_text() for text in ax.texts] == ["✓ ·a↵\\$", "incomprehe…"]
+
+
+@pytest.mark.parametrize(("one", "judged", "text"), [
+    (Round([11, 12, 13], 1, [11, 99]), ["✓ 11", "✗ 12", "not judged"], ["11", "99"]),
+    (Round([14, 15], 2, [14, 15, 16]), ["✓ 14", "✓ 15"], ["14", "15", "16"]),
+    (Round([11, 12, 13], 2, [11, 12]), ["✓ 11", "✓ 12", "not judged"], ["11", "12"]),  # the text has ended
+])
+def test_a_round_is_drafted_judged_and_kept(one: Round, judged: list[str], text: list[str]) -> None:
+    texts = [each for each in speculation_step(one, str).axes[0].texts if each.get_weight() == "bold"]
+    rows: dict[float, list[str]] = {}
+    for each in texts:
+        rows.setdefault(each.get_position()[1], []).append(each.get_text())
+    draft, verify, accept, new = (rows[height] for height in sorted(rows, reverse=True))
+    assert (draft, accept, new) == ([str(token) for token in one.drafted], judged, text) and len(verify) == 1
+    colors = [to_hex(box.get_edgecolor()) for box in speculation_step(one, str).axes[0].patches
+              if isinstance(box, FancyBboxPatch)]
+    assert colors.count(GENERATED) == one.accepted + len(text)
+    assert colors.count(REJECTED) == len(one.drafted) - one.accepted
+
+
+@pytest.mark.parametrize("one", [Round([], 0, [17]), Round(list(range(6)), 1, [0, 17]),
+                                 Round(list(range(5)), 5, [*range(5), 17])])
+def test_a_round_that_cannot_be_drawn_is_refused(one: Round) -> None:
+    with pytest.raises(InputError, match="another one"):
+        speculation_step(one, str)
+    assert not pyplot.get_fignums()
 
 
 def test_measured_points_lie_beside_the_curves() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
 
 import matplotlib
 import pytest
 import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from readable import assert_readable, contrast
 from test_model import SMALL, make, prompt
 
 from course_utils.errors import InputError
@@ -40,39 +39,11 @@ def ticks(ax: Axes) -> tuple[list[str], list[str]]:
     return [text.get_text() for text in ax.get_xticklabels()], [text.get_text() for text in ax.get_yticklabels()]
 
 
-def shown_texts(fig: Figure) -> list[matplotlib.text.Text]:
-    beyond = {tick.label1 for ax in fig.axes for axis in (ax.xaxis, ax.yaxis) for tick in axis.get_major_ticks()
-              if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())}
-    return [text for text in fig.findobj(matplotlib.text.Text)
-            if text.get_visible() and text.get_text().strip() and text not in beyond]
-
-
-def assert_readable(fig: Figure) -> None:
-    """Text of at least 8 points, none over another, none beyond the edge, in a picture that a notebook shows whole."""
-    fig.canvas.draw()
-    assert fig.get_figwidth() <= 10
-    texts = shown_texts(fig)
-    assert min(text.get_fontsize() for text in texts) >= 8
-    boxes = [text.get_window_extent().extents.tolist() for text in texts]
-    for text, (left, bottom, right, top) in zip(texts, boxes):
-        assert left >= -1 and bottom >= -1 and right <= fig.bbox.width + 1 and top <= fig.bbox.height + 1, text
-    for (one, a), (other, b) in combinations(zip(texts, boxes), 2):
-        apart = max(a[0], b[0]) > min(a[2], b[2]) - 2 or max(a[1], b[1]) > min(a[3], b[3]) - 2
-        assert apart, (one, other)
-
-
-def luminance(color: tuple[float, ...]) -> float:
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in color[:3]]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
 @pytest.mark.parametrize(("shades", "low"), [(SHARE, 0.0), (SIGNED, -1.0)])
 def test_text_can_be_read_on_every_shade(shades: matplotlib.colors.Colormap, low: float) -> None:
     for step in range(101):
         value = low + (1 - low) * step / 100
-        light = luminance(shades(step / 100))
-        ink = luminance(matplotlib.colors.to_rgb(ink_on(value)))
-        assert (max(light, ink) + 0.05) / (min(light, ink) + 0.05) >= 4.2, value
+        assert contrast(shades(step / 100), ink_on(value)) >= 4.5, value
 
 
 def test_labels_are_texts_with_visible_spaces_or_ids(small_tokenizer: Qwen3Tokenizer,

@@ -13,6 +13,7 @@ from matplotlib import pyplot
 
 from course_utils.errors import InputError
 from course_utils.family import FAMILY
+from course_utils.plots.figure import INK
 from course_utils.plots.model_sizes import model_sizes
 from course_utils.plots.number_formats import FORMATS, number_formats
 from course_utils.plots.parameter_parts import parameter_parts, parameters_by_part
@@ -46,7 +47,7 @@ def test_token_pieces_show_every_token(small_tokenizer: Qwen3Tokenizer, text: st
 def test_token_pieces_hold_their_own_colours(small_tokenizer: Qwen3Tokenizer) -> None:
     """A dark theme's white text must not end up on a light box."""
     for box in re.findall(r'<div role="[^>]*>', token_pieces(small_tokenizer, "The cat")._repr_html_()):
-        assert "background: #" in box and "color: #000000" in box
+        assert "background: " in box and f"; color: {INK}" in box
 
 
 @pytest.mark.parametrize("name", ["Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B"])

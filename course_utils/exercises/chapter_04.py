@@ -1,7 +1,8 @@
-"""Exercises of chapter 4: from logits to the next token, and to how likely a given text is."""
+"""Exercises of chapter 4: the next token from logits, how likely a text is, how sure a model, and the shapes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -118,4 +119,118 @@ _TEXT_PROBABILITIES = Exercise("4.2", "How likely is this text?", text_probabili
     (lambda logits, ids: text_probabilities(logits, ids)[0], "batch dimension"),
 ))
 
-EXERCISES: tuple[Exercise, ...] = (_CHOOSE_NEXT, _TEXT_PROBABILITIES)
+# ---- 4.3 -------------------------------------------------------------------------------------------------
+
+
+def spread(scores: Tensor, share: float = 0.9) -> int:
+    """How many of the likeliest tokens have at least this share of the probability together.
+
+    Args:
+        scores: (vocab_size,), the logits of one row.
+        share: above 0 and below 1.
+    """
+    likeliest_first = scores.float().softmax(dim=-1).sort(descending=True).values
+    return int((likeliest_first.cumsum(dim=-1) < share).sum()) + 1
+
+
+def _verify_spread(answer: Answer) -> str | None:
+    scores = torch.randn(40, generator=torch.Generator().manual_seed(5)) * 1.5 + 1
+    given: Any = answer(scores, 0.6)
+    if given is None:
+        return "It returned None. Does the function end with a return?"
+    if isinstance(given, Tensor) and given.numel() != 1:
+        return f"You return {given.numel()} numbers. One is asked for: how many tokens it takes."
+    given = given.item() if isinstance(given, Tensor) else given
+    shares = scores.softmax(dim=-1)
+    ordered = shares.sort(descending=True).values
+    right = spread(scores, 0.6)
+    if given != right:
+        likely = {
+            right - 1: "One token is missing: you count those that stay below the share, and the next one reaches it.",
+            _first_reaching(scores.sort(descending=True).values): "You add up scores. Make them probabilities first: "
+                                                                  "softmax over the vocabulary.",
+            _first_reaching(shares): "You add in the order of the ids. Sort first, the likeliest token in front.",
+            _first_reaching(ordered.flip(0)): "You begin with the unlikeliest: sort(descending=True) puts the "
+                                              "likeliest in front.",
+            int((shares >= 0.6).sum()): "You count tokens that have the share alone. Here several have it together: "
+                                        "add them up, with cumsum.",
+        }
+        told = f"Of 40 tokens it takes {right} to have 0.6 together, and you return {float(given):g}."
+        return likely.get(given, f"{told} Sort the probabilities, add them up, count.")
+    if answer(scores, 0.9) != spread(scores, 0.9):
+        return "With share 0.6 it is right, with 0.9 it is not: use the argument `share`."
+    return None
+
+
+def _first_reaching(numbers: Tensor, share: float = 0.6) -> int:
+    return int((numbers.cumsum(dim=-1) < share).sum()) + 1
+
+
+_SPREAD = Exercise("4.3", "How sure is the model?", spread, _verify_spread, (
+    (lambda scores, share=0.9: int((scores.softmax(-1).sort(descending=True)[0].cumsum(-1) < share).sum()),
+     "One token is missing"),
+    (lambda scores, share=0.9: _first_reaching(scores.sort(descending=True).values, share), "You add up scores"),
+    (lambda scores, share=0.9: _first_reaching(scores.softmax(-1), share), "order of the ids"),
+    (lambda scores, share=0.9: _first_reaching(scores.softmax(-1).sort()[0], share), "the unlikeliest"),
+    (lambda scores, share=0.9: int((scores.softmax(-1) >= share).sum()), "have the share alone"),
+    (lambda scores, share=0.9: scores.softmax(-1).sort(descending=True)[0].cumsum(-1), "One is asked for"),
+    (lambda scores, share=0.9: spread(scores, 0.6), "use the argument"),
+))
+
+# ---- 4.4 -------------------------------------------------------------------------------------------------
+
+
+def shapes(b: int, t: int, vocab_size: int) -> list[tuple[int, ...]]:
+    """The shapes of the five lines, for b prompts of t tokens each."""
+    return [(b, t, vocab_size), (b, 1, vocab_size), (b, vocab_size), (b,), (b, 1)]
+
+
+def _verify_shapes(answer: Answer) -> str | None:
+    b, t, vocab_size = 3, 5, 11
+    given: Any = answer(b, t, vocab_size)
+    if not isinstance(given, (list, tuple)) or len(given) != 5:
+        return "Return a list of five shapes, one for each line, in their order."
+    for number, shape in enumerate(given, start=1):
+        if not isinstance(shape, (list, tuple)):
+            return f"Shape {number} is {shape!r}, no tuple. With one entry it needs a comma: (b,), since (b) is just b."
+    told = [tuple(shape) for shape in given]
+    if told == [(1, *shape[1:]) for shape in shapes(b, t, vocab_size)]:
+        return "That is right for one prompt. Here there are b of them, and the batch dimension is b."
+    logits = torch.zeros(b, t, vocab_size)
+    lines = (
+        (logits, "Line 1 scores the whole vocabulary, behind every token of every prompt: three dimensions."),
+        (logits[:, -1:], "Line 2 computes one row for each prompt, and `last_only` keeps the dimension of the rows."),
+        (logits[:, -1], "Line 3 picks one row by its number. A number takes its dimension away; a slice, as in "
+                        "`[:, -1:]`, would keep it."),
+        (logits[:, -1].argmax(dim=-1), "Line 4 looks for one position in each row of the vocabulary, and the "
+                                       "dimension in which it looks is gone."),
+        (logits[:, -1].argmax(dim=-1, keepdim=True), "Line 5 has the same positions as line 4, and keeps the "
+                                                     "dimension in which it looked, with size 1."),
+    )
+    for shape, (result, hint) in zip(told, lines):
+        if shape != tuple(result.shape):
+            return hint
+    return None
+
+
+def _with_shape(position: int, shape: Callable[[int, int, int], Any]) -> Answer:
+    """The right shapes, but for one of them."""
+    def answer(b: int, t: int, vocab_size: int) -> list[Any]:
+        told: list[Any] = list(shapes(b, t, vocab_size))
+        told[position] = shape(b, t, vocab_size)
+        return told
+    return answer
+
+
+_SHAPES = Exercise("4.4", "Say the shapes", shapes, _verify_shapes, (
+    (lambda b, t, v: (b, t, v), "five shapes"),
+    (lambda b, t, v: shapes(1, t, v), "one prompt"),
+    (_with_shape(0, lambda b, t, v: (t, v)), "Line 1"),
+    (_with_shape(1, lambda b, t, v: (b, v)), "Line 2"),
+    (_with_shape(2, lambda b, t, v: (b, 1, v)), "Line 3"),
+    (_with_shape(3, lambda b, t, v: (b, v)), "Line 4"),
+    (_with_shape(4, lambda b, t, v: (b, 1, 1)), "Line 5"),
+    (_with_shape(3, lambda b, t, v: b), "needs a comma"),
+))
+
+EXERCISES: tuple[Exercise, ...] = (_CHOOSE_NEXT, _TEXT_PROBABILITIES, _SPREAD, _SHAPES)

@@ -1,8 +1,9 @@
-"""Exercises of chapter 5: a generation loop that streams, and one that stops at a given text."""
+"""Exercises of chapter 5: a loop that streams, a stop inside the text, a stream's speed, and what passes compute."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -253,4 +254,179 @@ _READ_UNTIL = Exercise("5.2", "Stop at a full stop", read_until, _verify_read_un
     (_returns_nothing, "you return nothing"),
 ))
 
-EXERCISES: tuple[Exercise, ...] = (_GENERATE_STREAM, _READ_UNTIL)
+# ---- 5.3 -------------------------------------------------------------------------------------------------
+
+
+def measure_stream(tokens: Iterator[Tensor], clock: Callable[[], float]) -> tuple[float, float]:
+    """Read a stream to its end; return the seconds to its first token, and its tokens per second in all."""
+    count, first, start = 0, 0.0, clock()
+    for _ in tokens:
+        count += 1
+        if count == 1:
+            first = clock() - start
+    return first, count / (clock() - start)
+
+
+class _Clock:
+    """A clock that shows what it was set to, and counts how often it was read."""
+
+    def __init__(self) -> None:
+        self.now, self.readings = 100.0, 0
+
+    def __call__(self) -> float:
+        self.readings += 1
+        return self.now
+
+    def stream(self, waits: list[float]) -> Iterator[Tensor]:
+        """Tokens, each of which takes so many seconds."""
+        for wait in waits:
+            self.now += wait
+            yield torch.tensor([[7]])
+
+
+def _verify_measure_stream(answer: Answer) -> str | None:
+    for waits in ([0.5, 0.125, 0.125, 0.25], [2.0, 1.0]):
+        clock = _Clock()
+        given: Any = answer(clock.stream(waits), clock)
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
+            return "Return two numbers: the seconds to the first token, and the tokens per second."
+        if clock.readings == 0:
+            return "The clock that you were given was never read: call clock() where you would look at your watch."
+        first, speed = (float(number) for number in given)
+        total, count = sum(waits), len(waits)
+        told = f"A first token after {waits[0]:g} s, and {count} tokens after {total:g} s"
+        if clock.now < 100 + total:
+            return "You left before the last token. Read the stream to its end, as a user would."
+        if first == total:
+            return ("The first token came as late as the last one. Look at the clock inside the loop: a list of the "
+                    "stream is only there when all is over.")
+        if first == 0:
+            return "The first token took no time at all. Look at the clock before you ask the stream for it."
+        if first != waits[0]:
+            return f"{told}: you return {first:g} s to the first token, and {waits[0]:g} s is right."
+        if speed == total / count:
+            return f"{told}: {speed:g} are the seconds per token. Divide the tokens by the seconds."
+        if speed == (count - 1) / (total - waits[0]):
+            return "That is the speed behind the first token. Here the wait for it counts too, and so does the token."
+        if speed == count / (total - waits[0]):
+            return "The tokens are all counted, but not all seconds: begin at the start, not at the first token."
+        if speed == (count - 1) / total:
+            return "The first token is not counted. It is one of the tokens as well."
+        if speed != count / total:
+            return f"{told}: that is {count / total:g} tokens per second, and you return {speed:g}."
+    return None
+
+
+def _listed_first(tokens: Iterator[Tensor], clock: Callable[[], float]) -> tuple[float, float]:
+    start = clock()
+    everything = list(tokens)
+    return clock() - start, len(everything) / (clock() - start)
+
+
+def _starts_too_late(tokens: Iterator[Tensor], clock: Callable[[], float]) -> tuple[float, float]:
+    next(tokens)
+    start = clock()
+    first = clock() - start
+    return first, (1 + len(list(tokens))) / (clock() - start)
+
+
+def _decode_alone(tokens: Iterator[Tensor], clock: Callable[[], float]) -> tuple[float, float]:
+    start = clock()
+    next(tokens)
+    first = clock()
+    return first - start, len(list(tokens)) / (clock() - first)
+
+
+def _upside_down(tokens: Iterator[Tensor], clock: Callable[[], float]) -> tuple[float, float]:
+    first, speed = measure_stream(tokens, clock)
+    return first, 1 / speed
+
+
+def _without_the_first(tokens: Iterator[Tensor], clock: Callable[[], float]) -> tuple[float, float]:
+    start = clock()
+    next(tokens)
+    first = clock() - start
+    return first, len(list(tokens)) / (clock() - start)
+
+
+def _own_clock(tokens: Iterator[Tensor], clock: Callable[[], float]) -> tuple[float, float]:
+    return measure_stream(tokens, time.perf_counter)
+
+
+def _first_token_only(tokens: Iterator[Tensor], clock: Callable[[], float]) -> tuple[float, float]:
+    start = clock()
+    next(tokens)
+    return clock() - start, 1 / (clock() - start)
+
+
+_MEASURE_STREAM = Exercise("5.3", "Time a stream", measure_stream, _verify_measure_stream, (
+    (_listed_first, "inside the loop"),
+    (_starts_too_late, "before you ask the stream"),
+    (_decode_alone, "behind the first token"),
+    (_upside_down, "seconds per token"),
+    (_without_the_first, "is not counted"),
+    (_own_clock, "never read"),
+    (_first_token_only, "left before the last token"),
+    (lambda tokens, clock: measure_stream(tokens, clock)[1], "two numbers"),
+))
+
+# ---- 5.4 -------------------------------------------------------------------------------------------------
+
+
+def pass_lengths(prompt_tokens: int, new_tokens: int, ended: bool, cached: bool) -> list[int]:
+    """How many tokens each forward pass is given.
+
+    Args:
+        prompt_tokens: tokens of the prompt.
+        new_tokens: tokens of the answer, the end token not counted.
+        ended: whether the model chose the end token, rather than being stopped by `max_new_tokens`.
+        cached: whether there is a key-value cache.
+    """
+    passes = new_tokens + 1 if ended else new_tokens
+    if cached:
+        return [prompt_tokens] + [1] * (passes - 1)
+    return [prompt_tokens + done for done in range(passes)]
+
+
+def _verify_pass_lengths(answer: Answer) -> str | None:
+    for cached in (False, True):
+        for ended in (False, True):
+            given: Any = answer(5, 3, ended, cached)
+            if not isinstance(given, list):
+                return f"You return a {type(given).__name__}. Return a list, with one number for each pass."
+            right = pass_lengths(5, 3, ended, cached)
+            case = f"5 prompt tokens and 3 new ones, {'with' if cached else 'without'} a cache"
+            if given == right:
+                continue
+            if cached and given == pass_lengths(5, 3, ended, False):
+                return "With a cache the later passes are not given the whole text again, only what is new."
+            if not cached and given == pass_lengths(5, 3, ended, True):
+                return "Without a cache every pass is given the whole text so far, not the new token alone."
+            if cached and given == [1] * len(right):
+                return "The first pass reads the whole prompt, with a cache as well: that is the prefill."
+            if ended and len(given) == len(right) - 1:
+                return f"{case}, ended by itself: one more pass was needed, the one that chose the end token."
+            if not ended and len(given) == len(right) + 1:
+                return f"{case}, stopped by the limit: the first pass gives a new token, so 3 passes are enough."
+            if not cached and given == [length + 1 for length in right]:
+                return "The first pass is given the prompt alone: there is no new token yet."
+            return f"{case}: the passes are {right}, and you return {given}."
+    if answer(8, 0, True, True) != [8]:
+        return "A model may choose the end token at once: no new token, and still one pass over the prompt."
+    if answer(7, 2, False, False) != [7, 8]:
+        return "For another prompt the numbers do not fit: compute them from the arguments."
+    return None
+
+
+_PASS_LENGTHS = Exercise("5.4", "Predict the passes", pass_lengths, _verify_pass_lengths, (
+    (lambda p, n, ended, cached: pass_lengths(p, n, True, cached), "3 passes are enough"),
+    (lambda p, n, ended, cached: pass_lengths(p, n, False, cached), "one more pass"),
+    (lambda p, n, ended, cached: pass_lengths(p, n, ended, False), "only what is new"),
+    (lambda p, n, ended, cached: pass_lengths(p, n, ended, True), "not the new token alone"),
+    (lambda p, n, ended, cached: [1] * (n + ended) if cached else pass_lengths(p, n, ended, cached), "the prefill"),
+    (lambda p, n, ended, cached: [1 + length for length in pass_lengths(p, n, ended, cached)], "no new token yet"),
+    (lambda p, n, ended, cached: sum(pass_lengths(p, n, ended, cached)), "one number for each pass"),
+    (lambda p, n, ended, cached: pass_lengths(p, n, ended, cached) if n else [], "at once"),
+))
+
+EXERCISES: tuple[Exercise, ...] = (_GENERATE_STREAM, _READ_UNTIL, _MEASURE_STREAM, _PASS_LENGTHS)

@@ -1,4 +1,4 @@
-"""Exercises of chapter 8, sampling: how many choices are left, top-p by hand, and no run of words twice."""
+"""Exercises of chapter 8, sampling: how open a choice is, what each cut leaves, top-p by hand, no run twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from course_utils.exercises.exercise import Answer, Exercise
-from course_utils.sampling import keep_top_p
+from course_utils.sampling import Sampling, keep_min_p, keep_top_k, keep_top_p
 
 # ---- 8.1 -------------------------------------------------------------------------------------------------
 
@@ -26,7 +26,11 @@ _CUT = torch.tensor([1.0, 1.0, -math.inf, -math.inf])
 
 
 def _verify_perplexity(answer: Answer) -> str | None:
-    result = answer(_EVEN, 1.0)
+    def given(logits: Tensor, temperature: float) -> float:
+        told: float = answer(logits.clone(), temperature)  # since one may divide in place
+        return told
+
+    result = given(_EVEN, 1.0)
     if not isinstance(result, (int, float)):
         return f"It returns a {type(result).__name__}. Return a plain number: float(...)."
     if _near(result, math.log(4)) or _near(result, 2):
@@ -37,12 +41,12 @@ def _verify_perplexity(answer: Answer) -> str | None:
         return "The entropy is in bits, the exponential is of nats. Use the natural logarithm with exp."
     if not _near(result, 4):
         return f"Four equally likely tokens are 4 choices, and it returns {result:.3g}."
-    if math.isnan(answer(_CUT, 1.0)):
+    if math.isnan(given(_CUT, 1.0)):
         return ("With a token of probability 0 it returns NaN, for 0 times the logarithm of 0. Such a token counts "
                 "nothing: torch.special.entr knows that.")
-    if not _near(answer(_CUT, 1.0), 2):
-        return f"Two equal tokens and two that were cut off are 2 choices, and it returns {answer(_CUT, 1.0):.3g}."
-    cold, plain, hot = (answer(_UNEVEN, temperature) for temperature in (0.5, 1.0, 2.0))
+    if not _near(given(_CUT, 1.0), 2):
+        return f"Two equal tokens and two that were cut off are 2 choices, and it returns {given(_CUT, 1.0):.3g}."
+    cold, plain, hot = (given(_UNEVEN, temperature) for temperature in (0.5, 1.0, 2.0))
     if cold == plain == hot:
         return "The result does not depend on the temperature. Divide the logits by it before the softmax."
     if cold > plain > hot:
@@ -99,6 +103,65 @@ _PERPLEXITY = Exercise("8.1", "How many choices are left", perplexity, _verify_p
 ))
 
 # ---- 8.2 -------------------------------------------------------------------------------------------------
+
+
+def how_many_stay() -> tuple[int, int, int, int]:
+    """How many words each of the four settings leaves in the draw."""
+    return (
+        2,  # of the 0.77 that top-k leaves, 0.30 and 0.20 are 0.65
+        3,  # 0.30, 0.20 and 0.15 reach 0.6; that is fewer than 4 already
+        5,  # from 0.3 × 0.30 = 0.09 on: owl has 0.10, bee has 0.08
+        2,  # the ratios to the likeliest are squared: dog 0.44, fox 0.25
+    )
+
+
+_SEVEN = torch.tensor([[0.30, 0.20, 0.15, 0.12, 0.10, 0.08, 0.05]]).log()
+_LEFT = tuple(int(row.isfinite().sum()) for row in (
+    keep_top_p(keep_top_k(_SEVEN, 4), 0.6),
+    keep_top_k(keep_top_p(_SEVEN, 0.6), 4),
+    keep_min_p(_SEVEN, 0.3),
+    Sampling(temperature=0.5, min_p=0.3).apply(_SEVEN),
+))
+# For each setting, numbers that one gets to, and how.
+_STAY_HINTS: tuple[dict[int, str], ...] = (
+    {4: "top-p works on what top-k has left, and takes away some of the four.",
+     3: "top-p sees what is left renormalized: 0.30 of 0.77 is more than 0.30. What is the sum of two of them?"},
+    {2: "here top-p comes first, and sees 0.30, 0.20, 0.15 and so on as they are.",
+     4: "top-k keeps four at most. Were there still as many, after top-p?"},
+    {1: "min-p asks for 0.3 times the probability of the likeliest word, not for a probability of 0.3.",
+     4: "min-p asks for at least 0.3 times the 0.30 of the likeliest. Look at the owl again.",
+     2: "that is top-p 0.3. Min-p adds nothing up, it compares each word with the likeliest."},
+    {5: "the temperature comes first and moves the probabilities apart. What becomes of the ratio of two words?",
+     7: "a temperature below 1 sharpens: at 0.5 a ratio is squared, and what is below 1 gets smaller.",
+     1: "a ratio is squared, and (2/3) × (2/3) is still above 0.3."},
+)
+
+
+def _verify_how_many_stay(answer: Answer) -> str | None:
+    result = answer()
+    if isinstance(result, int):
+        return "It returns one number. Return four, one for each setting."
+    if not isinstance(result, (tuple, list)) or len(result) != 4:
+        return "Return four numbers, one for each setting: (a, b, c, d)."
+    if not all(isinstance(number, int) for number in result):
+        return "Return numbers of words, without the words."
+    for letter, number, expected, hints in zip("abcd", result, _LEFT, _STAY_HINTS):
+        if number != expected:
+            return f"{letter}: " + hints.get(number, f"it is not {number}. Write down what is left after each step.")
+    return None
+
+
+_HOW_MANY_STAY = Exercise("8.2", "How many stay", how_many_stay, _verify_how_many_stay, wrong=(
+    (lambda: (3, 3, 5, 2), "sees what is left renormalized"),
+    (lambda: (4, 3, 5, 2), "takes away some of the four"),
+    (lambda: (2, 2, 5, 2), "here top-p comes first"),
+    (lambda: (2, 3, 1, 2), "not for a probability of 0.3"),
+    (lambda: (2, 3, 5, 5), "the temperature comes first"),
+    (lambda: (2, 3, 5, 7), "below 1 sharpens"),
+    (lambda: 12, "Return four"),
+))
+
+# ---- 8.3 -------------------------------------------------------------------------------------------------
 
 
 def top_p(probabilities: Tensor, p: float) -> Tensor:
@@ -211,7 +274,7 @@ def _in_place(probabilities: Tensor, p: float) -> Tensor:
     return probabilities.copy_(top_p(probabilities, p))
 
 
-_TOP_P = Exercise("8.2", "Top-p by hand", top_p, _verify_top_p, wrong=(
+_TOP_P = Exercise("8.3", "Top-p by hand", top_p, _verify_top_p, wrong=(
     (_in_the_given_order, "Sort before you add up"),
     (_up_to_p, "becomes NaN"),
     (_up_to_p_or_one, "only 0.50"),
@@ -223,7 +286,7 @@ _TOP_P = Exercise("8.2", "Top-p by hand", top_p, _verify_top_p, wrong=(
     (_in_place, "Work on a copy"),
 ))
 
-# ---- 8.3 -------------------------------------------------------------------------------------------------
+# ---- 8.4 -------------------------------------------------------------------------------------------------
 
 
 def forbid_repeats(logits: Tensor, token_ids: Sequence[int], n: int) -> Tensor:
@@ -331,7 +394,7 @@ def _beyond_the_end(logits: Tensor, token_ids: Sequence[int], n: int) -> Tensor:
     return logits
 
 
-_FORBID_REPEATS = Exercise("8.3", "No run of words twice", forbid_repeats, _verify_forbid_repeats, wrong=(
+_FORBID_REPEATS = Exercise("8.4", "No run of words twice", forbid_repeats, _verify_forbid_repeats, wrong=(
     (_compares_n_tokens, "what stood behind them"),
     (_first_place_only, "each with another token behind them"),
     (_all_that_occurred, "A token may come again"),
@@ -341,4 +404,4 @@ _FORBID_REPEATS = Exercise("8.3", "No run of words twice", forbid_repeats, _veri
     (_beyond_the_end, "beyond the end of the text"),
 ))
 
-EXERCISES: tuple[Exercise, ...] = (_PERPLEXITY, _TOP_P, _FORBID_REPEATS)
+EXERCISES: tuple[Exercise, ...] = (_PERPLEXITY, _HOW_MANY_STAY, _TOP_P, _FORBID_REPEATS)

@@ -1,4 +1,4 @@
-"""Exercises of chapter 9, inside the transformer: one rotation, one attention head, and a head to be found."""
+"""Exercises of chapter 9, inside the transformer: a rotation, a head, what a token changes, a head to be found."""
 
 from __future__ import annotations
 
@@ -216,6 +216,78 @@ def _verify_head(answer: Answer) -> str | None:
 # ---- 9.3 -------------------------------------------------------------------------------------------------
 
 
+def changed_keys(num_tokens: int, place: int, layer: int) -> list[int]:
+    """The places at which this layer computes other keys when the token at `place` is replaced by another."""
+    if layer == 0:
+        return [place]  # made of the token itself and its position
+    return list(range(place, num_tokens))  # made of all that the tokens there have looked at
+
+
+def _itself_alone(num_tokens: int, place: int, layer: int) -> list[int]:
+    return [place]
+
+
+def _first_layer_too(num_tokens: int, place: int, layer: int) -> list[int]:
+    return list(range(place, num_tokens))
+
+
+def _behind_it_alone(num_tokens: int, place: int, layer: int) -> list[int]:
+    return list(range(place + 1, num_tokens)) if layer else [place]
+
+
+def _all_places(num_tokens: int, place: int, layer: int) -> list[int]:
+    return list(range(num_tokens)) if layer else [place]
+
+
+def _those_before(num_tokens: int, place: int, layer: int) -> list[int]:
+    return list(range(place + 1)) if layer else [place]
+
+
+def _one_place_a_layer(num_tokens: int, place: int, layer: int) -> list[int]:
+    return list(range(place, min(place + layer + 1, num_tokens)))
+
+
+def _how_many(num_tokens: int, place: int, layer: int) -> int:
+    return len(changed_keys(num_tokens, place, layer))
+
+
+_CHANGE_MISTAKES: tuple[tuple[Answer, str], ...] = (
+    (_itself_alone, "Only the token itself, in every layer? The tokens behind it have looked at it in layer 0, and of "
+                    "what they took along their keys in layer 1 are made."),
+    (_first_layer_too, "Layer 0 is special. Its keys come straight from the embeddings, before any token has looked "
+                       "at another."),
+    (_behind_it_alone, "You leave out the replaced token itself. Its own vector is another one in every layer."),
+    (_all_places, "Can a token see what comes behind it? Think of the mask."),
+    (_those_before, "It is the other direction: a token looks back, so a change reaches those that come later."),
+    (_one_place_a_layer, "The change does not creep on by one place a layer. In a single layer every later token can "
+                         "look at the changed one, however far away."),
+)
+# Number of tokens, place, layer.
+_CHANGES = ((6, 2, 0), (6, 2, 1), (6, 2, 5), (5, 4, 3), (4, 0, 0), (9, 0, 2))
+
+
+def _verify_changes(answer: Answer) -> str | None:
+    told = []
+    for case in _CHANGES:
+        result = answer(*case)
+        if not isinstance(result, (list, tuple, set, range)):
+            return (f"changed_keys{case} returns {type(result).__name__}. Return the places themselves, a list of "
+                    "whole numbers.")
+        told.append(sorted(result))
+    right = [changed_keys(*case) for case in _CHANGES]
+    if told == right:
+        return None
+    for mistake, hint in _CHANGE_MISTAKES:
+        if told == [mistake(*case) for case in _CHANGES]:
+            return hint
+    case, places = next((case, places) for case, places, known in zip(_CHANGES, told, right) if places != known)
+    return (f"changed_keys{case} returns {places}, and the model says otherwise. Which tokens can know of the change "
+            "when this layer computes its keys?")
+
+
+# ---- 9.4 -------------------------------------------------------------------------------------------------
+
+
 def previous_token_head(attention: Tensor) -> tuple[int, int]:
     """Layer and head that look most at the previous token; attention is (layers, heads, tokens, tokens)."""
     scores = attention.diagonal(-1, dim1=-2, dim2=-1).mean(dim=-1)  # (layers, heads)
@@ -316,6 +388,8 @@ EXERCISES: tuple[Exercise, ...] = (
              tuple((mistake, hint[:25]) for mistake, hint in _ROTATION_MISTAKES)),
     Exercise("9.2", "One attention head", attention_head, _verify_head,
              tuple((mistake, hint[:25]) for mistake, hint in _HEAD_MISTAKES)),
-    Exercise("9.3", "The head that looks one back", previous_token_head, _verify_search,
+    Exercise("9.3", "What one token changes", changed_keys, _verify_changes,
+             (*((mistake, hint[:25]) for mistake, hint in _CHANGE_MISTAKES), (_how_many, "the places themselves"))),
+    Exercise("9.4", "The head that looks one back", previous_token_head, _verify_search,
              (*((mistake, hint[:25]) for mistake, hint in _SEARCH_MISTAKES), (_one_number, "That is one number"))),
 )

@@ -1,4 +1,4 @@
-"""Exercises of chapter 10: what of a prompt must still be computed, and which cached stretches make room."""
+"""Exercises of chapter 10: a chat template, what a prompt still costs, which cached stretches go, what was reused."""
 
 from __future__ import annotations
 
@@ -6,10 +6,119 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
+from course_utils.config import Qwen3Config
 from course_utils.exercises.exercise import Answer, Exercise
-from course_utils.prefix_cache import Node
+from course_utils.loading import load_tokenizer, random_model
+from course_utils.prefix_cache import Node, PrefixCache, generate_with_prefix
+from course_utils.qwen3 import Qwen3Model
 
 # ---- 10.1 ------------------------------------------------------------------------------------------------
+
+
+def chat_text(messages: list[dict[str, str]], thinking: bool) -> str:
+    """The text from which a model goes on to answer the last message."""
+    text = ""
+    for message in messages:
+        text += f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n"
+    text += "<|im_start|>assistant\n"
+    return text if thinking else text + "<think>\n\n</think>\n\n"
+
+
+_OPEN, _NO_THOUGHTS = "<|im_start|>assistant\n", "<think>\n\n</think>\n\n"
+
+
+def _last_message_alone(messages: list[dict[str, str]], thinking: bool) -> str:
+    return chat_text(messages[-1:], thinking)
+
+
+def _no_role(messages: list[dict[str, str]], thinking: bool) -> str:
+    text = chat_text(messages, thinking)
+    for role in ("system", "user"):
+        text = text.replace(f"<|im_start|>{role}\n", "<|im_start|>")
+    return text
+
+
+def _no_break_behind_the_role(messages: list[dict[str, str]], thinking: bool) -> str:
+    text = chat_text(messages, thinking).removesuffix(_NO_THOUGHTS).removesuffix(_OPEN)
+    for role in ("system", "user", "assistant"):
+        text = text.replace(f"<|im_start|>{role}\n", f"<|im_start|>{role} ")
+    return text + _OPEN + (_NO_THOUGHTS if not thinking else "")
+
+
+def _no_break_between_turns(messages: list[dict[str, str]], thinking: bool) -> str:
+    return chat_text(messages, thinking).replace("<|im_end|>\n", "<|im_end|>")
+
+
+def _nobody_answers(messages: list[dict[str, str]], thinking: bool) -> str:
+    return chat_text(messages, True).removesuffix(_OPEN)
+
+
+def _closed_at_once(messages: list[dict[str, str]], thinking: bool) -> str:
+    return chat_text(messages, thinking) + "<|im_end|>\n"
+
+
+def _upside_down(messages: list[dict[str, str]], thinking: bool) -> str:
+    return chat_text(messages, not thinking)
+
+
+def _deaf_to_the_switch(messages: list[dict[str, str]], thinking: bool) -> str:
+    return chat_text(messages, True)
+
+
+_TEMPLATE_MISTAKES: tuple[tuple[Answer, str], ...] = (
+    (_last_message_alone, "Only the last message is written. The model keeps nothing between two answers: write all of "
+                          "them, oldest first."),
+    (_no_role, "Nobody can see who speaks: the role comes behind <|im_start|>, on the same line."),
+    (_no_break_behind_the_role, "Behind the role comes a line break, \\n, and then the text."),
+    (_no_break_between_turns, "Behind <|im_end|> comes a line break, too, before the next turn."),
+    (_nobody_answers, "It ends with the user's turn, and the text could go on with anybody's. Add the generation "
+                      "prompt, which opens the assistant's turn."),
+    (_closed_at_once, "The assistant's turn is closed before it has begun. Its <|im_end|> is for the model to write."),
+    (_upside_down, "It is the other way round: with thinking on, the model opens its thoughts itself; with thinking "
+                   "off, an empty block is written for it."),
+    (_deaf_to_the_switch, "With thinking off, an empty block of thoughts is part of the generation prompt. Print the "
+                          "cell above once more: it has an empty line inside and one behind."),
+)
+_CHATS: tuple[tuple[list[dict[str, str]], bool], ...] = (
+    ([{"role": "user", "content": "Hello!"}], True),
+    ([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "你好！\n你是谁？"}], True),
+    ([{"role": "user", "content": "Hello!"}], False),
+    ([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello!"},
+      {"role": "assistant", "content": "Hello! How can I help you?"}, {"role": "user", "content": ""}], False),
+)
+
+
+def _verify_template(answer: Answer) -> str | None:
+    template = load_tokenizer("tiny").chat_template
+    chats = [([dict(message) for message in messages], thinking) for messages, thinking in _CHATS]
+    told = [answer(messages, thinking) for messages, thinking in chats]
+    right = [template.render(messages, enable_thinking=thinking) for messages, thinking in _CHATS]
+    for text in told:
+        if not isinstance(text, str):
+            return f"It returns {type(text).__name__}, and one text, a str, is asked for: join all turns."
+    if told == right:
+        return None
+    for mistake, hint in _TEMPLATE_MISTAKES:
+        if told == [mistake(messages, thinking) for messages, thinking in _CHATS]:
+            return hint
+    text, wanted = next((text, wanted) for text, wanted in zip(told, right) if text != wanted)
+    same = next((i for i, (a, b) in enumerate(zip(text, wanted)) if a != b), min(len(text), len(wanted)))
+    return (f"Behind {wanted[:same][-20:]!r} the template goes on with {wanted[same:same + 12]!r}, and yours with "
+            f"{text[same:same + 12]!r}.")
+
+
+def _a_list_of_turns(messages: list[dict[str, str]], thinking: bool) -> list[str]:
+    return chat_text(messages, thinking).splitlines()
+
+
+_TEMPLATE = Exercise("10.1", "Write the template", chat_text, _verify_template, (
+    *((mistake, hint[:25]) for mistake, hint in _TEMPLATE_MISTAKES),
+    (_a_list_of_turns, "one text, a str"),
+))
+
+# ---- 10.2 ------------------------------------------------------------------------------------------------
 
 
 def tokens_to_compute(prompt: list[int], cached: list[list[int]]) -> int:
@@ -75,7 +184,7 @@ def _nothing_left(prompt: list[int], cached: list[list[int]]) -> int:
     return tokens_to_compute([*prompt, -1], cached) - 1
 
 
-_TOKENS_TO_COMPUTE = Exercise("10.1", "What must still be computed", tokens_to_compute, _verify_tokens_to_compute, (
+_TOKENS_TO_COMPUTE = Exercise("10.2", "What must still be computed", tokens_to_compute, _verify_tokens_to_compute, (
     (_found_instead, "What is asked for is the rest"),
     (_whole_texts_only, "A text need not be found whole"),
     (_equal_tokens_anywhere, "behind the first difference"),
@@ -83,7 +192,7 @@ _TOKENS_TO_COMPUTE = Exercise("10.1", "What must still be computed", tokens_to_c
     (_nothing_left, "So at least 1"),
 ))
 
-# ---- 10.2 ------------------------------------------------------------------------------------------------
+# ---- 10.3 ------------------------------------------------------------------------------------------------
 
 
 def evict(root: Node, max_tokens: int) -> list[Node]:
@@ -132,11 +241,12 @@ def _verify_evict(answer: Answer) -> str | None:
         root = _tree()
         if pinned is not None:
             pinned(root).pins = 1
-        gone: Any = answer(root, max_tokens)
-        if not isinstance(gone, list) or not all(isinstance(node, Node) for node in gone):
-            raise TypeError("return the list of the nodes that were evicted, the first one first")
+        gone = answer(root, max_tokens)
         return [node.token_ids[0] for node in gone], _left(root)
 
+    given: Any = answer(_tree(), 24)
+    if not isinstance(given, list) or not all(isinstance(node, Node) for node in given):
+        return f"It returns a {type(given).__name__}. Return the list of the evicted nodes, the first one first."
     gone, left = after(25)
     if gone:
         return "The tree has 25 tokens, and with a budget of 25 nothing need go."
@@ -235,7 +345,7 @@ def _everything(root: Node, max_tokens: int) -> list[Node]:
     return evict(root, 0) if _size(root) > max_tokens else []
 
 
-EXERCISES: tuple[Exercise, ...] = (_TOKENS_TO_COMPUTE, Exercise("10.2", "Make room", evict, _verify_evict, (
+_MAKE_ROOM = Exercise("10.3", "Make room", evict, _verify_evict, (
     (_inner_nodes_too, "Only a leaf can go"),
     (_newest_first, "the longest ago"),
     (_children_of_the_root, "Look at all leaves"),
@@ -243,4 +353,117 @@ EXERCISES: tuple[Exercise, ...] = (_TOKENS_TO_COMPUTE, Exercise("10.2", "Make ro
     (_leaves_once, "anew after each eviction"),
     (_only_names, "delete it from its parent's children"),
     (_everything, "one leaf is enough"),
-)))
+))
+
+# ---- 10.4 ------------------------------------------------------------------------------------------------
+
+
+def reuse_share(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    """The share of all tokens of these prompts, 0 to 1, that a prefix cache found when they came one by one."""
+    prefixes = PrefixCache(model.config)
+    for prompt in prompts:
+        ids = torch.tensor([prompt], device=model.device)
+        list(generate_with_prefix(model, ids, 1, None, prefixes))
+    return prefixes.stats.reuse_rate
+
+
+# 20 tokens, of which 0 + 3 + 4 + 2 are found.
+_PROMPTS = [[5, 6, 7, 8], [5, 6, 7, 9, 2, 3], [5, 6, 7, 8, 1, 1, 4], [5, 6, 3]]
+
+
+def _verify_reuse(answer: Answer) -> str | None:
+    model = random_model(Qwen3Config(vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
+                                     num_attention_heads=2, num_key_value_heads=1, head_dim=8), device="cpu")
+    computed: list[int] = []
+    watch = model.register_forward_pre_hook(lambda _model, inputs: computed.append(inputs[0].shape[1]))
+    try:
+        told = answer(model, [list(prompt) for prompt in _PROMPTS])
+    finally:
+        watch.remove()
+    asked = sum(len(prompt) for prompt in _PROMPTS)
+    if not isinstance(told, (int, float)):
+        return f"It returns {type(told).__name__}, and a share is asked for, a number from 0 to 1."
+    if not computed:
+        return ("The model has not computed anything. generate_with_prefix is a generator: it works while somebody "
+                "takes its tokens, so go through them, by list(...) for example.")
+    found = asked - sum(computed)
+    if not found:
+        return ("Every prompt was computed as a whole. A new PrefixCache knows nothing: make one before the first "
+                "prompt, and use it for all.")
+    right = reuse_share(model, _PROMPTS)
+    if _close(told, right):
+        return None
+    if _close(told, found):
+        return f"That is how many tokens were found, {found}. Divide by the number of tokens in all prompts."
+    if _close(told, 1 - right):
+        return "That is the share that had to be computed. What is asked for is the rest."
+    if _close(told, 3 / 4):
+        return ("That is the share of the prompts for which something was found. A prompt of which one token is found "
+                "counts there as much as one that is found whole: count tokens.")
+    if _close(told, found / (asked - len(_PROMPTS[0]))):
+        return "The first prompt is left out. It is asked like the others, and nothing of it is found."
+    shares = [0, 3 / 6, 4 / 7, 2 / 3]
+    if _close(told, sum(shares) / len(shares)):
+        return "That is the mean of the prompts' shares. A long prompt costs more: add up tokens first, divide last."
+    return (f"For {asked} tokens, of which {found} are found, it returns {told:.2f}. A share is what was found, "
+            "divided by all that was asked.")
+
+
+def _close(value: float, expected: float) -> bool:
+    return abs(value - expected) < 1e-6
+
+
+def _measured(model: Qwen3Model, prompts: list[list[int]]) -> PrefixCache:
+    prefixes = PrefixCache(model.config)
+    for prompt in prompts:
+        list(generate_with_prefix(model, torch.tensor([prompt], device=model.device), 1, None, prefixes))
+    return prefixes
+
+
+def _nobody_takes_tokens(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    prefixes = PrefixCache(model.config)
+    for prompt in prompts:
+        generate_with_prefix(model, torch.tensor([prompt], device=model.device), 1, None, prefixes)
+    return prefixes.stats.reuse_rate
+
+
+def _a_cache_for_each(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    return sum(_measured(model, [prompt]).stats.reuse_rate for prompt in prompts)
+
+
+def _how_many(model: Qwen3Model, prompts: list[list[int]]) -> int:
+    return _measured(model, prompts).stats.tokens_reused
+
+
+def _computed_share(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    return 1 - _measured(model, prompts).stats.reuse_rate
+
+
+def _hits(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    return _measured(model, prompts).stats.hit_rate
+
+
+def _without_the_first(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    return _measured(model, prompts).stats.tokens_reused / sum(len(prompt) for prompt in prompts[1:])
+
+
+def _mean_of_shares(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    prefixes, shares, before = PrefixCache(model.config), [], 0
+    for prompt in prompts:
+        list(generate_with_prefix(model, torch.tensor([prompt], device=model.device), 1, None, prefixes))
+        shares.append((prefixes.stats.tokens_reused - before) / len(prompt))
+        before = prefixes.stats.tokens_reused
+    return sum(shares) / len(shares)
+
+
+_REUSE = Exercise("10.4", "Measure the reuse", reuse_share, _verify_reuse, (
+    (_nobody_takes_tokens, "is a generator"),
+    (_a_cache_for_each, "use it for all"),
+    (_how_many, "Divide by the number of tokens"),
+    (_computed_share, "had to be computed"),
+    (_hits, "count tokens"),
+    (_without_the_first, "is left out"),
+    (_mean_of_shares, "divide last"),
+))
+
+EXERCISES: tuple[Exercise, ...] = (_TEMPLATE, _TOKENS_TO_COMPUTE, _MAKE_ROOM, _REUSE)

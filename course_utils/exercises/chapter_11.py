@@ -1,4 +1,4 @@
-"""Exercises of chapter 11, bottlenecks and batching."""
+"""Exercises of chapter 11: tokens per second at best, the largest batch that is quick enough, a queue for slots."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from course_utils.config import Qwen3Config
 from course_utils.exercises.exercise import Exercise
+
+# ---- 11.1 ------------------------------------------------------------------------------------------------
 
 
 def best_tokens_per_second(config: Qwen3Config, num_weights: int, bandwidth: float, bytes_per_weight: float = 2,
@@ -84,6 +86,128 @@ def _cache_like_weights(config: Qwen3Config, num_weights: int, bandwidth: float,
                         context: int = 0) -> float:
     cache = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * context
     return bandwidth / (bytes_per_weight * (num_weights + cache))
+
+
+# ---- 11.2 ------------------------------------------------------------------------------------------------
+
+
+def largest_batch(time_step: Callable[[int], float], limit: float, most: int) -> int:
+    best, batch = 0, 1
+    while batch <= most:
+        time_step(batch)  # the warm-up of this size
+        # Other programs only make a step slower, so the least of several counts.
+        if min(time_step(batch) for _ in range(3)) > limit:
+            break
+        best, batch = batch, 2 * batch
+    return best
+
+
+class _Steps:
+    """Says how long a step takes, without taking the time: slow the first time, and now and then disturbed.
+
+    Args:
+        disturbed: which run of each size is the first to be disturbed, counted from 0; each fifth after it is, too.
+    """
+
+    SECONDS = {1: 0.004, 2: 0.005, 4: 0.007, 8: 0.036, 16: 0.070, 32: 0.140, 64: 0.280}
+
+    def __init__(self, disturbed: int) -> None:
+        self.disturbed = disturbed
+        self.runs = dict.fromkeys(self.SECONDS, 0)
+        self.other: object = None  # a size that is none of these
+
+    def __call__(self, batch: int) -> float:
+        if batch not in self.SECONDS:
+            self.other = batch
+            return 1.0
+        run = self.runs[batch]
+        self.runs[batch] += 1
+        if run == 0:
+            return 30 * self.SECONDS[batch]
+        return (5 if (run - self.disturbed) % 5 == 0 else 1) * self.SECONDS[batch]
+
+
+def _verify_largest(answer: Callable[..., Any]) -> str | None:
+    for disturbed in (1, 2, 3, 4):
+        steps = _Steps(disturbed)
+        result = answer(steps, 0.040, 32)
+        if steps.other is not None:
+            return f"It runs a step for {steps.other!r} texts. Try 1, 2, 4, 8 and so on, each twice the one before."
+        if isinstance(result, bool) or not isinstance(result, int):
+            return f"It returns {result!r}. Return how many texts, a whole number."
+        if not any(steps.runs.values()):
+            return "It never calls time_step, so it measures nothing."
+        if steps.runs[64]:
+            return "It tries 64 texts although most is 32."
+        if result != 8 and (hint := _why_not_eight(result, steps)):
+            return hint
+    for limit, most, expected, hint in (
+        (0.040, 4, 4, "With most = 4, and all sizes within the limit, it is 4"),
+        (0.040, 6, 4, "With most = 6 the largest power of two is 4"),
+        (0.001, 32, 0, "Where even a single text takes longer than the limit, it is 0"),
+        (0.020, 32, 4, "With a limit of 20 ms it is 4"),
+    ):
+        result = answer(_Steps(2), limit, most)
+        if result != expected:
+            return f"{hint}, and it returns {result}."
+    return None
+
+
+def _why_not_eight(result: int, steps: _Steps) -> str:
+    if result == 16:
+        return "It returns 16, the first size that is too slow. Return the last one that is not."
+    if result == 32:
+        return ("It returns the largest size of all. Compare the time of the whole step with the limit: each reader "
+                "waits for all of it, not for a share.")
+    if result == 0 or steps.runs[1] == 1:
+        return "The first run of a size counts, and it is slow each time. Run once before you measure."
+    if steps.runs.get(result, 9) <= 2:
+        return (f"It returns {result} instead of 8: a single run was disturbed by another program. Run several times "
+                "after the warm-up.")
+    return (f"It returns {result} instead of 8. One disturbed run among several pulls an average up, but neither the "
+            "median nor the least.")
+
+
+def _doubling(quick: Callable[[int], bool], most: int) -> int:
+    best, batch = 0, 1
+    while batch <= most and quick(batch):
+        best, batch = batch, 2 * batch
+    return best
+
+
+def _no_warm_up(time_step: Callable[[int], float], limit: float, most: int) -> int:
+    return _doubling(lambda batch: time_step(batch) <= limit, most)
+
+
+def _once(time_step: Callable[[int], float], limit: float, most: int) -> int:
+    return _doubling(lambda batch: [time_step(batch) for _ in range(2)][1] <= limit, most)
+
+
+def _average(time_step: Callable[[int], float], limit: float, most: int) -> int:
+    return _doubling(lambda batch: sum([time_step(batch) for _ in range(6)][1:]) / 5 <= limit, most)
+
+
+def _too_slow_already(time_step: Callable[[int], float], limit: float, most: int) -> int:
+    return min(most, 2 * largest_batch(time_step, limit, most))
+
+
+def _share_of_a_text(time_step: Callable[[int], float], limit: float, most: int) -> int:
+    return _doubling(lambda batch: min(time_step(batch) for _ in range(5)) / batch <= limit, most)
+
+
+def _one_by_one_up(time_step: Callable[[int], float], limit: float, most: int) -> int:
+    return max(batch for batch in range(1, most + 1) if min(time_step(batch) for _ in range(5)) <= limit)
+
+
+def _at_least_one(time_step: Callable[[int], float], limit: float, most: int) -> int:
+    return max(1, largest_batch(time_step, limit, most))
+
+
+def _seconds_instead(time_step: Callable[[int], float], limit: float, most: int) -> float:
+    return _Steps.SECONDS[largest_batch(time_step, limit, most)]
+
+
+# ---- 11.3 ------------------------------------------------------------------------------------------------
 
 
 def finish_steps(lengths: list[int], num_slots: int) -> list[int]:
@@ -182,7 +306,17 @@ EXERCISES: tuple[Exercise, ...] = (
         (_query_heads, "fewer than those of the queries"),
         (_cache_like_weights, "stays in bfloat16"),
     )),
-    Exercise("11.2", "First come, first served", finish_steps, _verify_finish, (
+    Exercise("11.2", "As many as one can bear", largest_batch, _verify_largest, (
+        (_no_warm_up, "Run once before you measure"),
+        (_once, "a single run was disturbed"),
+        (_average, "pulls an average up"),
+        (_too_slow_already, "the last one that is not"),
+        (_share_of_a_text, "each reader"),
+        (_one_by_one_up, "each twice the one before"),
+        (_at_least_one, "it is 0"),
+        (_seconds_instead, "how many texts"),
+    )),
+    Exercise("11.3", "First come, first served", finish_steps, _verify_finish, (
         (_static, "the static batch"),
         (_all_at_once, "only so many slots"),
         (_one_by_one, "side by side"),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from course_utils.exercises.exercise import Exercise
 from course_utils.sampling import draw
+from course_utils.speculative import Round
 
 # ---- 12.1 ------------------------------------------------------------------------------------------------
 
@@ -102,6 +103,114 @@ def _counts(drafted: list[int], logits: Tensor) -> int:
 
 
 # ---- 12.2 ------------------------------------------------------------------------------------------------
+
+
+def acceptance_by_place(rounds: list[Round]) -> list[float]:
+    """How often the first, second, ... drafted token was accepted, as a share of the rounds in which it was judged."""
+    rates: list[float] = []
+    while True:
+        place = len(rates)  # it is judged only if all before it were accepted
+        judged = [each for each in rounds if len(each.drafted) > place and each.accepted >= place]
+        if not judged:
+            return rates
+        rates.append(sum(each.accepted > place for each in judged) / len(judged))
+
+
+def _made_up_rounds(*counts: tuple[int, int]) -> list[Round]:
+    """Rounds with so many tokens drafted, and so many of them accepted."""
+    return [Round([5] * drafted, accepted, [5] * accepted + [6]) for drafted, accepted in counts]
+
+
+_MEASURED = (
+    _made_up_rounds((3, 3), (3, 0), (3, 1), (3, 3), (3, 2)),
+    _made_up_rounds((4, 4), (4, 1), (2, 2), (4, 0), (1, 1), (4, 2), (4, 2), (3, 3)),
+    _made_up_rounds((4, 1), (4, 0)),  # nobody came to the third place
+)
+
+
+def _same_rates(told: list[Any], expected: list[float]) -> bool:
+    return len(told) == len(expected) and all(abs(a - b) < 1e-6 for a, b in zip(told, expected))
+
+
+def _verify_places(answer: Callable[..., Any]) -> str | None:
+    try:
+        told = [answer(list(rounds)) for rounds in _MEASURED]
+    except ZeroDivisionError:
+        return "It divides by zero: a place that nobody judged has no rate. End the list before it."
+    for rates in told:
+        if isinstance(rates, (int, float)):
+            return "It returns one rate for all places. Return a list, with the rate of the first place in front."
+        if not isinstance(rates, (list, tuple)):
+            return f"It returns {type(rates).__name__}, and a list of shares is asked for."
+    right = [acceptance_by_place(rounds) for rounds in _MEASURED]
+    if all(map(_same_rates, told, right)):
+        return None
+    for mistake, hint in _PLACE_MISTAKES:
+        if all(_same_rates(rates, mistake(rounds)) for rates, rounds in zip(told, _MEASURED)):
+            return hint
+    rates, known, rounds = next(case for case in zip(told, right, _MEASURED) if not _same_rates(case[0], case[1]))
+    counts = [(len(each.drafted), each.accepted) for each in rounds]
+    return (f"For rounds with (drafted, accepted) = {counts} it returns {[round(rate, 2) for rate in rates]}. The "
+            f"first place was judged in each of the {len(rounds)} and accepted in {known[0]:.0%} of them: go on from "
+            f"there.")
+
+
+def _of_all_rounds(rounds: list[Round]) -> list[float]:
+    places = range(len(acceptance_by_place(rounds)))
+    return [sum(each.accepted > place for each in rounds) / len(rounds) for place in places]
+
+
+def _of_all_that_drafted(rounds: list[Round]) -> list[float]:
+    rates = []
+    for place in range(len(acceptance_by_place(rounds))):
+        there = [each for each in rounds if len(each.drafted) > place]
+        rates.append(sum(each.accepted > place for each in there) / len(there))
+    return rates
+
+
+def _padded(rounds: list[Round]) -> list[float]:
+    longest = max(len(each.drafted) for each in rounds)
+    return (acceptance_by_place(rounds) + longest * [0.0])[:longest]
+
+
+def _divides_by_none(rounds: list[Round]) -> list[float]:
+    rates = []
+    for place in range(max(len(each.drafted) for each in rounds)):
+        judged = sum(len(each.drafted) > place and each.accepted >= place for each in rounds)
+        rates.append(sum(each.accepted > place for each in rounds) / judged)
+    return rates
+
+
+def _one_place_late(rounds: list[Round]) -> list[float]:
+    return [1.0, *acceptance_by_place(rounds)][: len(acceptance_by_place(rounds))]
+
+
+def _rejected_there(rounds: list[Round]) -> list[float]:
+    return [1 - rate for rate in acceptance_by_place(rounds)]
+
+
+def _counted_there(rounds: list[Round]) -> list[float]:
+    places = range(len(acceptance_by_place(rounds)))
+    return [sum(each.accepted > place for each in rounds) for place in places]
+
+
+def _one_rate(rounds: list[Round]) -> float:
+    return sum(each.accepted for each in rounds) / sum(len(each.drafted) for each in rounds)
+
+
+_PLACE_MISTAKES: tuple[tuple[Callable[[list[Round]], list[float]], str], ...] = (
+    (_of_all_rounds, "You divide by the number of all rounds. A place behind a mismatch was not judged: count only the "
+                     "rounds in which everything before it was accepted."),
+    (_of_all_that_drafted, "You divide by the rounds that drafted so far. Where a token before was rejected, this one "
+                           "was drafted but never judged: leave such rounds out."),
+    (_padded, "You give 0 for a place that nobody judged. Nothing is known of it: end the list before it."),
+    (_one_place_late, "All is one place late: the first place is accepted where `accepted` is 1 or more."),
+    (_rejected_there, "Those are the shares that were rejected: take the others."),
+    (_counted_there, "Those are counts. Divide each by the number of rounds in which the place was judged."),
+)
+
+
+# ---- 12.3 ------------------------------------------------------------------------------------------------
 
 
 def accept_or_redraw(token: int, q: Tensor, p: Tensor, generator: torch.Generator) -> int:
@@ -237,7 +346,7 @@ def _own_chance(token: int, q: Tensor, p: Tensor, generator: torch.Generator) ->
     return int(torch.multinomial((p - q).clamp(min=0), 1))
 
 
-# ---- 12.3 ------------------------------------------------------------------------------------------------
+# ---- 12.4 ------------------------------------------------------------------------------------------------
 
 
 def look_up(text: list[int], n: int, num_drafted: int) -> list[int]:
@@ -311,6 +420,88 @@ def _returns_none(text: list[int], n: int, num_drafted: int) -> list[int] | None
     return look_up(text, n, num_drafted) or None
 
 
+# ---- 12.5 ------------------------------------------------------------------------------------------------
+
+
+def best_number(a: float, c: float, extra: float, most: int) -> int:
+    """How many tokens to draft, 0 to most, for the largest gain; 0 is to leave it."""
+    def gain(k: int) -> float:
+        tokens = sum(a ** i for i in range(k + 1))
+        return tokens / (k * c + 1 + k * extra)
+
+    return max(range(most + 1), key=gain)  # of equals the first
+
+
+def _best_of(gain: Callable[[int], float], numbers: range) -> int:
+    return max(numbers, key=gain)
+
+
+def _always_some(a: float, c: float, extra: float, most: int) -> int:
+    return _best_of(lambda k: sum(a ** i for i in range(k + 1)) / (1 + k * (c + extra)), range(1, most + 1))
+
+
+def _most_tokens(a: float, c: float, extra: float, most: int) -> int:
+    return most
+
+
+def _free_draft(a: float, c: float, extra: float, most: int) -> int:
+    return best_number(a, 0, extra, most)
+
+
+def _free_check(a: float, c: float, extra: float, most: int) -> int:
+    return best_number(a, c, 0, most)
+
+
+def _without_its_own(a: float, c: float, extra: float, most: int) -> int:
+    return _best_of(lambda k: sum(a ** i for i in range(1, k + 1)) / (1 + k * (c + extra)), range(most + 1))
+
+
+def _each_by_itself(a: float, c: float, extra: float, most: int) -> int:
+    return _best_of(lambda k: (1 + k * a) / (1 + k * (c + extra)), range(most + 1))
+
+
+def _not_the_last(a: float, c: float, extra: float, most: int) -> int:
+    return best_number(a, c, extra, most - 1)
+
+
+def _the_gain_itself(a: float, c: float, extra: float, most: int) -> float:
+    k = best_number(a, c, extra, most)
+    return sum(a ** i for i in range(k + 1)) / (1 + k * (c + extra))
+
+
+_NUMBER_MISTAKES: tuple[tuple[Callable[[float, float, float, int], int], str], ...] = (
+    (_always_some, "Where even the best draft makes it slower, the answer is 0: the gain of not drafting is 1."),
+    (_most_tokens, "You draft as much as you can. Each drafted token costs time, too, and a late one seldom counts."),
+    (_free_draft, "The draft is not free: k drafted tokens take the time k c."),
+    (_free_check, "The check is not free: a pass that checks k tokens takes 1 + k extra."),
+    (_without_its_own, "The pass brings a token of the target's own, too, even if nothing is accepted: the sum begins "
+                       "with 1."),
+    (_each_by_itself, "A drafted token counts only if all before it were right: the i-th with probability a to the "
+                      "power of i, not a."),
+    (_not_the_last, "The largest number that is allowed is never tried: range ends before its end."),
+)
+# a, c, extra, most.
+_SITUATIONS = ((0.9, 0.05, 0.0, 8), (0.7, 0.05, 0.0, 8), (0.5, 0.05, 0.0, 8), (0.9, 0.05, 0.3, 8), (0.2, 0.05, 0.3, 8),
+               (0.7, 0.3, 0.05, 8), (0.95, 0.02, 0.0, 4), (0.3, 0.5, 0.0, 8), (0.6, 0.0, 0.2, 6), (0.6, 0.02, 0.0, 6))
+
+
+def _verify_number(answer: Callable[..., Any]) -> str | None:
+    told = [answer(*situation) for situation in _SITUATIONS]
+    for number in told:
+        if isinstance(number, bool) or not isinstance(number, int):
+            return f"It returns {type(number).__name__}, and the number of tokens to draft, a whole one, is asked for."
+    right = [best_number(*situation) for situation in _SITUATIONS]
+    if told == right:
+        return None
+    for mistake, hint in _NUMBER_MISTAKES:
+        if told == [mistake(*situation) for situation in _SITUATIONS]:
+            return hint
+    situation, number = next((situation, number) for situation, number, known in zip(_SITUATIONS, told, right)
+                             if number != known)
+    return (f"For (a, c, extra, most) = {situation} you draft {number}. Another number from 0 to {situation[-1]} gains "
+            "more: print the gain of each.")
+
+
 EXERCISES: tuple[Exercise, ...] = (
     Exercise("12.1", "One round, greedily", verify_greedily, _verify_verify, (
         (_shifted, "compare drafted[i] with row i"),
@@ -320,7 +511,12 @@ EXERCISES: tuple[Exercise, ...] = (
         (_keeps_the_rejected, "the rejected token itself"),
         (_counts, "the new tokens themselves"),
     )),
-    Exercise("12.2", "Accept or draw again", accept_or_redraw, _verify_accept, (
+    Exercise("12.2", "Place by place", acceptance_by_place, _verify_places, (
+        *((mistake, hint[:25]) for mistake, hint in _PLACE_MISTAKES),
+        (_one_rate, "one rate for all places"),
+        (_divides_by_none, "divides by zero"),
+    )),
+    Exercise("12.3", "Accept or draw again", accept_or_redraw, _verify_accept, (
         (_draws_from_p, "a second chance"),
         (_upside_down, "probability q / p"),
         (_without_chance, "there chance decides"),
@@ -331,11 +527,15 @@ EXERCISES: tuple[Exercise, ...] = (
         (_says_whether, "return the token that is put out"),
         (_own_chance, "from `generator`"),
     )),
-    Exercise("12.3", "Look it up in the prompt", look_up, _verify_look_up, (
+    Exercise("12.4", "Look it up in the prompt", look_up, _verify_look_up, (
         (_finds_itself, "search before them only"),
         (_takes_the_first, "Search from the end"),
         (_repeats_what_was_looked_for, "return what follows"),
         (_takes_everything, "at most 3 are asked for"),
         (_returns_none, "return an empty list"),
+    )),
+    Exercise("12.5", "How many to draft", best_number, _verify_number, (
+        *((mistake, hint[:25]) for mistake, hint in _NUMBER_MISTAKES),
+        (_the_gain_itself, "a whole one"),
     )),
 )

@@ -16,7 +16,7 @@ from course_utils.training.loop import TrainingPlan, next_token_loss
 # ---- 13.1 ------------------------------------------------------------------------------------------------
 
 
-def learning_rate(step: int, peak: float, warm_up: int, steps: int) -> float:
+def rate_of(step: int, peak: float, warm_up: int, steps: int) -> float:
     """The rate of a step, counted from 0: a straight line up, then half a cosine down."""
     if step < warm_up:
         return peak * (step + 1) / warm_up
@@ -54,11 +54,11 @@ def _verify_rate(answer: Callable[..., Any]) -> str | None:
 
 
 def _from_zero(step: int, peak: float, warm_up: int, steps: int) -> float:
-    return peak * step / warm_up if step < warm_up else learning_rate(step, peak, warm_up, steps)
+    return peak * step / warm_up if step < warm_up else rate_of(step, peak, warm_up, steps)
 
 
 def _no_warm_up(step: int, peak: float, warm_up: int, steps: int) -> float:
-    return learning_rate(step, peak, 0, steps)
+    return rate_of(step, peak, 0, steps)
 
 
 def _stays(step: int, peak: float, warm_up: int, steps: int) -> float:
@@ -66,7 +66,7 @@ def _stays(step: int, peak: float, warm_up: int, steps: int) -> float:
 
 
 def _cosine_from_the_start(step: int, peak: float, warm_up: int, steps: int) -> float:
-    return learning_rate(step, peak, warm_up, steps) if step < warm_up else learning_rate(step, peak, 0, steps)
+    return rate_of(step, peak, warm_up, steps) if step < warm_up else rate_of(step, peak, 0, steps)
 
 
 def _negative(step: int, peak: float, warm_up: int, steps: int) -> float:
@@ -90,7 +90,78 @@ def _line(step: int, peak: float, warm_up: int, steps: int) -> float:
 # ---- 13.2 ------------------------------------------------------------------------------------------------
 
 
-def loss_of_answers(logits: Tensor, token_ids: Tensor, counts: Tensor) -> Tensor:
+def where_to_stop(losses: list[float], patience: int) -> int:
+    """The number of the measurement whose weights are kept, counted from 0."""
+    best = 0
+    for number, loss in enumerate(losses):
+        if loss < losses[best]:
+            best = number
+        elif number - best >= patience:
+            break  # so many in a row were no better
+    return best
+
+
+def _verify_stop(answer: Callable[..., Any]) -> str | None:
+    losses = [5.0, 4.0, 3.0, 3.2, 3.1, 2.8, 3.0, 3.1, 3.2, 3.3, 2.0]
+    told = answer(list(losses), 3)
+    case = f"For {losses} and a patience of 3, "
+    if type(told) is not int:
+        return f"It returns {told!r}. Return the number of a measurement, counted from 0."
+    if told == 2:
+        return f"{case}it stops at the first loss that is higher than the one before: it has no patience."
+    if told == 10:
+        return (f"{case}it returns 10, the lowest of all. But measurements 6, 7 and 8 are no better than 5, so the "
+                "training ends there, and nobody sees the rest.")
+    if told == 8:
+        return f"{case}it returns where the training ends. The weights to keep are those of the lowest loss so far."
+    if told != 5:
+        return f"{case}it returns {told}, and 5 is right: the lowest loss before three in a row were no better."
+    if answer([2.0, 2.1, 1.9], 2) != 2:
+        return "For [2.0, 2.1, 1.9] and a patience of 2, it is 2: one loss that was no better does not end it."
+    if answer([2.0, 2.1, 2.2, 1.9], 2) != 0:
+        return "For [2.0, 2.1, 2.2, 1.9] and a patience of 2, it is 0: two that were no better end it."
+    if answer([3.0, 2.0, 2.4, 2.2, 2.3, 1.0], 3) != 1:
+        return ("For [3.0, 2.0, 2.4, 2.2, 2.3, 1.0] and a patience of 3, it is 1. Compare each loss with the best so "
+                "far: 2.2 is better than the one before it, and still no better than 2.0.")
+    if answer([1.5], 2) != 0 or answer([3.0, 2.0, 1.0], 2) != 2:
+        return "Where the losses end before the patience does, it is the lowest of them."
+    return None
+
+
+def _lowest_of_all(losses: list[float], patience: int) -> int:
+    return losses.index(min(losses))
+
+
+def _no_patience(losses: list[float], patience: int) -> int:
+    return where_to_stop(losses, 1)
+
+
+def _where_it_ends(losses: list[float], patience: int) -> int:
+    return min(where_to_stop(losses, patience) + patience, len(losses) - 1)
+
+
+def _against_the_one_before(losses: list[float], patience: int) -> int:
+    best = worse = 0
+    for number in range(1, len(losses)):
+        worse = worse + 1 if losses[number] >= losses[number - 1] else 0
+        best = number if losses[number] < losses[best] else best
+        if worse == patience:
+            break
+    return best
+
+
+def _one_too_patient(losses: list[float], patience: int) -> int:
+    return where_to_stop(losses, patience + 1)
+
+
+def _the_loss_itself(losses: list[float], patience: int) -> float:
+    return losses[where_to_stop(losses, patience)]
+
+
+# ---- 13.3 ------------------------------------------------------------------------------------------------
+
+
+def answers_loss(logits: Tensor, token_ids: Tensor, counts: Tensor) -> Tensor:
     """The mean loss of the tokens that count, in nats."""
     log_probabilities = logits[:-1].log_softmax(dim=-1)  # the last row predicts nothing that is known
     targets, counts = token_ids[1:], counts[1:]
@@ -165,15 +236,15 @@ def _unshifted(logits: Tensor, token_ids: Tensor, counts: Tensor) -> Tensor:
 
 
 def _counts_all(logits: Tensor, token_ids: Tensor, counts: Tensor) -> Tensor:
-    return loss_of_answers(logits, token_ids, torch.ones_like(counts))
+    return answers_loss(logits, token_ids, torch.ones_like(counts))
 
 
 def _unshifted_counts(logits: Tensor, token_ids: Tensor, counts: Tensor) -> Tensor:
-    return loss_of_answers(logits, token_ids, torch.cat((counts[:1], counts[:-1])))
+    return answers_loss(logits, token_ids, torch.cat((counts[:1], counts[:-1])))
 
 
 def _sums(logits: Tensor, token_ids: Tensor, counts: Tensor) -> Tensor:
-    return loss_of_answers(logits, token_ids, counts) * counts[1:].sum()
+    return answers_loss(logits, token_ids, counts) * counts[1:].sum()
 
 
 def _divided_by_all(logits: Tensor, token_ids: Tensor, counts: Tensor) -> Tensor:
@@ -186,7 +257,7 @@ def _of_probabilities(logits: Tensor, token_ids: Tensor, counts: Tensor) -> Tens
 
 
 def _wrong_sign(logits: Tensor, token_ids: Tensor, counts: Tensor) -> Tensor:
-    return -loss_of_answers(logits, token_ids, counts)
+    return -answers_loss(logits, token_ids, counts)
 
 
 def _each(logits: Tensor, token_ids: Tensor, counts: Tensor) -> Tensor:
@@ -194,13 +265,13 @@ def _each(logits: Tensor, token_ids: Tensor, counts: Tensor) -> Tensor:
 
 
 def _without_gradient(logits: Tensor, token_ids: Tensor, counts: Tensor) -> float:
-    return loss_of_answers(logits, token_ids, counts).item()
+    return answers_loss(logits, token_ids, counts).item()
 
 
-# ---- 13.3 ------------------------------------------------------------------------------------------------
+# ---- 13.4 ------------------------------------------------------------------------------------------------
 
 
-def accumulate(model: torch.nn.Module, parts: list[tuple[Tensor, Tensor]], loss: Callable[..., Tensor]) -> None:
+def add_gradients(model: torch.nn.Module, parts: list[tuple[Tensor, Tensor]], loss: Callable[..., Tensor]) -> None:
     """Leave in the parameters the gradient of the mean loss over all tokens that count."""
     counted = [int((labels[:, 1:] != IGNORED).sum()) for _, labels in parts]
     for (token_ids, labels), count in zip(parts, counted):
@@ -242,7 +313,7 @@ def _gradient_of_shares(shares: list[float]) -> Tensor:
     return model.table.grad
 
 
-def _verify_accumulate(answer: Callable[..., Any]) -> str | None:
+def _verify_gradients(answer: Callable[..., Any]) -> str | None:
     model, parts = _Bigrams(), _parts()
     answer(model, parts, next_token_loss)
     gradient = model.table.grad
@@ -303,7 +374,7 @@ def _no_backward(model: torch.nn.Module, parts: list[tuple[Tensor, Tensor]], los
 
 
 EXERCISES: tuple[Exercise, ...] = (
-    Exercise("13.1", "Warm up, then cool down", learning_rate, _verify_rate, (
+    Exercise("13.1", "Warm up, then cool down", rate_of, _verify_rate, (
         (_from_zero, "would teach nothing"),
         (_no_warm_up, "begins at the peak"),
         (_stays, "stays at its peak"),
@@ -312,7 +383,15 @@ EXERCISES: tuple[Exercise, ...] = (
         (_quarter, "a quarter of a cosine"),
         (_line, "along a straight line"),
     )),
-    Exercise("13.2", "Only the answers count", loss_of_answers, _verify_loss, (
+    Exercise("13.2", "Where to stop", where_to_stop, _verify_stop, (
+        (_lowest_of_all, "nobody sees the rest"),
+        (_no_patience, "it has no patience"),
+        (_where_it_ends, "where the training ends"),
+        (_against_the_one_before, "the best so far"),
+        (_one_too_patient, "two that were no better"),
+        (_the_loss_itself, "the number of a measurement"),
+    )),
+    Exercise("13.3", "Only the answers count", answers_loss, _verify_loss, (
         (_unshifted, "It predicts token i + 1"),
         (_counts_all, "leave them out of the mean"),
         (_unshifted_counts, "shift it together"),
@@ -323,7 +402,7 @@ EXERCISES: tuple[Exercise, ...] = (
         (_each, "one for each token"),
         (_without_gradient, "no gradient goes through"),
     )),
-    Exercise("13.3", "One gradient from several parts", accumulate, _verify_accumulate, (
+    Exercise("13.4", "One gradient from several parts", add_gradients, _verify_gradients, (
         (_adds_up, "each in full"),
         (_mean_of_means, "Each part has a third"),
         (_forgets, "Only the last part"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -144,6 +145,98 @@ def _local_always_two(weights: Mapping[str, Tensor], rank: int, parts: int) -> d
     return local_weights(weights, rank % 2, 2)
 
 
+def stream_text(chunks: Iterable[bytes]) -> Iterator[str]:
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")  # behind the last line break, a line has only begun
+        for line in lines:
+            if line.startswith(b"data: {"):
+                delta = json.loads(line[len(b"data: "):])["choices"][0]["delta"]
+                if delta.get("content"):
+                    yield delta["content"]
+
+
+_PIECES = ("Hel", "lo", " 世界", "!")
+
+
+def _events() -> list[bytes]:
+    """What a server sends, line by line. The first event says who speaks, and nothing else."""
+    deltas: list[dict[str, str | None]] = [{"role": "assistant", "content": None}, *({"content": p} for p in _PIECES)]
+    lines = [b"data: " + json.dumps({"choices": [{"delta": delta}]}, ensure_ascii=False).encode() for delta in deltas]
+    return [line + b"\n\n" for line in [*lines, b"data: [DONE]"]]
+
+
+def _verify_stream(answer: Callable[..., Any]) -> str | None:
+    if answer(iter(_events())) is None:
+        return "It returns nothing. Hand out each piece of text by `yield`."
+    try:
+        told = list(answer(iter(_events())))
+    except json.JSONDecodeError:
+        return "The last event is `data: [DONE]`, which is no JSON: take only lines that begin with `data: {`."
+    if None in told:
+        return ("The first event says only who speaks, and its content is None. Hand out what has a text, and nothing "
+                "else.")
+    if "".join(told) != "".join(_PIECES):
+        return f"With a whole event in each chunk, the text is {''.join(_PIECES)!r}, and it hands out {told}."
+    everything = b"".join(_events())
+    for size in (50, 5, len(everything)):
+        chunks = [everything[start:start + size] for start in range(0, len(everything), size)]
+        try:
+            told = list(answer(iter(chunks)))
+        except UnicodeDecodeError:
+            return ("A chunk may end in the middle of a Chinese character, so it cannot be decoded by itself. Put "
+                    "bytes together until a line is whole.")
+        except json.JSONDecodeError:
+            return "A chunk may end in the middle of a line. Keep what stands behind the last line break for the next."
+        if "".join(told) != "".join(_PIECES):
+            return (f"The same bytes in chunks of {size} give {''.join(told)!r}. A chunk is no line: it may hold a "
+                    "part of one, or several.")
+    seen = 0
+
+    def network() -> Iterator[bytes]:
+        nonlocal seen
+        for event in _events():
+            seen += 1
+            yield event
+
+    next(iter(answer(network())))
+    if seen > 3:
+        return "The first piece comes only when everything is there. Hand out each piece as soon as its line is whole."
+    return None
+
+
+def _stream_chunk_is_line(chunks: Iterable[bytes]) -> Iterator[str]:
+    for chunk in chunks:
+        yield from stream_text([chunk + b"\n"]) if chunk.endswith(b"}\n\n") else ()
+
+
+def _stream_decodes(chunks: Iterable[bytes]) -> Iterator[str]:
+    return stream_text(chunk.decode().encode() for chunk in chunks)
+
+
+def _stream_parses_done(chunks: Iterable[bytes]) -> Iterator[str]:
+    for line in b"".join(chunks).split(b"\n"):
+        if line.startswith(b"data: "):
+            yield json.loads(line[6:])["choices"][0]["delta"].get("content") or ""
+
+
+def _stream_with_none(chunks: Iterable[bytes]) -> Iterator[Any]:
+    for line in b"".join(chunks).split(b"\n"):
+        if line.startswith(b"data: {"):
+            yield json.loads(line[6:])["choices"][0]["delta"]["content"]
+
+
+def _stream_waits(chunks: Iterable[bytes]) -> Iterator[str]:
+    return stream_text([b"".join(chunks)])
+
+
+def _stream_parts_of_lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    for chunk in chunks:
+        for line in chunk.split(b"\n"):
+            if line.startswith(b"data: {"):
+                yield json.loads(line[6:])["choices"][0]["delta"].get("content") or ""
+
+
 EXERCISES: tuple[Exercise, ...] = (
     Exercise("15.1", "How many users fit", most_users, _verify_users, (
         (_users_without_weights, "weights take memory too"),
@@ -158,5 +251,13 @@ EXERCISES: tuple[Exercise, ...] = (
         (_local_keys_whole, "is not divided"),
         (_local_interleaved, "not its own part"),
         (_local_always_two, "use parts"),
+    )),
+    Exercise("15.3", "Read a stream", stream_text, _verify_stream, (
+        (_stream_chunk_is_line, "A chunk is no line"),
+        (_stream_decodes, "cannot be decoded by itself"),
+        (_stream_parses_done, "which is no JSON"),
+        (_stream_with_none, "only who speaks"),
+        (_stream_waits, "only when everything is there"),
+        (_stream_parts_of_lines, "behind the last line break"),
     )),
 )

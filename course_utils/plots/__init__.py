@@ -2,10 +2,14 @@
 
 from course_utils.plots.figure import (
     CACHED,
+    FAINT,
     GENERATED,
+    HATCHES,
     INK,
     PROMPT,
     REJECTED,
+    SERIES,
+    TINTS,
     cjk_font,
     has_cjk_font,
     show_figure,
@@ -13,5 +17,6 @@ from course_utils.plots.figure import (
 )
 
 __all__ = [
-    "CACHED", "GENERATED", "INK", "PROMPT", "REJECTED", "cjk_font", "has_cjk_font", "show_figure", "style",
+    "CACHED", "FAINT", "GENERATED", "HATCHES", "INK", "PROMPT", "REJECTED", "SERIES", "TINTS", "cjk_font",
+    "has_cjk_font", "show_figure", "style",
 ]

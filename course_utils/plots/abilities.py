@@ -9,9 +9,9 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from course_utils.errors import InputError
-from course_utils.plots.figure import CACHED, GENERATED, PROMPT, REJECTED, style
+from course_utils.plots.figure import HATCHES, SERIES, style
 
-_LOOKS = ((PROMPT, ""), (GENERATED, "//"), (CACHED, ".."), (REJECTED, "xx"))  # told apart without colours as well
+_LOOKS = tuple(zip(SERIES, HATCHES))  # told apart without colours as well
 
 
 def abilities(shares: Mapping[str, Mapping[str, float]]) -> Figure:

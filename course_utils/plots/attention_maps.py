@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from course_utils.errors import InputError
-from course_utils.plots.figure import style
+from course_utils.plots.figure import FAINT, style
 from course_utils.plots.shades import SHARE, ink_on
 from course_utils.plots.token_labels import width
 
@@ -57,7 +57,7 @@ def _draw(ax: Axes, weights: np.ndarray, labels: Sequence[str], title: str) -> N
     t = len(labels)
     ax.imshow(weights, cmap=SHARE, vmin=0, vmax=1)
     edges = np.arange(t + 1) - 0.5
-    ax.fill_between(edges, -0.5, edges, step="post", facecolor="none", edgecolor="silver", hatch="///", linewidth=0)
+    ax.fill_between(edges, -0.5, edges, step="post", facecolor="none", edgecolor=FAINT, hatch="///", linewidth=0)
     if t <= _FEW:
         for row in range(t):
             for column in range(row + 1):

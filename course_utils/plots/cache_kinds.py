@@ -7,10 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from course_utils.plots.figure import CACHED, GENERATED, INK, REJECTED, style
+from course_utils.plots.figure import CACHED, FAINT, GENERATED, PROMPT, style
 
-_WHITE = "white"
-_HATCHES = {GENERATED: "", CACHED: "", REJECTED: "//", _WHITE: ""}
+# Face, edge and hatch of a place. What is copied was cached before, so it has the same colour as what stays.
+_PROMPT, _TOKEN, _STAYS = (PROMPT, "white", ""), (GENERATED, "white", "//"), (CACHED, "white", "..")
+_COPIED, _IDLE = ("white", CACHED, ".."), ("white", FAINT, "")
+_NAMES = {_PROMPT: "written: prompt", _TOKEN: "written: new token", _COPIED: "copied to new memory",
+          _STAYS: "stays where it is", _IDLE: "reserved, not used yet"}
 
 
 def cache_kinds(prompt_tokens: int, steps: int, max_length: int) -> Figure:
@@ -23,27 +26,23 @@ def cache_kinds(prompt_tokens: int, steps: int, max_length: int) -> Figure:
     """
     with style():
         fig, (growing, fixed) = pyplot.subplots(1, 2, figsize=(9.0, 3.4), sharey=True)
-        for step in range(steps + 1):
-            length = prompt_tokens + step
-            written = 1 if step else prompt_tokens
-            _draw_row(growing, step, [REJECTED] * (length - written) + [GENERATED] * written)
-            idle = [_WHITE] * (max_length - length)
-            _draw_row(fixed, step, [CACHED] * (length - written) + [GENERATED] * written + idle)
+        _draw_row(growing, 0, [_PROMPT] * prompt_tokens)
+        _draw_row(fixed, 0, [_PROMPT] * prompt_tokens + [_IDLE] * (max_length - prompt_tokens))
+        for step in range(1, steps + 1):
+            held = prompt_tokens + step - 1
+            _draw_row(growing, step, [_COPIED] * held + [_TOKEN])
+            _draw_row(fixed, step, [_STAYS] * held + [_TOKEN] + [_IDLE] * (max_length - held - 1))
         growing.set_title("growing: everything is copied")
         fixed.set_title("fixed: one place is written")
         for ax in (growing, fixed):
             ax.set(xlim=(0.4, max_length + 0.6), ylim=(steps + 0.6, -0.6), xlabel="place in the cache",
                    yticks=range(steps + 1))
         growing.set_yticklabels(["prompt", *(f"token {step}" for step in range(1, steps + 1))])
-        names = {GENERATED: "written", REJECTED: "copied to new memory", CACHED: "stays where it is",
-                 _WHITE: "reserved, not used yet"}
-        fig.legend(handles=[Patch(facecolor=color, edgecolor=INK, hatch=_HATCHES[color], label=name)
-                            for color, name in names.items()], loc="outside lower center", ncols=4)
+        fig.legend(handles=[Patch(facecolor=face, edgecolor=edge, hatch=hatch, label=name)
+                            for (face, edge, hatch), name in _NAMES.items()], loc="outside lower center", ncols=3)
     return fig
 
 
-def _draw_row(ax: Axes, step: int, colors: list[str]) -> None:
-    for place, color in enumerate(colors):
-        edge = "silver" if color == _WHITE else "white"
-        ax.add_patch(Rectangle((place + 0.55, step - 0.45), 0.9, 0.9, facecolor=color, edgecolor=edge,
-                               hatch=_HATCHES[color]))
+def _draw_row(ax: Axes, step: int, looks: list[tuple[str, str, str]]) -> None:
+    for place, (face, edge, hatch) in enumerate(looks):
+        ax.add_patch(Rectangle((place + 0.55, step - 0.45), 0.9, 0.9, facecolor=face, edgecolor=edge, hatch=hatch))

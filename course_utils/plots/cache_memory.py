@@ -14,7 +14,7 @@ from course_utils.plots.figure import INK, style
 
 
 def cache_memory(configs: Mapping[str, Qwen3Config], max_length: int, weights: Mapping[str, int],
-                      dtype: torch.dtype = torch.bfloat16) -> Figure:
+                 dtype: torch.dtype = torch.bfloat16) -> Figure:
     """Draw bytes of the cache against tokens, for one sequence.
 
     Args:
@@ -33,5 +33,6 @@ def cache_memory(configs: Mapping[str, Qwen3Config], max_length: int, weights: M
             ax.axhline(size / 1e9, color=INK, linestyle=line, linewidth=1.5, marker="", label=name)
         ax.set(xlabel="tokens in the text", ylabel="memory, GB", xlim=(0, max_length))
         ax.set_ylim(bottom=0)
+        ax.xaxis.set_major_formatter("{x:,.0f}")
         ax.legend()
     return fig

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from course_utils.generation import Step
-from course_utils.plots.figure import GENERATED, INK, PROMPT, REJECTED, style
+from course_utils.plots.figure import GENERATED, INK, REJECTED, SERIES, style
 from course_utils.plots.token_labels import token_labels
 from course_utils.tokenizer import Qwen3Tokenizer
 
@@ -30,9 +30,11 @@ class CandidateTable:
     Args:
         steps: as `generate_trace` returns them.
         tokenizer: to write the tokens.
+        first: the number of the first of these steps.
     """
 
-    def __init__(self, steps: Sequence[Step], tokenizer: Qwen3Tokenizer) -> None:
+    def __init__(self, steps: Sequence[Step], tokenizer: Qwen3Tokenizer, first: int = 1) -> None:
+        self._first = first
         self._drawn = any(0 < chance < 1 for step in steps for chance in step.chances)
         self._rows = [[(token_id == step.token_id, tokenizer.token_text(token_id), probability, chance)
                        for (token_id, probability), chance in zip(step.candidates, step.chances)
@@ -45,7 +47,7 @@ class CandidateTable:
 
     def __repr__(self) -> str:
         return "\n".join(f"step {number}: " + ", ".join(self._entry(*candidate) for candidate in row)
-                         for number, row in enumerate(self._rows, start=1))
+                         for number, row in enumerate(self._rows, start=self._first))
 
     def _entry(self, chosen: bool, text: str, probability: float, chance: float) -> str:
         return f"{'*' if chosen and self._drawn else ''}'{text}' {self._numbers(probability, chance)}"
@@ -62,7 +64,7 @@ class CandidateTable:
         rows = "".join(f'<tr style="background:white"><th scope="row" style="{_CELL}">{number}</th>'
                        + "".join(self._cell(*candidate) for candidate in row)
                        + f'<td style="{_CELL}"></td>' * (width - len(row)) + "</tr>"
-                       for number, row in enumerate(self._rows, start=1))
+                       for number, row in enumerate(self._rows, start=self._first))
         return (f'<table style="background:white;color:{INK};border-collapse:collapse"><caption style="color:{INK};'
                 f'background:white">{caption}</caption><thead><tr style='
                 f'"background:white">{header}</tr></thead><tbody>{rows}</tbody></table>')
@@ -70,14 +72,14 @@ class CandidateTable:
     def _cell(self, chosen: bool, text: str, probability: float, chance: float) -> str:
         # The bar is a whole number of pixels wide, so that the last digits of a probability do not matter.
         bar = (f'<div aria-hidden="true" style="height:4px;width:{round(100 * probability)}px;'
-               f'background:{GENERATED if chosen else PROMPT}"></div>')
+               f'background:{GENERATED if chosen else SERIES[0]}"></div>')
         weight = "bold" if chosen else "normal"
         frame = f";outline:2px solid {GENERATED};outline-offset:-2px" if chosen and self._drawn else ""
         return (f'<td style="{_CELL};font-weight:{weight}{frame}"><code style="color:{INK};background:white;'
                 f'white-space:pre">{escape(text)}</code> {self._numbers(probability, chance)}{bar}</td>')
 
 
-_CELL = f"color:{INK};background:white;text-align:left;padding:2px 8px;border:1px solid #767676"
+_CELL = f"color:{INK};background:white;text-align:left;padding:2px 8px;border:1px solid {SERIES[2]}"
 _LEAST_WIDTH = 0.09  # a narrower piece has no room for its token
 
 
@@ -98,7 +100,7 @@ def candidate_lines(steps: Sequence[Step], tokenizer: Qwen3Tokenizer) -> Figure:
             labels = token_labels(tokenizer, [token_id for token_id, _ in step.candidates])
             for (token_id, probability), chance, label in zip(step.candidates, step.chances, labels):
                 drawn = token_id == step.token_id
-                color, hatch = (GENERATED, "") if drawn else (PROMPT, "") if chance else (REJECTED, "///")
+                color, hatch = (GENERATED, "") if drawn else (SERIES[0], "") if chance else (REJECTED, "///")
                 ax.barh(row, probability, left=left, height=0.75, facecolor=color if drawn else "white",
                         edgecolor=INK if drawn else color, hatch=hatch, linewidth=1.2)
                 if probability >= _LEAST_WIDTH:
@@ -108,11 +110,11 @@ def candidate_lines(steps: Sequence[Step], tokenizer: Qwen3Tokenizer) -> Figure:
                 if drawn:
                     ax.text(1.02, row, label, va="center", fontsize=9, parse_math=False)
         ax.set_yticks(range(len(steps)), [f"step {number}" for number in range(1, len(steps) + 1)])
-        ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+        ax.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
         ax.set(xlim=(0, 1.25), ylim=(len(steps) - 0.4, -0.6), xlabel="probability by the model")
         ax.spines["left"].set_visible(False)
         fig.legend(handles=[Patch(facecolor=GENERATED, edgecolor=INK, label="drawn"),
-                            Patch(facecolor="white", edgecolor=PROMPT, label="in the draw"),
+                            Patch(facecolor="white", edgecolor=SERIES[0], label="in the draw"),
                             Patch(facecolor="white", edgecolor=REJECTED, hatch="///", label="cut off")],
                    loc="outside upper center", ncols=3, fontsize=9)
     return fig

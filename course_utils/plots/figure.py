@@ -15,12 +15,21 @@ from matplotlib import font_manager, pyplot
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
-# Colours that differ for colour-blind readers too, each with a contrast of at least 3:1 on white (Okabe and Ito, 2008).
+# Each of these colours has a meaning, in all chapters the same. They differ for colour-blind readers too, and have a
+# contrast of at least 3:1 on white (Okabe and Ito, 2008), which is enough for shapes; text is black.
 PROMPT = "#0072b2"
 GENERATED = "#d55e00"
 CACHED = "#009e73"
 REJECTED = "#cc79a7"
 INK = "black"
+# What is none of these, such as one model beside another: first, second, third ... of what a picture compares. They
+# are dark, so as not to be taken for one of the colours above, and bars also have hatches.
+SERIES = ("#332288", "#6b4a00", "#595959", INK)
+HATCHES = ("", "//", "..", "xx")
+# Lines to guide the eye, and what lies idle.
+FAINT = "silver"
+# Light shades under black text, for neighbours that are to differ.
+TINTS = ("#dbd7ec", "#eee3c9", "#e2e2e2")
 
 # Fonts with Chinese characters that come with macOS, Windows, and the font packages of Linux.
 _CJK_FONTS = (
@@ -54,10 +63,11 @@ def style() -> AbstractContextManager[None]:
         "font.size": 11,
         "axes.facecolor": "white",
         "axes.edgecolor": INK,
+        "axes.titlesize": 11,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.prop_cycle": cycler(
-            color=[PROMPT, GENERATED, CACHED, REJECTED, INK], marker=["o", "s", "^", "D", "v"],
+            color=SERIES, marker=["o", "s", "^", "D"],
         ),
         "legend.frameon": False,
         "lines.linewidth": 2,

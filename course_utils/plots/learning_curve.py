@@ -8,10 +8,10 @@ from contextlib import closing
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, REJECTED, as_output, style
+from course_utils.plots.figure import INK, SERIES, as_output, style
 from course_utils.training.records import Record
 
-_LEVELS = ((INK, ":"), (CACHED, "--"), (REJECTED, "-."))
+_LEVELS = (":", "--", "-.")
 
 
 def learning_curve(trained: Mapping[int, float], held_out: Mapping[int, float],
@@ -25,10 +25,10 @@ def learning_curve(trained: Mapping[int, float], held_out: Mapping[int, float],
     """
     with style():
         fig, ax = pyplot.subplots()
-        ax.plot(list(trained), list(trained.values()), color=PROMPT, marker="", linewidth=1, label="trained on")
-        ax.plot(list(held_out), list(held_out.values()), color=GENERATED, marker="s", markersize=5, label="held out")
-        for (name, loss), (color, line) in zip((levels or {}).items(), _LEVELS):
-            ax.axhline(loss, color=color, linestyle=line, marker="", linewidth=1.5, label=name)
+        ax.plot(list(trained), list(trained.values()), color=SERIES[0], marker="", linewidth=1, label="trained on")
+        ax.plot(list(held_out), list(held_out.values()), color=SERIES[1], marker="s", markersize=5, label="held out")
+        for (name, loss), line in zip((levels or {}).items(), _LEVELS):
+            ax.axhline(loss, color=INK, linestyle=line, marker="", linewidth=1.5, label=name)
         ax.set(xlabel="step", ylabel="loss, nats per token", xlim=(0, None), ylim=(0, None))
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig

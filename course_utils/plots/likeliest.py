@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from course_utils.plots.figure import GENERATED, PROMPT, has_cjk_font, style
+from course_utils.plots.figure import GENERATED, SERIES, has_cjk_font, style
 from course_utils.tokenizer import Qwen3Tokenizer
 
 
@@ -23,14 +23,14 @@ def likeliest_tokens(candidates: Sequence[tuple[int, float]], tokenizer: Qwen3To
     with style():
         fig, ax = pyplot.subplots(figsize=(7, 0.6 + 0.45 * len(values)))
         places = range(len(values))
-        bars = ax.barh(places, values, color=[GENERATED] + [PROMPT] * (len(values) - 1))
+        bars = ax.barh(places, values, color=[GENERATED] + [SERIES[0]] * (len(values) - 1))
         if values:
-            bars[0].set_hatch("//")
+            bars[0].set(hatch="//", edgecolor="white")
         ax.bar_label(bars, [f"{value:.1%}" for value in values], padding=4)
         ax.set_yticks(places, labels, parse_math=False)
         ax.invert_yaxis()
         ax.set_xlim(0, 1.1)
-        ax.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+        ax.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
         ax.set_xlabel("probability")
     return fig
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from course_utils.errors import InputError
 from course_utils.planner import USABLE, Plan
-from course_utils.plots.figure import CACHED, INK, PROMPT, REJECTED, style
+from course_utils.plots.figure import CACHED, INK, SERIES, style
 
 
 def memory_plan(plans: Mapping[str, Plan]) -> Figure:
@@ -26,7 +26,7 @@ def memory_plan(plans: Mapping[str, Plan]) -> Figure:
         raise InputError(f"The plans are for {len(gpus)} kinds of GPU: give at least one plan, all for the same kind.")
     gpu = gpus.pop()
     highest = max(each.memory for each in plans.values()) / 1e9
-    parts = (("weights", PROMPT, ""), ("caches", CACHED, "//"), ("workspace", REJECTED, "xx"))
+    parts = (("weights", SERIES[0], ""), ("caches", CACHED, ".."), ("workspace", SERIES[2], "xx"))
     with style():
         fig, ax = pyplot.subplots(figsize=(7.0, 1.4 + 0.4 * len(plans)))
         left = [0.0] * len(plans)

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from course_utils.errors import InputError
-from course_utils.plots.figure import GENERATED, INK, PROMPT, style
+from course_utils.plots.figure import INK, SERIES, style
 from course_utils.timing import format_bytes
 
 
@@ -28,11 +28,11 @@ def model_sizes(sizes: Mapping[str, int], free: int | None = None) -> Figure:
         fig, ax = plt.subplots(figsize=(7.0, 0.9 + 0.38 * len(sizes)))
         for row, size in enumerate(sizes.values()):
             fits = free is None or size <= free
-            ax.barh(row, size, color=PROMPT if fits else "white", edgecolor=PROMPT, hatch="" if fits else "//")
+            ax.barh(row, size, color=SERIES[0] if fits else "white", edgecolor=SERIES[0], hatch="" if fits else "//")
             ax.text(size * 1.1, row, format_bytes(size), va="center",
                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         if free:
-            ax.axvline(free, color=GENERATED, linestyle="--", marker="", label=f"free here: {format_bytes(free)}")
+            ax.axvline(free, color=INK, linestyle="--", marker="", label=f"free here: {format_bytes(free)}")
             ax.legend(loc="lower left", bbox_to_anchor=(0, 1))
         ax.set_xscale("log")
         ax.set_xlim(min(sizes.values()) / 3, max(*sizes.values(), free or 0, 1) * 12)

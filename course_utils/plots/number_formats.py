@@ -8,15 +8,13 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from course_utils.errors import InputError
-from course_utils.plots.figure import CACHED, INK, PROMPT, REJECTED, style
+from course_utils.plots.figure import INK, SERIES, style
 
 # Bits of sign, exponent and fraction. IEEE 754 for float32 and float16; an integer has no exponent.
 FORMATS: dict[str, tuple[int, int, int]] = {
     "float32": (1, 8, 23), "TF32": (1, 8, 10), "bfloat16": (1, 8, 7), "float16": (1, 5, 10), "int8": (1, 0, 7),
 }
-# Label, colour, letter, and the colour of the letter, which has to stand out against the box.
-_PARTS = (("sign", REJECTED, "S", INK), ("exponent: how large", CACHED, "E", INK),
-          ("fraction: how exact", PROMPT, "F", "white"))
+_PARTS = (("sign", INK, "S"), ("exponent: how large", SERIES[1], "E"), ("fraction: how exact", SERIES[0], "F"))
 
 
 def number_formats(names: Sequence[str]) -> Figure:
@@ -35,11 +33,11 @@ def number_formats(names: Sequence[str]) -> Figure:
         fig, ax = plt.subplots(figsize=(8.0, 0.8 + 0.5 * len(names)))
         for row, name in enumerate(names):
             bits = [part for part, count in zip(_PARTS, FORMATS[name]) for _ in range(count)]
-            for column, (_, colour, letter, ink) in enumerate(bits):
+            for column, (_, colour, letter) in enumerate(bits):
                 ax.barh(row, 1, left=column, height=0.7, color=colour, edgecolor="white")
-                ax.text(column + 0.5, row, letter, ha="center", va="center", color=ink, fontsize=8)
+                ax.text(column + 0.5, row, letter, ha="center", va="center", color="white", fontsize=8)
             ax.text(len(bits) + 0.4, row, f"{len(bits)} bits", va="center", color=INK)
-        for label, colour, _, _ in _PARTS:
+        for label, colour, _ in _PARTS:
             ax.barh(0, 0, color=colour, label=label)
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
         ax.set_yticks(range(len(names)), list(names))

@@ -8,7 +8,7 @@ from itertools import accumulate
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, style
+from course_utils.plots.figure import GENERATED, INK, SERIES, style
 
 _LEAST_WIDTH = 0.04  # a narrower piece has no room for its label
 
@@ -25,9 +25,8 @@ def number_line(probabilities: Sequence[float], labels: Sequence[str], darts: Se
     with style():
         fig, ax = pyplot.subplots(figsize=(8.0, 1.7))
         for place, (length, label, end) in enumerate(zip(probabilities, labels, ends)):
-            color, hatch = (PROMPT, "") if place % 2 == 0 else (CACHED, "//")
-            ax.barh(0, length, left=end - length, height=0.7, facecolor="white", edgecolor=color, hatch=hatch,
-                    linewidth=2)
+            ax.barh(0, length, left=end - length, height=0.7, facecolor="white", edgecolor=SERIES[0],
+                    hatch="//" if place % 2 else "", linewidth=2)
             if length >= _LEAST_WIDTH:
                 ax.text(end - length / 2, 0, label, ha="center", va="center", fontsize=9, color=INK, parse_math=False,
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})

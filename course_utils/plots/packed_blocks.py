@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, style
+from course_utils.plots.figure import HATCHES, INK, SERIES, style
 
-_COLOURS, _HATCHES = (PROMPT, GENERATED, CACHED), ("", "//", "..")
+_LOOKS = tuple(zip(SERIES, HATCHES))[:3]  # not the fourth, which is black
 
 
 def packed_blocks(blocks: Sequence[np.ndarray], end_id: int) -> Figure:
@@ -28,9 +28,9 @@ def packed_blocks(blocks: Sequence[np.ndarray], end_id: int) -> Figure:
             start = 0
             for end in ends:
                 if end > start:
-                    kind = number % len(_COLOURS)
-                    ax.barh(row, end - start, left=start, height=0.75, color=_COLOURS[kind], hatch=_HATCHES[kind],
-                            edgecolor="white", linewidth=0, alpha=0.8)
+                    colour, hatch = _LOOKS[number % len(_LOOKS)]
+                    ax.barh(row, end - start, left=start, height=0.75, facecolor="white", hatch=hatch,
+                            edgecolor=colour, linewidth=1)
                     if end - start >= len(block) // 12:  # in a narrower bar the number would not fit
                         ax.text((start + end) / 2, row, str(end - start), ha="center", va="center", fontsize=9,
                                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0})
@@ -40,5 +40,6 @@ def packed_blocks(blocks: Sequence[np.ndarray], end_id: int) -> Figure:
                 start = end + 1
         ax.set(xlabel="tokens", xlim=(0, len(blocks[0])))
         ax.set_yticks(range(len(blocks)), [f"block {row + 1}" for row in range(len(blocks))], fontsize=9)
+        ax.locator_params(axis="x", integer=True)
         ax.invert_yaxis()
     return fig

@@ -8,11 +8,12 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from course_utils.errors import InputError
-from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, REJECTED, style
+from course_utils.plots.figure import INK, SERIES, style
 from course_utils.qwen3 import Qwen3Model
 
-_PARTS = {"embedding": (PROMPT, ""), "attention": (GENERATED, "//"), "MLP": (CACHED, ".."), "norms": (INK, ""),
-          "output": (REJECTED, "xx")}
+# The output layer is a table of the same size as the embedding, in small models the very same one.
+_PARTS = {"embedding": (SERIES[0], ""), "attention": (SERIES[1], "//"), "MLP": (SERIES[2], ".."), "norms": (INK, ""),
+          "output": (SERIES[0], "xx")}
 
 
 def parameters_by_part(model: Qwen3Model) -> dict[str, int]:

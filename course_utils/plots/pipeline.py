@@ -1,37 +1,73 @@
-"""The picture of the README: one turn of the generation loop, from a prompt to the next token and round again."""
+"""The way of a text through a language model: to ids, to logits, to a token, and to text again; once, or in a loop."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT
+from course_utils.plots.diagram import arrow, box, canvas, note
+from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, style
+from course_utils.plots.token_labels import shortened
 
-_ARROWS = ("tokenizer", "embedding", "output layer", "choose")
+_WIDTH, _HEIGHT, _STEP = 1.36, 1.1, 1.64  # inches: of a box, and from one to the next
+_LONGEST = 18  # letters that fit into a box
+_Part = tuple[str, str, str]  # title, text and colour of a box
 
 
-def generation_loop(prompt: str, token_ids: list[int], next_token: str) -> Figure:
-    """Draw it for a short prompt: five boxes in a row, an arrow back for the loop, the cache under the model."""
-    boxes = (("text", f'"{prompt}"', PROMPT), ("token ids", str(token_ids), PROMPT),
-             ("Qwen3", "attention and MLP,\nlayer by layer", INK), ("logits", "one score for\nevery token", INK),
-             ("next token", f'"{next_token}"', GENERATED))
-    figure = Figure(figsize=(11, 3.4))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, 11), ylim=(0, 3.4))
-    axes.axis("off")
-    for i, (title, text, colour) in enumerate(boxes):
-        left = 0.2 + 2.2 * i
-        axes.add_patch(FancyBboxPatch((left, 1.5), 1.5, 1.1, boxstyle="round,pad=0.05", fill=False, lw=2, ec=colour))
-        axes.text(left + 0.75, 2.38, title, ha="center", va="center", weight="bold", color=colour, size=12)
-        axes.text(left + 0.75, 1.85, text, ha="center", va="center", size=9.5, color=INK)
-        if i < len(_ARROWS):
-            axes.annotate("", (left + 2.13, 2.05), (left + 1.58, 2.05), arrowprops={"arrowstyle": "->", "lw": 1.6})
-            axes.text(left + 1.85, 2.9, _ARROWS[i], ha="center", size=9, color=INK)
-    axes.add_patch(FancyArrowPatch((9.75, 1.42), (3.1, 1.42), connectionstyle="arc3,rad=-0.16", arrowstyle="->",
-                                   mutation_scale=14, lw=1.6, color=GENERATED))
-    axes.text(7.9, 0.52, "append it and go round again", ha="center", size=10, color=GENERATED)
-    axes.add_patch(FancyBboxPatch((4.35, 0.12), 2.0, 0.52, boxstyle="round,pad=0.05", fill=True, lw=2, ec=CACHED,
-                                  fc="white", zorder=3))
-    axes.text(5.35, 0.38, "keys and values, cached", ha="center", va="center", size=9, color=CACHED, zorder=4)
-    axes.annotate("", (5.35, 1.42), (5.35, 0.72), arrowprops={"arrowstyle": "<->", "lw": 1.6, "color": CACHED})
-    return figure
+def pipeline(prompt: str, token_ids: Sequence[int], next_id: int, next_token: str) -> Figure:
+    """Draw one step for a short prompt: text, ids, model, logits, the id of the next token, its text.
+
+    Args:
+        prompt: the text.
+        token_ids: its tokens.
+        next_id: the token that was chosen.
+        next_token: its text.
+    """
+    with style():
+        fig, ax = canvas(0.1 + 6 * _STEP, 2.0)
+        _row(ax, 0.85, [*_to_logits(prompt, token_ids), ("next token", str(next_id), GENERATED),
+                        ("text", f'"{next_token}"', GENERATED)],
+             ["encode", "embed", "output layer", "choose", "decode"])
+    return fig
+
+
+def generation_loop(prompt: str, token_ids: Sequence[int], next_token: str) -> Figure:
+    """Draw the loop for a short prompt: five boxes in a row, an arrow back, and the cache under the model.
+
+    Args:
+        prompt: the text.
+        token_ids: its tokens.
+        next_token: the text of the token that comes next.
+    """
+    with style():
+        fig, ax = canvas(0.1 + 5 * _STEP, 3.2)
+        middle, low = 2.05, 2.05 - _HEIGHT / 2 - 0.08
+        _row(ax, middle, [*_to_logits(prompt, token_ids), ("next token", f'"{next_token}"', GENERATED)],
+             ["encode", "embed", "output layer", "choose"])
+        arrow(ax, (_place(4), low), (_place(1), low), GENERATED, bend=-0.17)
+        note(ax, (_place(3.6), 0.5), "append it and go round again")
+        box(ax, (_place(2), 0.4), (2.4, 0.55), "keys and values, cached", color=CACHED)
+        arrow(ax, (_place(2), 0.72), (_place(2), low), CACHED, heads="<|-|>")
+    return fig
+
+
+def _to_logits(prompt: str, token_ids: Sequence[int]) -> list[_Part]:
+    return [("text", f'"{prompt}"', PROMPT), ("token ids", str(list(token_ids)), PROMPT),
+            ("Qwen3", "attention and MLP,\nlayer by layer", INK), ("logits", "one score for\nevery token", INK)]
+
+
+def _place(number: float) -> float:
+    """The middle of a box, counted from 0, in inches from the left."""
+    return 0.05 + _STEP * (number + 0.5)
+
+
+def _row(ax: Axes, middle: float, parts: Sequence[_Part], between: Sequence[str]) -> None:
+    for number, (title, text, color) in enumerate(parts):
+        text = "\n".join(shortened(line, _LONGEST) for line in text.split("\n"))
+        box(ax, (_place(number), middle), (_WIDTH, _HEIGHT), title, text, color)
+    for number, words in enumerate(between):
+        left = _place(number) + _WIDTH / 2
+        arrow(ax, (left + 0.03, middle), (left + _STEP - _WIDTH - 0.03, middle))
+        note(ax, (left + (_STEP - _WIDTH) / 2, middle + _HEIGHT / 2 + 0.25), words)

@@ -32,11 +32,13 @@ def position_waves(encoding: Tensor) -> Figure:
         for line, column in enumerate(range(0, size, max(2, size // _WAVES // 2 * 2))):
             left.plot(values[:, column], label=f"column {column}", markevery=(2 * line, max(1, positions // 6)))
         left.set_xlabel("position")
+        left.set_ylabel("value")
         left.set_ylim(-1.1, 1.6)
         left.set_yticks([-1, 0, 1])
         left.legend(loc="upper right", ncols=2, fontsize=9)
         table = right.imshow(values, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
         right.set_xlabel("column")
+        right.locator_params(axis="x", integer=True)
         right.set_ylabel("position")
-        fig.colorbar(table, ax=right, ticks=[-1, 0, 1])
+        fig.colorbar(table, ax=right, ticks=[-1, 0, 1], label="value")
     return fig

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from course_utils.plots.figure import GENERATED, INK, PROMPT, style
+from course_utils.plots.figure import GENERATED, PROMPT, style
 
 
 def prefill_and_decode(seconds: Sequence[float], prompt_tokens: int) -> Figure:
@@ -21,8 +21,8 @@ def prefill_and_decode(seconds: Sequence[float], prompt_tokens: int) -> Figure:
         fig, ax = pyplot.subplots(figsize=(8, 2.3))
         start = 0.0
         for number, length in enumerate(seconds):
-            ax.barh(0, 1000 * length, left=1000 * start, height=0.6, edgecolor=INK, linewidth=0.8,
-                    color=GENERATED if number else PROMPT, hatch=None if number else "//",
+            ax.barh(0, 1000 * length, left=1000 * start, height=0.6, edgecolor="white",
+                    facecolor=GENERATED if number else PROMPT, hatch="//" if number else "",
                     label=f"prefill: {prompt_tokens} tokens in one pass" if number == 0
                     else "decode: one token a pass" if number == 1 else None)
             start += length

@@ -53,6 +53,11 @@ class TreeStep:
         return {path: own for path, own in self.after.items() if _longest_common(path, self.before) <= len(path) - own}
 
     @cached_property
+    def split(self) -> Tree:
+        """The upper halves of old nodes that were cut in two, where a text left them in their middle."""
+        return {path: own for path, own in self.after.items() if path not in self.before and path not in self.new}
+
+    @cached_property
     def reused(self) -> Tree:
         """The nodes that were there before and of which something was found."""
         return {path: own for path, own in self.after.items()

@@ -8,9 +8,9 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from course_utils.plots.figure import CACHED, GENERATED, PROMPT, REJECTED, style
+from course_utils.plots.figure import INK, SERIES, style
 
-_LINES = ((GENERATED, "-", "s"), (CACHED, "--", "^"), (REJECTED, ":", "D"))
+_LINES = tuple(zip(SERIES, ("-", "--", ":"), ("s", "^", "D")))
 
 
 def ranked_probabilities(steps: Mapping[str, Tensor], kept: Mapping[str, Mapping[str, int]] | None = None) -> Figure:
@@ -24,7 +24,7 @@ def ranked_probabilities(steps: Mapping[str, Tensor], kept: Mapping[str, Mapping
         fig, axes = pyplot.subplots(1, len(steps), figsize=(8.5, 3.2), sharey=True, squeeze=False)
         for ax, (name, probabilities) in zip(axes[0], steps.items()):
             ranked = probabilities.sort(descending=True).values.tolist()
-            ax.plot(range(1, len(ranked) + 1), ranked, color=PROMPT, marker="")
+            ax.plot(range(1, len(ranked) + 1), ranked, color=INK, marker="")
             for (way, counts), (color, line, marker) in zip((kept or {}).items(), _LINES):
                 count = counts[name]
                 # Behind the last token that stays; its marker stands where the line meets the curve.

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from course_utils.errors import InputError
-from course_utils.plots.figure import GENERATED, INK, PROMPT, style
+from course_utils.plots.figure import FAINT, INK, SERIES, style
 
 
 def rotary_angles(frequencies: Tensor, pairs: Sequence[int], positions: int = 12) -> Figure:
@@ -36,14 +36,14 @@ def rotary_angles(frequencies: Tensor, pairs: Sequence[int], positions: int = 12
         for ax, pair in zip(axes.flat, pairs):
             angles = places * float(frequencies[pair])
             x, y = (places + 1) * angles.cos(), (places + 1) * angles.sin()
-            ax.plot(x, y, color=PROMPT, marker="o", markersize=5, linewidth=1)
-            ax.plot(x[:1], y[:1], color=GENERATED, marker="s", markersize=8)
+            ax.plot(x, y, color=SERIES[0], marker="o", markersize=5, linewidth=1)
+            ax.plot(x[:1], y[:1], color=SERIES[1], marker="s", markersize=8)
             for position, away in ((0, (0.0, -13.0)), (positions - 1, (12 * float(angles[-1].cos()),
                                                                       12 * float(angles[-1].sin())))):
                 ax.annotate(str(position), (x[position], y[position]), away, textcoords="offset points", ha="center",
                             va="center", fontsize=9, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
-            ax.axhline(0, color="silver", linewidth=1, marker="", zorder=0)
-            ax.axvline(0, color="silver", linewidth=1, marker="", zorder=0)
+            ax.axhline(0, color=FAINT, linewidth=1, marker="", zorder=0)
+            ax.axvline(0, color=FAINT, linewidth=1, marker="", zorder=0)
             reach = 1.35 * positions
             ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
             ax.spines[:].set_visible(False)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from matplotlib.colors import LinearSegmentedColormap
 
-from course_utils.plots.figure import GENERATED, INK, PROMPT
+from course_utils.plots.figure import INK, SERIES
 
-SHARE = LinearSegmentedColormap.from_list("share", ["white", PROMPT])  # for 0 to 1
-SIGNED = LinearSegmentedColormap.from_list("signed", [GENERATED, "white", PROMPT])  # for -1 to 1
+SHARE = LinearSegmentedColormap.from_list("share", ["white", SERIES[0]])  # for 0 to 1
+SIGNED = LinearSegmentedColormap.from_list("signed", [SERIES[1], "white", SERIES[0]])  # for -1 to 1
 
 
 def ink_on(value: float) -> str:
-    """The colour of text that can be read on the shade of a value: black, but white where it is darkest."""
-    return "white" if value > 0.9 else INK
+    """The colour of text that can be read on the shade of a value: black on the lighter shades, white on the darker."""
+    return INK if -0.78 <= value <= 0.66 else "white"

@@ -71,9 +71,9 @@ def model_shapes(stages: Sequence[Stage], rows: int) -> Figure:
             drawn = range(rows) if number < len(stages) - 2 else [rows - 1]
             for row in drawn:
                 counts = row == rows - 1
-                ax.add_patch(Rectangle((left, -row), width, 0.86, facecolor=GENERATED if counts else PROMPT,
-                                       alpha=1 if counts else 0.45, edgecolor=INK, linewidth=0.8,
-                                       hatch="//" if counts else None))
+                color = GENERATED if number == len(stages) - 1 else PROMPT
+                ax.add_patch(Rectangle((left, -row), width, 0.86, facecolor=color if counts else "white",
+                                       edgecolor="white" if counts else color, hatch="//" if counts else ""))
             middle = left + width / 2
             ax.text(middle, 1.75, stage.name, ha="center", fontsize=9)
             ax.text(middle, 1.15, str(stage.shape).replace(" ", "\u2009"), ha="center", fontsize=9, weight="bold")

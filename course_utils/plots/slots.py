@@ -10,9 +10,9 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, REJECTED, style
+from course_utils.plots.figure import SERIES, style
 
-_COLOURS, _HATCHES = (PROMPT, GENERATED, CACHED, REJECTED), ("", "//", "..", "xx", "\\\\")
+_HATCHES = ("", "//", "..", "xx", "\\\\")
 
 # For each step, the number of the request in each slot; None is an empty one.
 Schedule = Sequence[Sequence[Optional[int]]]
@@ -34,6 +34,7 @@ def slots(schedules: Mapping[str, Schedule]) -> Figure:
             ax.set_title(f"{name}: {len(schedule)} steps", fontsize=11, loc="left")
             ax.set_xlim(0, longest)
         panels[-1, 0].set_xlabel("decoding steps")
+        panels[-1, 0].locator_params(axis="x", integer=True)
     return fig
 
 
@@ -43,8 +44,8 @@ def _draw(ax: Axes, schedule: Schedule) -> None:
         for request, run in groupby(column):
             length = len(list(run))
             if request is not None:
-                ax.barh(slot, length, left=step, height=0.8, color=_COLOURS[request % len(_COLOURS)], edgecolor=INK,
-                        linewidth=0.8, hatch=_HATCHES[request % len(_HATCHES)], alpha=0.85)
+                ax.barh(slot, length, left=step, height=0.8, facecolor="white", edgecolor=SERIES[request % len(SERIES)],
+                        linewidth=1.5, hatch=_HATCHES[request % len(_HATCHES)])
                 ax.text(step + length / 2, slot, str(request), ha="center", va="center", fontsize=9,
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})
             step += length

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, REJECTED, style
+from course_utils.plots.figure import INK, SERIES, style
 
 
 def speculation_gain(gains: Mapping[str, Mapping[float, Mapping[int, float]]]) -> Figure:
@@ -20,8 +20,7 @@ def speculation_gain(gains: Mapping[str, Mapping[float, Mapping[int, float]]]) -
     with style():
         fig, axes = pyplot.subplots(1, len(gains), figsize=(8, 3.4), sharey=True, squeeze=False)
         for ax, (title, curves) in zip(axes[0], gains.items()):
-            for (rate, curve), colour, line in zip(curves.items(), (CACHED, PROMPT, GENERATED, REJECTED),
-                                                   ("-", "--", "-.", ":")):
+            for (rate, curve), colour, line in zip(curves.items(), SERIES, ("-", "--", "-.", ":")):
                 best = max(curve, key=lambda count: curve[count])
                 ax.plot(list(curve), list(curve.values()), color=colour, linestyle=line, marker="",
                         label=f"{rate:.0%} accepted")
@@ -31,5 +30,5 @@ def speculation_gain(gains: Mapping[str, Mapping[float, Mapping[int, float]]]) -
             ax.set_xlabel("drafted tokens per pass")
         axes[0][0].set_ylabel("times as fast")
         axes[0][0].set_ylim(bottom=0)
-        axes[0][-1].legend(fontsize=9, loc="upper right")
+        fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
     return fig

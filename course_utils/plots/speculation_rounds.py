@@ -8,7 +8,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from course_utils.plots.figure import CACHED, GENERATED, INK, REJECTED, style
+from course_utils.plots.figure import GENERATED, INK, REJECTED, style
 from course_utils.speculative import Round
 
 _LONGEST = 11  # characters that fit into a cell
@@ -29,7 +29,7 @@ def speculation_rounds(rounds: Sequence[Round], write: Callable[[int], str]) -> 
             for column, token in enumerate(each.drafted):
                 accepted, rejected = column < each.accepted, column == each.accepted and not ended
                 _cell(ax, row, column, ("✓ " if accepted else "✗ " if rejected else "") + _short(write(token)),
-                      CACHED if accepted else REJECTED, None if accepted else "xx" if rejected else "..")
+                      GENERATED if accepted else REJECTED, None if accepted else "xx" if rejected else "..")
             if not ended:
                 _cell(ax, row, columns - 1, _short(write(each.new_tokens[-1])), GENERATED, "//")
         ax.set_xlim(-0.1, columns)
@@ -41,7 +41,7 @@ def speculation_rounds(rounds: Sequence[Round], write: Callable[[int], str]) -> 
         ax.xaxis.tick_top()
         for spine in ax.spines.values():
             spine.set_visible(False)
-        fig.legend(handles=[_patch(CACHED, None, "accepted"), _patch(REJECTED, "xx", "rejected"),
+        fig.legend(handles=[_patch(GENERATED, None, "accepted"), _patch(REJECTED, "xx", "rejected"),
                             _patch(REJECTED, "..", "does not count"), _patch(GENERATED, "//", "the target's own")],
                    loc="outside lower center", ncols=4, fontsize=9)
     return fig

@@ -8,7 +8,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from course_utils.plots.figure import INK, PROMPT, style
+from course_utils.plots.figure import INK, SERIES, style
 
 
 def speed_bars(speeds: Mapping[str, float], limit: float | Mapping[str, float]) -> Figure:
@@ -28,7 +28,7 @@ def speed_bars(speeds: Mapping[str, float], limit: float | Mapping[str, float]) 
 
 def draw_speed_bars(ax: Axes, speeds: Mapping[str, float], limit: float | Mapping[str, float]) -> None:
     """The content of `speed_bars`, in a panel of a larger picture."""
-    bars = ax.barh(list(speeds), list(speeds.values()), color=PROMPT)
+    bars = ax.barh(list(speeds), list(speeds.values()), color=SERIES[0])
     if isinstance(limit, Mapping):
         limits = [limit[name] for name in speeds]
         ax.plot(limits, list(speeds), color=INK, linestyle="none", marker="|", markersize=18, markeredgewidth=2,

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from course_utils.plots.figure import GENERATED, INK, PROMPT, style
+from course_utils.plots.figure import INK, SERIES, style
 
-_FIRST, _SECOND, _BOTH = (PROMPT, "//"), (GENERATED, ".."), ("white", "")
+_FIRST, _SECOND, _BOTH = (SERIES[0], "//"), (SERIES[1], ".."), (INK, "")
 
 
 def split_matrices() -> Figure:
@@ -30,8 +30,8 @@ def split_matrices() -> Figure:
 def _draw(ax: Axes, title: str, *parts: list[tuple[float, float, float, float, tuple[str, str]]]) -> None:
     for name, x, boxes in zip(("input", "matrix", "output"), (1.0, 4.2, 7.4), parts):
         for left, bottom, width, height, (color, hatch) in boxes:
-            ax.add_patch(Rectangle((left, bottom), width, height, facecolor=color, hatch=hatch, edgecolor=INK,
-                                   alpha=0.75))
+            ax.add_patch(Rectangle((left, bottom), width, height, facecolor="white", hatch=hatch, edgecolor=color,
+                                   linewidth=1.5))
         ax.text(x, 0.75, name, ha="center", fontsize=10)
     ax.text(2.6, 2.25, "×", ha="center", va="center", fontsize=14)
     ax.text(5.8, 2.25, "=", ha="center", va="center", fontsize=14)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from course_utils.plots.figure import CACHED, REJECTED, style
+from course_utils.plots.figure import CACHED, SERIES, style
 
 
 def step_time(lengths: Sequence[int], without_cache: Sequence[float], with_cache: Sequence[float]) -> Figure:
@@ -19,7 +19,7 @@ def step_time(lengths: Sequence[int], without_cache: Sequence[float], with_cache
     """
     with style():
         fig, ax = pyplot.subplots()
-        for seconds, name, color, marker in ((without_cache, "without a cache", REJECTED, "D"),
+        for seconds, name, color, marker in ((without_cache, "without a cache", SERIES[0], "o"),
                                              (with_cache, "with a cache", CACHED, "^")):
             ax.plot(lengths, [1e3 * each for each in seconds], color=color, marker=marker, label=name)
         ax.set(xlabel="tokens in the text", ylabel="one step, ms", xticks=list(lengths))

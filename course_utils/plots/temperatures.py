@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from course_utils.plots.figure import GENERATED, PROMPT, style
+from course_utils.plots.figure import GENERATED, SERIES, style
 from course_utils.sampling import Sampling
 
 
@@ -25,7 +25,7 @@ def at_temperatures(logits: Tensor, labels: Sequence[str], temperatures: Sequenc
         fig, axes = pyplot.subplots(1, len(temperatures), figsize=(9.0, 2.6), sharey=True, squeeze=False)
         for ax, temperature in zip(axes[0], temperatures):
             probabilities = Sampling(temperature=temperature).probabilities(logits[None])[0]
-            bars = ax.bar(range(len(labels)), probabilities.tolist(), color=PROMPT, edgecolor="white")
+            bars = ax.bar(range(len(labels)), probabilities.tolist(), color=SERIES[0], edgecolor="white")
             bars[int(logits.argmax())].set(facecolor=GENERATED, hatch="//")
             ax.bar_label(bars, [f"{value:.0%}" for value in probabilities.tolist()], fontsize=8, padding=2)
             ax.set_title(f"T = {temperature:g}", fontsize=11)

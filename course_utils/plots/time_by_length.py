@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from course_utils.plots.figure import GENERATED, PROMPT, style
+from course_utils.plots.figure import SERIES, style
 
-_COLOURS, _MARKERS = (PROMPT, GENERATED), ("o", "s")
+_MARKERS = ("o", "s")
 
 
 def time_by_length(seconds: Mapping[str, Mapping[int, float]]) -> Figure:
@@ -22,7 +22,7 @@ def time_by_length(seconds: Mapping[str, Mapping[int, float]]) -> Figure:
         fig, axes = pyplot.subplots(1, len(seconds), figsize=(4.2 * len(seconds), 3.2), squeeze=False)
         for number, (ax, (name, times)) in enumerate(zip(axes[0], seconds.items())):
             ax.plot(list(times), [1000 * value for value in times.values()],
-                    color=_COLOURS[number % 2], marker=_MARKERS[number % 2])
+                    color=SERIES[number % 2], marker=_MARKERS[number % 2])
             ax.set_title(name)
             ax.set_xlabel("tokens in the text")
             ax.set_ylabel("milliseconds per step")

@@ -7,29 +7,36 @@ list.
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from course_utils.plots.figure import INK, SERIES, TINTS
 from course_utils.tokenizer import Qwen3Tokenizer
 
-# Light tints under black text: neighbours differ, and each is readable in a light and in a dark theme.
-_TINTS = ("#cfe6f5", "#fbdcc8", "#c9eee0", "#f3dcea")
 _VISIBLE_SPACE = "␣"
 
 
 @dataclass(frozen=True)
 class TokenPieces:
-    """What `token_pieces` returns: (id, bytes, readable text) of each token. A notebook shows it in colour."""
+    """What `token_pieces` returns. A notebook shows it in colour.
+
+    Attributes:
+        pieces: (id, bytes, readable text) of each token.
+        special: the ids among them that are one token by decree, such as that of `<|im_end|>`.
+    """
 
     pieces: tuple[tuple[int, bytes, str], ...]
+    special: frozenset[int] = frozenset()
 
     def __repr__(self) -> str:
         width = max((len(str(token_id)) for token_id, _, _ in self.pieces), default=0)
-        lines = [f"{token_id:>{width}}  {text}  ({data.hex(' ')})" for token_id, data, text in self.pieces]
+        lines = [f"{token_id:>{width}}  {text}  ({data.hex(' ')})" + (", special" if token_id in self.special else "")
+                 for token_id, data, text in self.pieces]
         return "\n".join([f"{len(lines)} tokens:", *lines])
 
     def _repr_html_(self) -> str:
-        boxes = "".join(_box(position, *piece) for position, piece in enumerate(self.pieces))
-        return (f'<div role="list" aria-label="{len(self.pieces)} tokens" style="background: #ffffff; color: #000000; '
+        boxes = "".join(_box(position, *piece, piece[0] in self.special) for position, piece in enumerate(self.pieces))
+        return (f'<div role="list" aria-label="{len(self.pieces)} tokens" style="background: white; color: {INK}; '
                 f'padding: 8px; line-height: 1.3">{boxes}</div>')
 
 
@@ -42,21 +49,28 @@ def token_pieces(tokenizer: Qwen3Tokenizer, text: str) -> TokenPieces:
 
     Returns:
         An object that a notebook shows as coloured boxes and a terminal as a list. A space is shown as ␣, and bytes
-        that are no whole character as they are escaped in Python.
+        that are no whole character as they are escaped in Python. Special tokens have a double border and say so.
     """
-    return TokenPieces(tuple(
+    return pieces_of(tokenizer, tokenizer.encode(text))
+
+
+def pieces_of(tokenizer: Qwen3Tokenizer, token_ids: Iterable[int]) -> TokenPieces:
+    """The same for a text that is tokens already."""
+    pieces = tuple(
         (token_id, tokenizer.token_bytes(token_id), tokenizer.token_text(token_id).replace(" ", _VISIBLE_SPACE))
-        for token_id in tokenizer.encode(text)))
+        for token_id in token_ids)
+    return TokenPieces(pieces, frozenset(tokenizer.special_tokens.values()) & {piece[0] for piece in pieces})
 
 
-def _box(position: int, token_id: int, data: bytes, text: str) -> str:
-    small = "font-size: 75%; color: #333333"
+def _box(position: int, token_id: int, data: bytes, text: str, special: bool) -> str:
+    small = "font-size: 75%"
     return (f'<div role="listitem" style="display: inline-block; vertical-align: top; text-align: center; '
-            f'background: {_TINTS[position % len(_TINTS)]}; color: #000000; margin: 2px; padding: 3px 6px; '
-            f'border: 1px solid #767676; border-radius: 4px">'
+            f'background: {TINTS[position % len(TINTS)]}; color: {INK}; margin: 2px; padding: 3px 6px; '
+            f'border: {f"3px double {INK}" if special else f"1px solid {SERIES[2]}"}; border-radius: 4px">'
             f'<div style="font-family: monospace; font-weight: bold; white-space: pre">{html.escape(text)}</div>'
             f'<div style="{small}">{token_id}</div>'
-            f'<div style="{small}; font-family: monospace">{_hex(data)}</div></div>')
+            f'<div style="{small}; font-family: monospace">{_hex(data)}</div>'
+            + (f'<div style="{small}">special</div>' if special else "") + "</div>")
 
 
 def _hex(data: bytes) -> str:

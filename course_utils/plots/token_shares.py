@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, REJECTED, style
-
-_LOOKS = ((PROMPT, None), (CACHED, "//"), (REJECTED, "xx"), (GENERATED, ".."))
+from course_utils.plots.figure import HATCHES, INK, SERIES, style
 
 
 def token_shares(labels: Sequence[str], shares: Mapping[str, Sequence[float]]) -> Figure:
@@ -22,7 +20,7 @@ def token_shares(labels: Sequence[str], shares: Mapping[str, Sequence[float]]) -
     width = 0.84 / len(shares)
     with style():
         fig, ax = pyplot.subplots(figsize=(8, 3.6))
-        for number, ((name, values), (colour, hatch)) in enumerate(zip(shares.items(), _LOOKS)):
+        for number, ((name, values), (colour, hatch)) in enumerate(zip(shares.items(), zip(SERIES, HATCHES))):
             left = [place - 0.42 + width * (number + 0.5) for place in range(len(labels))]
             ax.bar(left, [100 * value for value in values], width, label=name, facecolor="white" if hatch else colour,
                    edgecolor=colour, hatch=hatch)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, style
+from course_utils.plots.figure import INK, SERIES, style
 
 
 def tokens_per_pass(measured: Mapping[int, float], predicted: Mapping[float, Mapping[int, float]]) -> Figure:
@@ -19,7 +19,7 @@ def tokens_per_pass(measured: Mapping[int, float], predicted: Mapping[float, Map
     """
     with style():
         fig, ax = pyplot.subplots(figsize=(7, 3.6))
-        for (rate, curve), colour, line in zip(predicted.items(), (PROMPT, GENERATED, CACHED), ("--", "-", ":")):
+        for (rate, curve), colour, line in zip(predicted.items(), SERIES, ("--", "-", ":")):
             ax.plot(list(curve), list(curve.values()), color=colour, linestyle=line, marker="",
                     label=f"formula, {rate:.0%} accepted")
         ax.plot(list(measured), list(measured.values()), color=INK, linestyle="none", marker="D", label="measured")

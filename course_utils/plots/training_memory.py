@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from course_utils.plots.figure import CACHED, GENERATED, PROMPT, style
+from course_utils.plots.figure import HATCHES, SERIES, style
 
-_LOOKS = ((PROMPT, ""), (GENERATED, "//"), (CACHED, ".."))  # told apart without colours as well
+_LOOKS = tuple(zip(SERIES, HATCHES))  # told apart without colours as well
 
 
 def training_memory(parts: Mapping[str, Mapping[str, float]]) -> Figure:
     """Draw a bar for each way of training, one part behind the other.
 
     Args:
-        parts: name of each way -> name of each of at most three parts, the same for all -> bytes.
+        parts: name of each way -> name of each of at most four parts, the same for all -> bytes.
     """
     with style():
         fig, ax = pyplot.subplots(figsize=(7.0, 1.3 + 0.55 * len(parts)))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from course_utils.errors import InputError
-from course_utils.plots.figure import GENERATED, PROMPT, style
+from course_utils.plots.figure import SERIES, style
 
 
 def vocabulary_sizes(sizes: Mapping[str, int], highlighted: str) -> Figure:
@@ -17,7 +17,7 @@ def vocabulary_sizes(sizes: Mapping[str, int], highlighted: str) -> Figure:
 
     Args:
         sizes: name and number of tokens of each.
-        highlighted: the one that the reader is using; its bar is hatched and has another colour.
+        highlighted: the one that the reader is using; its bar is hatched.
 
     Raises:
         InputError: if `highlighted` is not among them.
@@ -28,7 +28,7 @@ def vocabulary_sizes(sizes: Mapping[str, int], highlighted: str) -> Figure:
         fig, ax = plt.subplots(figsize=(7.0, 0.8 + 0.42 * len(sizes)))
         for row, (name, size) in enumerate(sizes.items()):
             mine = name == highlighted
-            ax.barh(row, size, color="white" if mine else PROMPT, edgecolor=GENERATED if mine else PROMPT,
+            ax.barh(row, size, color="white" if mine else SERIES[0], edgecolor=SERIES[0],
                     hatch="//" if mine else "")
             ax.text(size, row, f" {size:,}", va="center")
         ax.set_yticks(range(len(sizes)), list(sizes))

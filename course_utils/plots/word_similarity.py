@@ -15,7 +15,7 @@ from course_utils.plots.token_labels import width
 
 
 def word_similarity(matrix: Tensor, words: Sequence[str]) -> Figure:
-    """Draw the similarity of each word with each, as a number on a shade: blue for alike, orange for opposite.
+    """Draw the similarity of each word with each, as a number on a shade: indigo for alike, brown for opposite.
 
     Args:
         matrix: (n, n), cosine similarities, -1 to 1.

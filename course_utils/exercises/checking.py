@@ -1,0 +1,73 @@
+"""The check of an answer, which notebooks call in the cell under the stub.
+
+    PASSED 4.1 Title
+    NOT STARTED 4.1 Title
+    NOT YET 4.1 Title: a hint
+
+It raises nothing, so that "Run All" goes on; with the environment variable COURSE_STRICT=1 it raises unless passed.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import traceback
+
+from course_utils.exercises.exercise import Answer, Exercise, find_exercise
+from course_utils.exercises.progress import record
+
+_MOST_LETTERS = 300  # of an error's text: some list every argument of a function
+
+
+def check(exercise_id: str, answer: Answer) -> None:
+    """Print whether an answer to an exercise passes, and a hint if it does not; note it in the learner's progress.
+
+    Args:
+        exercise_id: such as "4.1".
+        answer: the learner's function itself, without parentheses.
+
+    Raises:
+        InputError: if there is no such exercise.
+        AssertionError: only with COURSE_STRICT=1 in the environment, unless it passed.
+        KeyboardInterrupt: if the learner interrupts it, since that is to stop "Run All", too.
+    """
+    exercise = find_exercise(exercise_id)
+    try:
+        verdict, hint = _judge(exercise, answer)
+    except KeyboardInterrupt:
+        print(f"NOT YET {exercise.id} {exercise.title}: you interrupted it. If it took long, look whether every loop "
+              "in it comes to an end.")
+        raise
+    line = f"{verdict} {exercise.id} {exercise.title}" + (f": {hint}" if hint else "")
+    print(line)
+    if verdict != "NOT STARTED" and (trouble := record(exercise.id, passed=verdict == "PASSED")):
+        print(trouble)
+    if verdict != "PASSED" and os.environ.get("COURSE_STRICT") == "1":
+        raise AssertionError(line)
+
+
+def _judge(exercise: Exercise, answer: Answer) -> tuple[str, str]:
+    """The verdict and the hint, which is empty unless the verdict is NOT YET."""
+    if not callable(answer):
+        return "NOT YET", f"got {type(answer).__name__}, not a function. Pass the function itself, without parentheses."
+    try:
+        hint = exercise.verify(answer)
+    except (Exception, SystemExit) as error:  # whatever a learner's function does, the notebook goes on
+        if isinstance(error, NotImplementedError) and not error.args:  # with a text it is PyTorch's, not the stub's
+            return "NOT STARTED", ""
+        return "NOT YET", _describe(error, answer)
+    return ("PASSED", "") if hint is None else ("NOT YET", hint)
+
+
+def _describe(error: BaseException, answer: Answer) -> str:
+    """What was raised, and in which line of the learner's cell if it was there."""
+    file = getattr(getattr(answer, "__code__", None), "co_filename", None)
+    lines = [linecache.getline(frame.f_code.co_filename, number).strip()
+             for frame, number in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
+    text = " ".join(str(error).split())
+    if len(text) > _MOST_LETTERS:
+        text = text[:_MOST_LETTERS] + " ..."
+    raised = f"raised {type(error).__name__}" + (f": {text}" if text else "")
+    if lines and lines[-1]:
+        return f"its line `{lines[-1]}` {raised}"
+    return f"calling it, or using what it returned, {raised}"

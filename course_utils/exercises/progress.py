@@ -1,0 +1,212 @@
+"""What a learner has passed, kept in a plain JSON file of the learner's own.
+
+The file is `.course-utils/progress.json` in the home folder. The environment variable COURSE_PROGRESS names another
+one, such as one on a drive that outlives the machine; if it is empty, nothing is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Optional
+
+from course_utils.errors import InputError
+from course_utils.files import describe_damage, json_writer, write_atomically
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+FORMAT = "course-utils progress"
+
+
+@dataclass(frozen=True)
+class Record:
+    """How far a learner is with one exercise.
+
+    Attributes:
+        tries: answers that were not right yet, before the first that passed.
+        passed: when it passed, ISO 8601 in UTC; None if it did not so far.
+    """
+
+    tries: int = 0
+    passed: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        if type(self.tries) is not int or self.tries < 0:
+            raise ValueError(f"tries is {self.tries!r}")
+        if self.passed is not None:
+            datetime.fromisoformat(self.passed)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a learner is.
+
+    Attributes:
+        exercises: a record for each exercise that was tried, by id.
+        name: of the learner, where the file was exported under one.
+    """
+
+    exercises: dict[str, Record]
+    name: str = ""
+
+    def passed(self, exercise_id: str) -> bool:
+        """Whether an exercise was passed."""
+        return self.exercises.get(exercise_id, Record()).passed is not None
+
+
+def progress_file() -> Optional[Path]:
+    """Where the progress of whoever runs this is kept; None if it is not.
+
+    Raises:
+        InputError: if that is in a home folder and there is none.
+    """
+    name = os.environ.get("COURSE_PROGRESS", "~/.course-utils/progress.json").strip()
+    try:
+        return Path(name).expanduser().resolve() if name else None  # what a link points to, so that it stays a link
+    except RuntimeError as error:
+        raise InputError(f"There is no home folder for {name!r}: set the environment variable COURSE_PROGRESS to "
+                         "another file.") from error
+
+
+def own_progress() -> Progress:
+    """The progress of whoever runs this; empty before the first exercise, and where nothing is kept.
+
+    Raises:
+        InputError: if the file cannot be read, or is no progress.
+    """
+    path = progress_file()
+    try:
+        return Progress({}) if path is None else read_progress(path)
+    except InputError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return Progress({})
+        raise
+
+
+def read_progress(path: Path) -> Progress:
+    """The progress in a file: a learner's own, or one that was exported.
+
+    Raises:
+        InputError: if it cannot be read, or is no progress.
+    """
+    try:
+        return _parse(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise InputError(f"{str(path)!r} {_damage(path)}: export it again, or give another file.") from error
+
+
+def export_progress(path: Path, name: str) -> Progress:
+    """Write the progress of whoever runs this to a file for an instructor, and hand it back.
+
+    Args:
+        path: where to; an earlier export is replaced.
+        name: what the instructor is to call the learner; may be empty.
+
+    Raises:
+        InputError: if nothing is kept, the progress cannot be read, or the file cannot be written.
+    """
+    if progress_file() is None:
+        raise InputError("No progress is kept here, since the environment variable COURSE_PROGRESS is empty: unset it.")
+    progress = replace(own_progress(), name=name)
+    if path.exists():
+        read_progress(path)  # anything but a progress is not to be replaced
+    try:
+        write_atomically(path.resolve().parent, {path.name: json_writer(
+            {"format": FORMAT, "name": name, "date": _now(), "exercises": _plain(progress)})})
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be written: {error.strerror}.") from error
+    return progress
+
+
+def record(exercise_id: str, passed: bool) -> str:
+    """Add an answer to the progress of whoever runs this. What was passed stays so.
+
+    Returns:
+        A sentence if there was trouble, otherwise an empty string: an exercise is no place for an error.
+    """
+    try:
+        path = progress_file()
+        if path is None:
+            return ""
+        if "COURSE_PROGRESS" not in os.environ:  # a folder that someone named may be a drive yet to be mounted
+            path.parent.mkdir(exist_ok=True)
+        with _alone(path):
+            progress, trouble = _read_or_put_aside(path)
+            before = progress.exercises.get(exercise_id, Record())
+            if before.passed is None:
+                after = replace(before, passed=_now()) if passed else replace(before, tries=before.tries + 1)
+                progress.exercises[exercise_id] = after
+                write_atomically(path.parent, {path.name: json_writer(
+                    {"format": FORMAT, "exercises": _plain(progress)})})
+            return trouble
+    except InputError as error:
+        return str(error)
+    except OSError as error:
+        return (f"This was not added to your progress in {str(path)!r} ({error.strerror}). The environment variable "
+                "COURSE_PROGRESS names another file; if it is empty, none is kept.")
+
+
+def _read_or_put_aside(path: Path) -> tuple[Progress, str]:
+    try:
+        return _parse(path.read_bytes()), ""
+    except FileNotFoundError:
+        return Progress({}), ""
+    except ValueError:
+        damage, number = _damage(path), 1
+        while (aside := path.with_name(f"{path.name}.aside-{number}")).exists():
+            number += 1
+        path.rename(aside)
+        return Progress({}), f"{str(path)!r} {damage}. It is now {aside.name!r}, and a new one was begun."
+
+
+def _parse(data: bytes) -> Progress:
+    """Raises: ValueError: if it is no progress."""
+    try:
+        content = json.loads(data)
+        if content["format"] != FORMAT or not isinstance(content.get("name", ""), str):
+            raise ValueError("another format")
+        exercises = {exercise_id: Record(**fields) for exercise_id, fields in content["exercises"].items()}
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("not the fields of a progress") from error
+    return Progress(exercises, content.get("name", ""))
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with a file that is no progress, as the end of a sentence."""
+    try:
+        json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return describe_damage(path)
+    return "holds something else than the progress in this course"
+
+
+def _plain(progress: Progress) -> dict[str, dict[str, object]]:
+    return {exercise_id: asdict(kept) for exercise_id, kept in progress.exercises.items()}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold back other notebooks that would write the file now: between reading and writing their part would be lost."""
+    # A file of its own, since the one that is written is replaced. The lock goes when it is closed, even by a crash.
+    with path.with_name(f".{path.name}.lock").open("a") as file:
+        with suppress(OSError):  # a drive without locks: going on may lose an answer, stopping would lose it surely
+            if sys.platform == "win32":
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield

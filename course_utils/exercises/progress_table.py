@@ -1,0 +1,90 @@
+"""A learner's progress as text: all chapters, one chapter, and several learners side by side for an instructor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from course_utils.errors import InputError
+from course_utils.exercises import lookup
+from course_utils.exercises.progress import Progress, Record, own_progress
+
+
+def show_progress(chapter: int | None = None) -> None:
+    """Print which exercises were passed.
+
+    Args:
+        chapter: its number; None is all chapters.
+
+    Raises:
+        InputError: if the chapter has no exercises.
+    """
+    try:
+        progress = own_progress()
+    except InputError as error:  # no reason to stop a notebook
+        print(f"{error} Until then nothing counts as passed.")
+        progress = Progress({})
+    print(progress_table(progress) if chapter is None else chapter_table(progress, chapter))
+
+
+def progress_table(progress: Progress) -> str:
+    """A line for each chapter, with what is open, and one for the whole."""
+    lines = []
+    for chapter, ids in _exercises().items():
+        still = [exercise_id for exercise_id in ids if not progress.passed(exercise_id)]
+        lines.append(f"chapter {chapter:2}   {len(ids) - len(still)} of {len(ids)} passed"
+                     + (f"   open: {', '.join(still)}" if still else ""))
+    everything = [exercise_id for ids in _exercises().values() for exercise_id in ids]
+    lines.append(f"in all       {_count(progress, everything)} of {len(everything)} passed")
+    return "\n".join(lines)
+
+
+def chapter_table(progress: Progress, chapter: int) -> str:
+    """A line for a chapter, and one for each of its exercises.
+
+    Raises:
+        InputError: if the chapter has no exercises.
+    """
+    exercises = lookup.of_chapter("exercise", chapter)
+    if not exercises:
+        raise InputError(f"Chapter {chapter!r} has no exercises: give one of "
+                         f"{', '.join(map(str, lookup.chapters('exercise')))}.")
+    lines = [f"Chapter {chapter}: {_count(progress, [e.id for e in exercises])} of {len(exercises)} exercises passed"]
+    for exercise in exercises:
+        kept = progress.exercises.get(exercise.id, Record())
+        tries = f" (after {kept.tries} {'try' if kept.tries == 1 else 'tries'})" if kept.tries else ""
+        lines.append(f"{'open' if kept.passed is None else 'passed':6}  {exercise.id} {exercise.title}{tries}")
+    return "\n".join(lines)
+
+
+def learners_table(learners: Mapping[str, Progress]) -> str:
+    """A line for each learner: how many exercises of each chapter were passed, of all, and the day of the last.
+
+    Args:
+        learners: by the name of their file, which stands for those without a name of their own.
+    """
+    chapters = _exercises()
+    everything = [exercise_id for ids in chapters.values() for exercise_id in ids]
+    rows = [["learner", *map(str, chapters), "all", "last passed"]]
+    rows.append(["of", *(str(len(ids)) for ids in chapters.values()), str(len(everything)), ""])
+    for label, progress in learners.items():
+        days = [kept.passed[:10] for kept in progress.exercises.values() if kept.passed is not None]
+        counts = [_count(progress, ids) for ids in (*chapters.values(), everything)]
+        rows.append([_printable(progress.name[:30] or label), *map(str, counts), max(days, default="")])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+                     for row in rows)
+
+
+def _exercises() -> dict[int, list[str]]:
+    """The ids of each chapter's exercises."""
+    return {chapter: [exercise.id for exercise in lookup.of_chapter("exercise", chapter)]
+            for chapter in lookup.chapters("exercise")}
+
+
+def _count(progress: Progress, ids: list[str]) -> int:
+    return sum(progress.passed(exercise_id) for exercise_id in ids)
+
+
+def _printable(name: str) -> str:
+    """A name out of someone else's file, which must not steer the terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)

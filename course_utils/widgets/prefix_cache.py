@@ -1,0 +1,71 @@
+"""A radix tree of cached prefixes under a load, step by step, with as much memory as one likes."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from course_utils.errors import InputError
+from course_utils.loading import DEFAULT_MODEL, load_model, load_tokenizer
+from course_utils.plots.radix_tree import radix_tree
+from course_utils.widgets.panel import Explorer, View, number
+from course_utils.widgets.player import step_buttons, step_control
+from course_utils.widgets.prefix_story import BUDGET, Moment, Story, replay, tell
+
+
+def explore_prefix_cache(story: Optional[Story] = None) -> Explorer:
+    """Watch the tree grow, split and shed its oldest leaves, forward and back; with another budget all is told again.
+
+    Args:
+        story: as `tell` returns it; None has it told by the bundled model.
+    """
+    told = story or tell(load_model(DEFAULT_MODEL), load_tokenizer(DEFAULT_MODEL))
+
+    def draw(step: int, max_tokens: int) -> View:
+        return prefix_cache_step(told, step, max_tokens)
+
+    # It begins at the end, where a budget shows in what is left.
+    return Explorer(draw, {"step": step_control(len(told.scenes), at=len(told.scenes)),
+                           "max_tokens": number("most tokens held", BUDGET, step=10)}, step_buttons())
+
+
+def prefix_cache_step(story: Story, step: int, max_tokens: int = BUDGET) -> View:
+    """The tree after a step, as a picture, and what the step did to it, in words.
+
+    Args:
+        story: as `tell` returns it.
+        step: which one, 1 for the first.
+        max_tokens: how many tokens the tree may hold.
+
+    Raises:
+        InputError: if there is no such step, or the budget is no whole number from 1 on.
+    """
+    if type(step) is not int or not 1 <= step <= len(story.scenes):
+        raise InputError(f"step is {step!r}: give a whole number from 1 to {len(story.scenes)}.")
+    moment = replay(story, max_tokens)[step - 1]
+    sentence = f"Step {step} of {len(story.scenes)}. {describe(moment, max_tokens)}"
+    return View.of_figure(radix_tree(moment.tree, story.tokenizer), sentence)
+
+
+def describe(moment: Moment, max_tokens: int) -> str:
+    """What a step did to the tree, in sentences."""
+    tree, stats, scene = moment.tree, moment.stats, moment.scene
+    said = [scene.title + ("" if scene.title[-1] in ".!?" else ".")]
+    if scene.requests:
+        answers = ", ".join(f"\"{request.answer}\"" for request in scene.requests)
+        said += [f"Answered: {answers}",
+                 f"Of {stats.tokens_asked} prompt tokens {stats.tokens_reused} were reused; "
+                 f"{_tokens(sum(tree.new.values()))} are new in the tree."]
+    if tree.split:
+        said.append(f"{len(tree.split)} node{'s were' if len(tree.split) > 1 else ' was'} split.")
+    if stats.tokens_evicted:
+        said.append(f"{_tokens(stats.tokens_evicted)} had to go.")
+    if stats.tokens_not_kept:
+        said.append(f"{_tokens(stats.tokens_not_kept)} found no room.")
+    said.append(f"The tree holds {moment.held} of at most {_tokens(max_tokens)}.")
+    if moment.total.lookups:
+        said.append(f"So far {moment.total.reuse_rate:.0%} of all prompt tokens were reused.")
+    return " ".join(said)
+
+
+def _tokens(count: int) -> str:
+    return f"{count} token{'' if count == 1 else 's'}"

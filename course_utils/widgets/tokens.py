@@ -1,0 +1,44 @@
+"""Explorer: the tokens of a text while one types."""
+
+from __future__ import annotations
+
+from course_utils.plots.token_pieces import pieces_of
+from course_utils.tokenizer import Qwen3Tokenizer
+from course_utils.widgets.panel import Explorer, View
+from course_utils.widgets.panel import text as text_field
+
+MOST_TOKENS = 300  # more would make a page slow, and nobody would read them
+
+
+def token_table(tokenizer: Qwen3Tokenizer, text: str) -> View:
+    """The tokens of a text in colour, each with its id and its bytes, and how many there are.
+
+    Args:
+        tokenizer: whose tokens.
+        text: any text; of a very long one only the first tokens are shown, all are counted.
+    """
+    token_ids = tokenizer.encode(text)
+    if not token_ids:
+        return View("", "No text, no tokens: type something.")
+    special = sum(token_id in tokenizer.special_tokens.values() for token_id in token_ids)
+    size = len(text.encode())
+    sentence = (f"{_count(len(token_ids), 'token')}" + (f" ({special} special)" if special else "")
+                + f" for {_count(len(text), 'character')}, which are {_count(size, 'byte')}: "
+                f"{size / len(token_ids):.1f} bytes a token.")
+    if len(token_ids) > MOST_TOKENS:
+        sentence += f" Shown are the first {MOST_TOKENS} tokens."
+    return View(pieces_of(tokenizer, token_ids[:MOST_TOKENS])._repr_html_(), sentence)
+
+
+def explore_tokens(tokenizer: Qwen3Tokenizer, text: str) -> Explorer:
+    """Type a text and see its tokens. The same without controls: `token_table`.
+
+    Args:
+        tokenizer: whose tokens.
+        text: the text to begin with.
+    """
+    return Explorer(lambda text: token_table(tokenizer, text), {"text": text_field("Text", text, rows=3)})
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("s" if number != 1 else "")

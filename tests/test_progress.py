@@ -1,0 +1,298 @@
+"""What a learner has passed: the file it is kept in, whatever happens to that, and the tables."""
+
+from __future__ import annotations
+
+import errno
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from course_utils import files
+from course_utils.cli import main
+from course_utils.errors import InputError
+from course_utils.exercises import check, lookup, show_progress
+from course_utils.exercises.progress import (
+    Progress,
+    Record,
+    export_progress,
+    own_progress,
+    progress_file,
+    read_progress,
+    record,
+)
+from course_utils.exercises.progress_table import learners_table
+
+WHEN = "2026-01-02T03:04:05+00:00"
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """The file of a learner, which is not there yet."""
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.delenv("COURSE_STRICT", raising=False)
+    return tmp_path / "progress.json"
+
+
+def double(x):
+    return 2 * x
+
+
+def wrong(x):
+    return x
+
+
+def stub(x):
+    raise NotImplementedError
+
+
+class TestCheck:
+    def test_notes_what_passed_and_the_tries_before_it(self, chapter_98, path, capsys):
+        for answer in (stub, wrong, wrong, double, wrong):
+            check("98.1", answer)
+        kept = own_progress().exercises
+        assert set(kept) == {"98.1"} and kept["98.1"].tries == 2
+        assert datetime.fromisoformat(kept["98.1"].passed).tzinfo is not None
+
+    def test_a_stub_leaves_no_file(self, chapter_98, path, capsys):
+        check("98.1", stub)
+        assert not path.exists()
+
+    def test_tries_are_kept_before_it_passes(self, chapter_98, path, capsys):
+        check("98.2", wrong)
+        assert own_progress() == Progress({"98.2": Record(tries=1)})
+        assert not own_progress().passed("98.2")
+
+    def test_what_passed_stays_passed(self, path):
+        record("98.1", passed=True)
+        before = path.read_text()
+        record("98.1", passed=False)
+        record("98.1", passed=True)
+        assert path.read_text() == before
+
+
+class TestWhere:
+    def test_by_default_in_the_home_folder(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("COURSE_PROGRESS")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))
+        assert record("98.1", passed=True) == ""
+        assert read_progress(tmp_path / ".course-utils" / "progress.json").passed("98.1")
+
+    @pytest.mark.parametrize("value", ["", " "])
+    def test_empty_keeps_nothing(self, chapter_98, tmp_path, monkeypatch, capsys, value):
+        monkeypatch.setenv("COURSE_PROGRESS", value)
+        monkeypatch.chdir(tmp_path)
+        check("98.1", double)
+        assert progress_file() is None and own_progress() == Progress({}) and list(tmp_path.iterdir()) == []
+        assert capsys.readouterr().out == "PASSED 98.1 Twice\n"
+
+    def test_a_tilde_is_the_home_folder(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))
+        monkeypatch.setenv("COURSE_PROGRESS", "~/mine.json")
+        assert progress_file() == (tmp_path / "mine.json").resolve()
+
+    def test_a_link_stays_a_link(self, path):
+        path.symlink_to(path.with_name("elsewhere.json"))
+        record("98.1", passed=True)
+        assert path.is_symlink() and read_progress(path.with_name("elsewhere.json")).passed("98.1")
+
+    def test_no_folder_is_made_for_a_named_file(self, chapter_98, path, monkeypatch, capsys):
+        """It may be a drive that is mounted there later, which needs the place to be free."""
+        monkeypatch.setenv("COURSE_PROGRESS", str(path.parent / "drive" / "progress.json"))
+        check("98.1", double)
+        passed, trouble = capsys.readouterr().out.splitlines()
+        assert passed == "PASSED 98.1 Twice" and "not added to your progress" in trouble and "No such file" in trouble
+        assert not (path.parent / "drive").exists()
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ("", "is empty"),
+    ('{"format": "course-utils pro', "is damaged or cut short"),
+    ("\x00\xff", "is damaged or cut short"),
+    ("<html>", "is an HTML page"),
+    ("[" * 100_000, "is damaged or cut short"),
+    ("[1, 2]", "holds something else"),
+    ('{"cells": []}', "holds something else"),
+    ('{"format": "course-utils progress"}', "holds something else"),
+    ('{"format": "course-utils progress", "exercises": {"1.1": {"tries": -1}}}', "holds something else"),
+    ('{"format": "course-utils progress", "exercises": {"1.1": {"passed": "soon"}}}', "holds something else"),
+    ('{"format": "course-utils progress", "exercises": {"1.1": {"passed": 3}}}', "holds something else"),
+    ('{"format": "course-utils progress", "exercises": {"1.1": 3}}', "holds something else"),
+    ('{"format": "course-utils progress", "name": 3, "exercises": {}}', "holds something else"),
+])
+class TestForeignFile:
+    def test_is_put_aside_and_said(self, chapter_98, path, capsys, content, said):
+        for number in (1, 2):
+            path.write_text(content, encoding="latin-1")
+            check("98.1", double)
+            passed, trouble = capsys.readouterr().out.splitlines()
+            assert passed == "PASSED 98.1 Twice"
+            assert said in trouble and f"now 'progress.json.aside-{number}'" in trouble
+            assert path.with_name(f"progress.json.aside-{number}").read_text(encoding="latin-1") == content
+        check("98.2", double)
+        assert capsys.readouterr().out == "PASSED 98.2 Twice again\n"
+        assert set(own_progress().exercises) == {"98.1", "98.2"}
+
+    def test_is_only_read_by_a_look(self, chapter_98, path, capsys, content, said):
+        path.write_text(content, encoding="latin-1")
+        show_progress(98)
+        lines = capsys.readouterr().out.splitlines()
+        assert said in lines[0] and lines[1] == "Chapter 98: 0 of 2 exercises passed"
+        assert [file.name for file in path.parent.iterdir()] == ["progress.json"]
+
+
+class TestTrouble:
+    def test_a_full_disk_costs_nothing_but_the_answer(self, chapter_98, path, monkeypatch, capsys):
+        record("98.2", passed=True)
+        before = path.read_bytes()
+
+        def full(*args):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(files.os, "replace", full)
+        check("98.1", double)
+        passed, trouble = capsys.readouterr().out.splitlines()
+        assert passed == "PASSED 98.1 Twice" and "No space left on device" in trouble and str(path) in trouble
+        assert path.read_bytes() == before
+
+    def test_a_folder_under_its_name(self, chapter_98, path, capsys):
+        path.mkdir()
+        check("98.1", double)
+        passed, trouble = capsys.readouterr().out.splitlines()
+        assert passed == "PASSED 98.1 Twice" and "not added to your progress" in trouble and path.is_dir()
+
+    def test_a_folder_that_cannot_be_written(self, chapter_98, path, monkeypatch, capsys):
+        """As root no folder is read-only, so what opens the lock refuses instead."""
+        open_file = Path.open
+
+        def refuse(self, mode="r", *args, **kwargs):
+            if "a" in mode or "w" in mode:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return open_file(self, mode, *args, **kwargs)
+
+        monkeypatch.setattr(Path, "open", refuse)
+        check("98.1", double)
+        passed, trouble = capsys.readouterr().out.splitlines()
+        assert passed == "PASSED 98.1 Twice" and "Permission denied" in trouble
+
+    def test_no_home_folder(self, chapter_98, monkeypatch, capsys):
+        def no_home(self):
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.delenv("COURSE_PROGRESS")
+        monkeypatch.setattr(Path, "expanduser", no_home)
+        check("98.1", double)
+        passed, trouble = capsys.readouterr().out.splitlines()
+        assert passed == "PASSED 98.1 Twice" and "no home folder" in trouble
+
+
+def test_several_notebooks_at_once_lose_nothing(path):
+    """Threads here, which a lock of a file that each opens for itself keeps apart like processes."""
+    def work(notebook):
+        start.wait()
+        return [record(f"{notebook}.{number}", passed=number % 2 == 0) for number in range(20)]
+
+    start = threading.Barrier(4)
+    with ThreadPoolExecutor(4) as notebooks:
+        troubles = list(notebooks.map(work, range(4)))
+    assert troubles == [[""] * 20] * 4
+    assert set(own_progress().exercises) == {f"{notebook}.{number}" for notebook in range(4) for number in range(20)}
+
+
+class TestTables:
+    def test_all_chapters(self, chapter_98, path, capsys):
+        record("98.2", passed=True)
+        show_progress()
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-2] == "chapter 98   1 of 2 passed   open: 98.1"
+        total = sum(len(lookup.of_chapter("exercise", chapter)) for chapter in lookup.chapters("exercise"))
+        assert lines[-1] == f"in all       1 of {total} passed"
+        assert len(lines) == len(lookup.chapters("exercise")) + 1
+
+    def test_a_chapter_that_is_done_has_nothing_open(self, chapter_98, path, capsys):
+        for exercise_id in ("98.1", "98.2"):
+            record(exercise_id, passed=True)
+        show_progress()
+        assert "chapter 98   2 of 2 passed\n" in capsys.readouterr().out
+
+    def test_one_chapter(self, chapter_98, path, capsys):
+        for passed in (False, True):
+            record("98.1", passed)
+        show_progress(98)
+        assert capsys.readouterr().out == ("Chapter 98: 1 of 2 exercises passed\n"
+                                           "passed  98.1 Twice (after 1 try)\nopen    98.2 Twice again\n")
+
+    def test_a_chapter_without_exercises(self, path):
+        with pytest.raises(InputError, match="Chapter 97 has no exercises: give one of 1, 2, "):
+            show_progress(97)
+
+    def test_several_learners(self, chapter_98):
+        ann = Progress({"98.1": Record(0, WHEN), "98.2": Record(3, "2026-05-06T00:00:00+00:00")}, name="Ann\x1b[31m\n")
+        bob = Progress({"98.1": Record(4), "0.9": Record(0, WHEN)})
+        header, of, first, second = learners_table({"a.json": ann, "bob.json": bob}).splitlines()
+        assert header.split()[:2] == ["learner", "1"] and header.split()[-4:] == ["98", "all", "last", "passed"]
+        assert of.split()[-2] == "2"
+        assert first.startswith("Ann?[31m? ") and first.split()[-3:] == ["2", "2", "2026-05-06"]
+        assert second.startswith("bob.json ") and second.split()[-3:] == ["0", "0", "2026-01-02"]
+
+
+class TestCommand:
+    def test_shows_the_own_progress(self, chapter_98, path, capsys):
+        record("98.1", passed=True)
+        assert main(["progress"]) == 0
+        assert "chapter 98   1 of 2 passed   open: 98.2\n" in capsys.readouterr().out
+
+    def test_export_and_an_instructors_table(self, chapter_98, path, tmp_path, capsys):
+        record("98.1", passed=False)
+        record("98.1", passed=True)
+        assert main(["progress", "--export", str(tmp_path / "ann.json"), "--name", "Ann 李"]) == 0
+        assert f"Written to {tmp_path / 'ann.json'}." in capsys.readouterr().out
+        assert read_progress(tmp_path / "ann.json") == Progress(own_progress().exercises, "Ann 李")
+        content = json.loads((tmp_path / "ann.json").read_text(encoding="utf-8"))
+        assert datetime.fromisoformat(content["date"]) and content["exercises"]["98.1"]["tries"] == 1
+
+        (tmp_path / "bad.json").write_text("{")
+        assert main(["progress", str(tmp_path / "ann.json"), str(tmp_path / "bad.json"), str(tmp_path / "none.json"),
+                     str(tmp_path), str(path)]) == 2
+        out, err = capsys.readouterr()
+        assert [line.split()[0] for line in out.splitlines()] == ["learner", "of", "Ann", str(path)]
+        bad, none, folder = err.splitlines()
+        assert "is damaged or cut short" in bad and "No such file" in none and "cannot be read" in folder
+
+    def test_exporting_again_replaces_the_file(self, path, tmp_path, capsys):
+        main(["progress", "--export", str(tmp_path / "ann.json")])
+        record("98.1", passed=True)
+        assert main(["progress", "--export", str(tmp_path / "ann.json")]) == 0
+        assert read_progress(tmp_path / "ann.json").passed("98.1")
+
+    def test_export_replaces_nothing_else(self, path, tmp_path, capsys):
+        (tmp_path / "thesis.txt").write_text("Chapter one")
+        assert main(["progress", "--export", str(tmp_path / "thesis.txt")]) == 2
+        assert "give another file" in capsys.readouterr().err
+        assert (tmp_path / "thesis.txt").read_text() == "Chapter one"
+
+    def test_export_of_a_whole_course_is_small(self, path, tmp_path):
+        for chapter in lookup.chapters("exercise"):
+            for exercise in lookup.of_chapter("exercise", chapter):
+                record(exercise.id, passed=True)
+        export_progress(tmp_path / "all.json", "Ann")
+        assert (tmp_path / "all.json").stat().st_size < 10_000
+
+    @pytest.mark.parametrize(("arguments", "said"), [
+        (["--name", "Ann"], "--name is given without --export"),
+        (["--export", "a.json", "b.json"], "give one or the other"),
+        (["--export", "no/folder/a.json"], "cannot be written"),
+    ])
+    def test_refuses(self, path, capsys, arguments, said):
+        assert main(["progress", *arguments]) == 2
+        assert said in capsys.readouterr().err
+
+    def test_nothing_to_export(self, monkeypatch, tmp_path, capsys):
+        monkeypatch.setenv("COURSE_PROGRESS", "")
+        assert main(["progress", "--export", str(tmp_path / "ann.json")]) == 2
+        assert "COURSE_PROGRESS is empty" in capsys.readouterr().err and not (tmp_path / "ann.json").exists()
