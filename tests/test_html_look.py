@@ -13,6 +13,7 @@ from course_utils.exercises.question import find_question, question_html
 from course_utils.generation import generate_trace, last_logits
 from course_utils.plots.candidates import CandidateTable
 from course_utils.plots.token_pieces import token_pieces
+from course_utils.qwen3 import Qwen3Model
 from course_utils.recording import record
 from course_utils.sampling import Sampler, Sampling
 from course_utils.tokenizer import Qwen3Tokenizer
@@ -23,13 +24,15 @@ from course_utils.widgets.next_token import next_token_table
 from course_utils.widgets.panel import View, live_line
 from course_utils.widgets.tokens import token_table
 
-# As many tokens as the small tokenizer has at least.
-MODEL = make(replace(SMALL, vocab_size=512))
 SAMPLING = Sampling(temperature=2, top_k=3)
 
 
+def model_of(tokenizer: Qwen3Tokenizer) -> Qwen3Model:
+    return make(replace(SMALL, vocab_size=tokenizer.vocab_size))
+
+
 def candidates(tokenizer: Qwen3Tokenizer, sampler: Sampler | None = None) -> str:
-    steps = generate_trace(MODEL, prompt(1, 6), 4, top=5, **({"sampler": sampler} if sampler else {}))
+    steps = generate_trace(model_of(tokenizer), prompt(1, 6), 4, top=5, **({"sampler": sampler} if sampler else {}))
     return CandidateTable(steps, tokenizer)._repr_html_()
 
 
@@ -42,9 +45,9 @@ def static(view: View) -> str:
     pytest.param(candidates, id="greedy"),
     pytest.param(lambda t: candidates(t, Sampler(SAMPLING, seed=1)), id="drawn"),
     pytest.param(lambda t: static(token_table(t, "The cat")), id="token_table"),
-    pytest.param(lambda t: static(next_token_table(t, last_logits(MODEL, prompt(1, 6)), SAMPLING)), id="next"),
-    pytest.param(lambda t: static(attention_table(record(MODEL, prompt(1, 9)), t, 1, 0, 6)), id="attention"),
-    pytest.param(lambda t: static(generation_step(record_generation(MODEL, t, "A cat", 4), 2)), id="generation"),
+    pytest.param(lambda t: static(next_token_table(t, last_logits(model_of(t), prompt(1, 6)), SAMPLING)), id="next"),
+    pytest.param(lambda t: static(attention_table(record(model_of(t), prompt(1, 9)), t, 1, 0, 6)), id="attention"),
+    pytest.param(lambda t: static(generation_step(record_generation(model_of(t), t, "A cat", 4), 2)), id="generation"),
     pytest.param(lambda t: static(transcript([{"role": role, "content": "Hi"} for role in (
         "system", "user", "assistant")])), id="chat"),
     pytest.param(lambda t: question_html(find_question("4.A")), id="question"),

@@ -161,7 +161,8 @@ _PIECES = ("Hel", "lo", " 世界", "!")
 
 def _events() -> list[bytes]:
     """What a server sends, line by line. The first event says who speaks, and nothing else."""
-    deltas: list[dict[str, str | None]] = [{"role": "assistant", "content": None}, *({"content": p} for p in _PIECES)]
+    deltas: list[dict[str, str | None]] = [{"role": "assistant", "content": None}]
+    deltas += [{"content": piece} for piece in _PIECES]
     lines = [b"data: " + json.dumps({"choices": [{"delta": delta}]}, ensure_ascii=False).encode() for delta in deltas]
     return [line + b"\n\n" for line in [*lines, b"data: [DONE]"]]
 
