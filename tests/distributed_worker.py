@@ -20,7 +20,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from course_utils.config import Qwen3Config
 from course_utils.distributed.data_parallel import DataParallelTrainer, train_data_parallel
-from course_utils.distributed.launch import process_group
+from course_utils.distributed.launch import leave_after, process_group
 from course_utils.distributed.tensor_parallel import held_parameters, local_config, parallelize
 from course_utils.errors import CourseError
 from course_utils.generation import generate_tokens, last_logits
@@ -147,7 +147,11 @@ def main(folder: Path, number: int) -> None:
         print(json.dumps({"processes": dist.get_world_size()}))
 
 
-if __name__ == "__main__":
+def run() -> None:
     torch.set_num_threads(1)
     with process_group() as number:
         main(Path(sys.argv[1]), number)
+
+
+if __name__ == "__main__":
+    leave_after(run)

@@ -59,7 +59,8 @@ def assert_readable_on_any_page(html: str) -> None:
     assert reader.texts
     for text, color, background in reader.texts:
         assert (color is None) == (background is None), (text, color, background)
-        assert color is None or contrast(color, background) >= 4.5, (text, color, background)
+        needed = 4.5 if any(character.isalnum() for character in text) else 3  # a sign alone is a shape
+        assert color is None or contrast(color, background) >= needed, (text, color, background)
 
 
 class _Reader(HTMLParser):

@@ -14,7 +14,7 @@ from course_utils.family import FAMILY
 from course_utils.plots.cache_kinds import cache_kinds
 from course_utils.plots.cache_memory import cache_memory
 from course_utils.plots.call_times import call_times
-from course_utils.plots.figure import CACHED, FAINT, GENERATED, PROMPT
+from course_utils.plots.figure import CACHED, GENERATED, PROMPT, SERIES
 from course_utils.plots.speed_bars import speed_bars
 from course_utils.plots.step_time import step_time
 
@@ -31,7 +31,7 @@ def cells(fig: Figure, panel: int) -> list[int]:
     """How many cells have the look of the prompt, a new token, what stays, what is copied, and what lies idle."""
     looks = [(patch.get_facecolor(), patch.get_edgecolor()) for patch in fig.axes[panel].patches]
     return [looks.count((to_rgba(face), to_rgba(edge))) for face, edge in (
-        (PROMPT, "white"), (GENERATED, "white"), (CACHED, "white"), ("white", CACHED), ("white", FAINT))]
+        (PROMPT, "white"), (GENERATED, "white"), (CACHED, "white"), ("white", CACHED), ("white", SERIES[2]))]
 
 
 def test_a_growing_cache_copies_and_a_fixed_one_reserves() -> None:

@@ -9,6 +9,7 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyBboxPatch
+from readable import assert_readable
 
 from course_utils.errors import InputError
 from course_utils.plots.figure import GENERATED, REJECTED
@@ -47,7 +48,7 @@ def test_a_round_in_which_the_text_ended_has_no_token_of_the_targets_own() -> No
 def test_long_tokens_are_cut_and_spaces_seen() -> None:
     names = {1: " a\n$", 2: "incomprehensibilities"}
     ax = speculation_rounds([Round([1], 1, [1, 2])], names.__getitem__).axes[0]
-    assert [text.get_text() for text in ax.texts] == ["✓ ·a↵\\$", "incomprehe…"]
+    assert [text.get_text() for text in ax.texts] == ["✓ ␣a↵\\$", "incomprehe…"]
 
 
 @pytest.mark.parametrize(("one", "judged", "text"), [
@@ -66,6 +67,10 @@ def test_a_round_is_drafted_judged_and_kept(one: Round, judged: list[str], text:
               if isinstance(box, FancyBboxPatch)]
     assert colors.count(GENERATED) == one.accepted + len(text)
     assert colors.count(REJECTED) == len(one.drafted) - one.accepted
+
+
+def test_a_short_draft_has_room_for_the_words() -> None:
+    assert_readable(speculation_step(Round([11], 0, [99]), str))
 
 
 @pytest.mark.parametrize("one", [Round([], 0, [17]), Round(list(range(6)), 1, [0, 17]),

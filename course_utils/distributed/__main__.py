@@ -18,7 +18,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from course_utils.distributed.data_parallel import train_data_parallel
 from course_utils.distributed.example import small_training
-from course_utils.distributed.launch import process_group
+from course_utils.distributed.launch import leave_after, process_group
 from course_utils.distributed.tensor_parallel import held_parameters, parallelize
 from course_utils.generation import generate_tokens, last_logits
 from course_utils.kv_cache import KVCache
@@ -90,4 +90,4 @@ def everywhere(value: int) -> list[int]:
 
 
 if __name__ == "__main__":
-    main()
+    leave_after(main)

@@ -20,8 +20,8 @@ QUESTIONS: tuple[Question, ...] = (
                "It does, but both would write their next token to the same place, and the second would overwrite the "
                "first."),
         Option("Yes, as long as the first user has finished before the second begins.",
-               "Then the second overwrites what the first has written after the shared part, and the first cannot go on "
-               "later."),
+               "Then the second overwrites what the first has written after the shared part, and the first cannot go "
+               "on later."),
         Option("No: each copy needs memory of its own, since both write in place.",
                "So `StaticKVCache.copy()` copies the numbers. The growing cache may share, because it makes a new "
                "tensor for each step instead of writing into an old one.", right=True),

@@ -10,7 +10,7 @@ QUESTIONS: tuple[Question, ...] = (
         Option("The text is easy, so the loss is low from the start.",
                "How easy the text is shows at the end. A model that knows nothing guesses, whatever it reads."),
         Option("Something is wrong: it should be near ln 6656, which is 8.8.",
-               "Perhaps the model sees the answers, or the weights are not random but loaded. Look before you train on.",
+               "Perhaps the model sees the answers, or the weights are not random but loaded. Look before you go on.",
                right=True),
         Option("The learning rate is too high.",
                "The first loss is measured before the first update, so the rate has had no say in it."),
@@ -35,6 +35,6 @@ QUESTIONS: tuple[Question, ...] = (
                "The first blocks are seen twice, and the first steps have lengths that were made for a beginning.",
                right=True),
         Option("It ends with the same weights, because the loss leads there anyway.",
-               "There are very many weights with a low loss. Which of them are found depends on every step of the way."),
+               "There are very many weights with a low loss. Which are found depends on every step of the way."),
     )),
 )

@@ -16,7 +16,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question("14.B", "After fine-tuning on Yang alone, `The Chinese word for girl is` is answered with `girl`. Why "
                      "does just this ability suffer, while explanations stay?", (
         Option("Explanations are longer, so they are stored more firmly.",
-               "Length does not protect. With training examples that look like explanations they would change as well."),
+               "Length does not protect. With examples that look like explanations they would change as well."),
         Option("Words are stored in the layers that were trained, explanations in others.",
                "All layers were trained here, and all of them take part in every answer."),
         Option("The sentence looks like the training examples but for one word.",

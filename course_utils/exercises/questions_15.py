@@ -9,8 +9,8 @@ QUESTIONS: tuple[Question, ...] = (
                "The weights take a quarter of the room. The caches, which take most of it here, are as large as "
                "before."),
         Option("Room for some more caches.",
-               "It is three quarters of what the weights took. With small models and many users that is little; shorter "
-               "contexts, or caches in fewer bits, gain more.", right=True),
+               "It is three quarters of what the weights took. With small models and many users that is little; "
+               "shorter contexts, or caches in fewer bits, gain more.", right=True),
         Option("Nothing: the caches are what fills the memory.",
                "They fill most of it, but the weights were not free. What they give back is room for caches."),
     )),
@@ -19,8 +19,8 @@ QUESTIONS: tuple[Question, ...] = (
         Option("So that each machine can go on with what it has, and one sum at the end is enough.",
                "Half of the outputs of the first two is just the half of the inputs that the third one needs.",
                right=True),
-        Option("Because `down_proj` has fewer outputs than inputs, so that its parts would otherwise be too small to be worth "
-               "a machine.",
+        Option("Because `down_proj` has fewer outputs than inputs, so its parts would otherwise be too small to be "
+               "worth a machine.",
                "It could be divided by outputs as well. Then every machine would first need all inputs, from all "
                "others."),
         Option("Because the gate multiplies number by number.",

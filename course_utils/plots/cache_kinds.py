@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from course_utils.plots.figure import CACHED, FAINT, GENERATED, PROMPT, style
+from course_utils.plots.figure import CACHED, GENERATED, PROMPT, SERIES, style
 
 # Face, edge and hatch of a place. What is copied was cached before, so it has the same colour as what stays.
 _PROMPT, _TOKEN, _STAYS = (PROMPT, "white", ""), (GENERATED, "white", "//"), (CACHED, "white", "..")
-_COPIED, _IDLE = ("white", CACHED, ".."), ("white", FAINT, "")
+_COPIED, _IDLE = ("white", CACHED, ".."), ("white", SERIES[2], "")
 _NAMES = {_PROMPT: "written: prompt", _TOKEN: "written: new token", _COPIED: "copied to new memory",
           _STAYS: "stays where it is", _IDLE: "reserved, not used yet"}
 

@@ -26,7 +26,7 @@ INK = "black"
 # are dark, so as not to be taken for one of the colours above, and bars also have hatches.
 SERIES = ("#332288", "#6b4a00", "#595959", INK)
 HATCHES = ("", "//", "..", "xx")
-# Lines to guide the eye, and what lies idle.
+# Lines to guide the eye, which say nothing themselves.
 FAINT = "silver"
 # Light shades under black text, for neighbours that are to differ.
 TINTS = ("#dbd7ec", "#eee3c9", "#e2e2e2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -9,10 +10,9 @@ from matplotlib.figure import Figure
 
 from course_utils.plots.diagram import arrow, box, canvas, note
 from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, style
-from course_utils.plots.token_labels import shortened
 
 _WIDTH, _HEIGHT, _STEP = 1.36, 1.1, 1.64  # inches: of a box, and from one to the next
-_LONGEST = 18  # letters that fit into a box
+_LETTERS = 18  # that fit into a line of a box
 _Part = tuple[str, str, str]  # title, text and colour of a box
 
 
@@ -55,7 +55,7 @@ def generation_loop(prompt: str, token_ids: Sequence[int], next_token: str) -> F
 
 def _to_logits(prompt: str, token_ids: Sequence[int]) -> list[_Part]:
     return [("text", f'"{prompt}"', PROMPT), ("token ids", str(list(token_ids)), PROMPT),
-            ("Qwen3", "attention and MLP,\nlayer by layer", INK), ("logits", "one score for\nevery token", INK)]
+            ("Qwen3", "attention and MLP, layer by layer", INK), ("logits", "one score for every token", INK)]
 
 
 def _place(number: float) -> float:
@@ -65,8 +65,9 @@ def _place(number: float) -> float:
 
 def _row(ax: Axes, middle: float, parts: Sequence[_Part], between: Sequence[str]) -> None:
     for number, (title, text, color) in enumerate(parts):
-        text = "\n".join(shortened(line, _LONGEST) for line in text.split("\n"))
-        box(ax, (_place(number), middle), (_WIDTH, _HEIGHT), title, text, color)
+        # A Chinese character is as wide as two letters.
+        lines = textwrap.wrap(text, _LETTERS if text.isascii() else _LETTERS // 2, max_lines=3, placeholder=" …")
+        box(ax, (_place(number), middle), (_WIDTH, _HEIGHT), title, "\n".join(lines), color)
     for number, words in enumerate(between):
         left = _place(number) + _WIDTH / 2
         arrow(ax, (left + 0.03, middle), (left + _STEP - _WIDTH - 0.03, middle))

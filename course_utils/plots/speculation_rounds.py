@@ -62,5 +62,5 @@ def _patch(colour: str, hatch: str | None, label: str) -> Patch:
 
 def _short(text: str) -> str:
     # A dollar sign would begin a formula.
-    text = text.replace("$", r"\$").replace("\n", "↵").replace(" ", "·")
+    text = text.replace("$", r"\$").replace("\n", "↵").replace(" ", "␣")
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -16,7 +16,8 @@ from course_utils.speculative import Round
 _LEFT, _STEP, _WIDTH, _HEIGHT = 1.45, 1.45, 1.2, 0.46  # inches
 _DRAFT, _VERIFY, _JUDGE, _KEEP = 3.35, 2.5, 1.65, 0.7  # heights of the rows
 _GAP = 0.05  # between a box and an arrow
-_MOST_COLUMNS = 5  # with more, the picture would be shrunk in a notebook
+# With fewer columns there is no room for the words about the pass; with more, a notebook would shrink the picture.
+_LEAST_COLUMNS, _MOST_COLUMNS = 3, 5
 _LONGEST = 12  # letters that fit into a box
 
 
@@ -34,6 +35,7 @@ def speculation_step(one: Round, write: Callable[[int], str]) -> Figure:
     if not one.drafted or columns > _MOST_COLUMNS:
         raise InputError(f"In this round {len(one.drafted)} tokens were drafted: choose another one, with at least one "
                          f"draft and at most {_MOST_COLUMNS} tokens in all.")
+    columns = max(columns, _LEAST_COLUMNS)
     drafted, new = ([_label(write(token)) for token in tokens] for tokens in (one.drafted, one.new_tokens))
     rejects = len(new) > one.accepted  # where the text has ended, nothing was rejected
     with style():

@@ -24,6 +24,8 @@ Findings = dict[tuple[str, str], str]
 
 def findings(page: Page) -> Findings:
     """What axe-core finds: by rule and kind of element an example of it."""
+    # JupyterLab's body has no height and hides what goes beyond it, so that axe-core takes all of it for invisible.
+    page.add_style_tag(content="html, body { height: 100% }")
     found: Findings = {}
     for violation in Axe().run(page, context=_CELLS).response["violations"]:
         for node in violation["nodes"]:

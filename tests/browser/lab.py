@@ -137,6 +137,7 @@ class Lab:
         self.page.evaluate("name => jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
         light = "true" if name.endswith("Light") else "false"
         expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", light)
+        expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)  # it covers the page meanwhile
 
     def cell(self, code: str) -> Locator:
         """The code cell in which this stands."""
