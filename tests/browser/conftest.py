@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from lab import Lab
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # Nothing but the page: no sandbox, which a container forbids, and no requests of the browser's own.
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]
