@@ -38,7 +38,7 @@ def faults(notebook: NotebookNode, fresh: NotebookNode) -> list[str]:
         fresh: the same with set-up cell, badges, solutions and metadata as build.py would write them now.
     """
     rules = (_stale(notebook, fresh), _executed(notebook), _sizes(notebook), _outputs(notebook), _images(notebook),
-             _exercises(notebook), _solutions(notebook), _questions(notebook))
+             _markdown(notebook), _exercises(notebook), _solutions(notebook), _questions(notebook))
     return [fault for rule in rules for fault in rule]
 
 
@@ -97,6 +97,15 @@ def _sizes(notebook: NotebookNode) -> Iterator[str]:
         width = max(_columns(line) for line in cell.source.splitlines())
         if width > MOST_COLUMNS:
             yield f"{_name(cell)}: has a line of {width} columns, above {MOST_COLUMNS}."
+
+
+def _markdown(notebook: NotebookNode) -> Iterator[str]:
+    """What a screen reader would stumble over."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and not cell.source.strip():
+            yield f"{_name(cell)}: is an empty Markdown cell."
+        if cell.cell_type == "markdown" and re.search(r"^\|(?:.*\|)?\s+\|.*\n\|\s*:?-", cell.source, re.MULTILINE):
+            yield f"{_name(cell)}: a column of a table has no heading."
 
 
 def _texts(output: NotebookNode) -> list[str]:

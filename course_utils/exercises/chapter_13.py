@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -105,7 +106,7 @@ def _verify_stop(answer: Callable[..., Any]) -> str | None:
     losses = [5.0, 4.0, 3.0, 3.2, 3.1, 2.8, 3.0, 3.1, 3.2, 3.3, 2.0]
     told = answer(list(losses), 3)
     case = f"For {losses} and a patience of 3, "
-    if type(told) is not int:
+    if not isinstance(told, numbers.Integral):  # NumPy's argmin gives one, too
         return f"It returns {told!r}. Return the number of a measurement, counted from 0."
     if told == 2:
         return f"{case}it stops at the first loss that is higher than the one before: it has no patience."
@@ -123,6 +124,8 @@ def _verify_stop(answer: Callable[..., Any]) -> str | None:
     if answer([3.0, 2.0, 2.4, 2.2, 2.3, 1.0], 3) != 1:
         return ("For [3.0, 2.0, 2.4, 2.2, 2.3, 1.0] and a patience of 3, it is 1. Compare each loss with the best so "
                 "far: 2.2 is better than the one before it, and still no better than 2.0.")
+    if answer([2.0, 2.0, 2.0, 1.0], 2) != 0:
+        return "For [2.0, 2.0, 2.0, 1.0] and a patience of 2, it is 0: a loss that equals the best is no better."
     if answer([1.5], 2) != 0 or answer([3.0, 2.0, 1.0], 2) != 2:
         return "Where the losses end before the patience does, it is the lowest of them."
     return None
@@ -152,6 +155,16 @@ def _against_the_one_before(losses: list[float], patience: int) -> int:
 
 def _one_too_patient(losses: list[float], patience: int) -> int:
     return where_to_stop(losses, patience + 1)
+
+
+def _equal_is_better(losses: list[float], patience: int) -> int:
+    best = 0
+    for number, loss in enumerate(losses):
+        if loss <= losses[best]:
+            best = number
+        elif number - best >= patience:
+            break
+    return best
 
 
 def _the_loss_itself(losses: list[float], patience: int) -> float:
@@ -389,6 +402,7 @@ EXERCISES: tuple[Exercise, ...] = (
         (_where_it_ends, "where the training ends"),
         (_against_the_one_before, "the best so far"),
         (_one_too_patient, "two that were no better"),
+        (_equal_is_better, "equals the best"),
         (_the_loss_itself, "the number of a measurement"),
     )),
     Exercise("13.3", "Only the answers count", answers_loss, _verify_loss, (

@@ -160,9 +160,10 @@ _PIECES = ("Hel", "lo", " 世界", "!")
 
 
 def _events() -> list[bytes]:
-    """What a server sends, line by line. The first event says who speaks, and nothing else."""
+    """What a server sends, line by line. The first event says who speaks, and the last one before the end nothing."""
     deltas: list[dict[str, str | None]] = [{"role": "assistant", "content": None}]
     deltas += [{"content": piece} for piece in _PIECES]
+    deltas.append({})
     lines = [b"data: " + json.dumps({"choices": [{"delta": delta}]}, ensure_ascii=False).encode() for delta in deltas]
     return [line + b"\n\n" for line in [*lines, b"data: [DONE]"]]
 
@@ -174,6 +175,10 @@ def _verify_stream(answer: Callable[..., Any]) -> str | None:
         told = list(answer(iter(_events())))
     except json.JSONDecodeError:
         return "The last event is `data: [DONE]`, which is no JSON: take only lines that begin with `data: {`."
+    except KeyError as error:
+        if error.args != ("content",):
+            raise
+        return "An event may come without a content, as the last one does. Ask for it in a way that allows for this."
     if None in told:
         return ("The first event says only who speaks, and its content is None. Hand out what has a text, and nothing "
                 "else.")
@@ -224,7 +229,13 @@ def _stream_parses_done(chunks: Iterable[bytes]) -> Iterator[str]:
 def _stream_with_none(chunks: Iterable[bytes]) -> Iterator[Any]:
     for line in b"".join(chunks).split(b"\n"):
         if line.startswith(b"data: {"):
-            yield json.loads(line[6:])["choices"][0]["delta"]["content"]
+            yield json.loads(line[6:])["choices"][0]["delta"].get("content")
+
+
+def _stream_needs_content(chunks: Iterable[bytes]) -> Iterator[str]:
+    for line in b"".join(chunks).split(b"\n"):
+        if line.startswith(b"data: {"):
+            yield json.loads(line[6:])["choices"][0]["delta"]["content"] or ""
 
 
 def _stream_waits(chunks: Iterable[bytes]) -> Iterator[str]:
@@ -258,6 +269,7 @@ EXERCISES: tuple[Exercise, ...] = (
         (_stream_decodes, "cannot be decoded by itself"),
         (_stream_parses_done, "which is no JSON"),
         (_stream_with_none, "only who speaks"),
+        (_stream_needs_content, "without a content"),
         (_stream_waits, "only when everything is there"),
         (_stream_parts_of_lines, "behind the last line break"),
     )),

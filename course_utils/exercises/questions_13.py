@@ -32,7 +32,7 @@ QUESTIONS: tuple[Question, ...] = (
         Option("It fails, since the optimizer does not know the weights.",
                "It works with any weights. That is what makes the mistake hard to notice."),
         Option("It goes on, but ends with other weights than a run without a stop.",
-               "The first blocks are seen twice, and the first steps have lengths that were made for a beginning.",
+               "The first blocks are seen twice, the rate warms up again, and with new means AdamW makes other steps.",
                right=True),
         Option("It ends with the same weights, because the loss leads there anyway.",
                "There are very many weights with a low loss. Which are found depends on every step of the way."),
