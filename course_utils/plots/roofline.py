@@ -145,4 +145,4 @@ def _draw_memory(ax: Axes, plan: Plan) -> None:
         left += size / 1e9
     ax.axvline(room, color=INK, linestyle="--", marker="", linewidth=1.5, label="usable")
     ax.set(xlim=(0, 1.1 * max(room, left)), yticks=(), xlabel="memory, GB")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -1.0), ncols=4, fontsize=9)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -1.15), ncols=4, fontsize=9)
