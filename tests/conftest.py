@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from course_utils import exercises
 from course_utils.qwen3 import Qwen3Model
@@ -21,6 +22,12 @@ SMALL_TEXT = [
     "小船沿着小河走，小河流到大海。",
     "小猫坐在窗前看月亮，月亮很圆。",
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """The models of the tests are so small that a second thread costs more than it brings."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

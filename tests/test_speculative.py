@@ -53,15 +53,6 @@ class Silent:
         return text[:, :0]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of passes through tiny models: sharing them among threads takes longer than computing them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def model() -> Qwen3Model:
     return make(SMALL)

@@ -273,7 +273,7 @@ class _Prompt(Tensor):
 class _JustInTime(Qwen3Model):
     """A model that takes long for each shape it has not seen, as a compiled one does."""
 
-    COMPILING, STEP = 1.0, 0.01  # seconds
+    COMPILING, STEP = 0.5, 0.01  # seconds
 
     def __init__(self) -> None:
         super().__init__(_SMALL)
