@@ -106,7 +106,7 @@ def leave_after(main: Callable[[], None]) -> None:
     """Run a program that uses a process group, and end the process at once.
 
     Gloo's threads let go of the tensors of the last exchange some time after it is over. If Python has begun to end by
-    then, they crash the process, a few times in a hundred. So Python's ending is left out.
+    then, they crash the process now and then. So Python's ending is left out.
     """
     status = 1
     try:

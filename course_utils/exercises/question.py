@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from course_utils.exercises import lookup
+from course_utils.plots.figure import in_notebook
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,9 @@ def ask(question_id: str) -> None:
         InputError: if there is no such question.
     """
     question = find_question(question_id)
-    try:
-        from IPython import get_ipython
+    if in_notebook():
         from IPython.display import display
-    except ImportError:
-        in_notebook = False
-    else:
-        in_notebook = get_ipython() is not None
-    if in_notebook:
+
         display(question_output(question), raw=True)
     else:
         print(question_text(question))

@@ -86,15 +86,20 @@ def show_figure(fig: Figure, description: str) -> None:
             every machine, since the comparison of outputs compares it.
     """
     output = as_output(fig, description)
+    if in_notebook():
+        from IPython.display import display
+
+        display(output, raw=True)
+    print(output["text/plain"])
+
+
+def in_notebook() -> bool:
+    """Whether this is run by IPython, which can display more than text."""
     try:
         from IPython import get_ipython
-        from IPython.display import display
     except ImportError:
-        pass
-    else:
-        if get_ipython() is not None:
-            display(output, raw=True)
-    print(output["text/plain"])
+        return False
+    return get_ipython() is not None
 
 
 def as_output(fig: Figure, description: str) -> dict[str, str]:

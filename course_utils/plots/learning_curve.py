@@ -8,7 +8,7 @@ from contextlib import closing
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from course_utils.plots.figure import INK, SERIES, as_output, style
+from course_utils.plots.figure import INK, SERIES, as_output, in_notebook, style
 from course_utils.training.records import Record
 
 _LEVELS = (":", "--", "-.")
@@ -63,18 +63,13 @@ class _Picture:
     """A place in a notebook's output whose picture can be replaced."""
 
     def __init__(self) -> None:
-        try:
-            from IPython import get_ipython
-            from IPython.display import display
-        except ImportError:
-            self._display = None
-        else:
-            self._display = display if get_ipython() is not None else None
         self._handle = None
 
     def show(self, fig: Figure, description: str) -> None:
         output = as_output(fig, description)
         if self._handle is not None:
             self._handle.update(output, raw=True)
-        elif self._display is not None:
-            self._handle = self._display(output, raw=True, display_id=True)
+        elif in_notebook():
+            from IPython.display import display
+
+            self._handle = display(output, raw=True, display_id=True)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from course_utils.plots.figure import GENERATED, INK, REJECTED, style
+from course_utils.plots.token_labels import with_visible_spaces
 from course_utils.speculative import Round
 
 _LONGEST = 11  # characters that fit into a cell
@@ -62,5 +63,5 @@ def _patch(colour: str, hatch: str | None, label: str) -> Patch:
 
 def _short(text: str) -> str:
     # A dollar sign would begin a formula.
-    text = text.replace("$", r"\$").replace("\n", "↵").replace(" ", "␣")
+    text = with_visible_spaces(text.replace("$", r"\$").replace("\n", "↵"))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

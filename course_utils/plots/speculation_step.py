@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from course_utils.errors import InputError
 from course_utils.plots.diagram import arrow, box, canvas, note
 from course_utils.plots.figure import GENERATED, INK, REJECTED, style
-from course_utils.plots.token_labels import shortened
+from course_utils.plots.token_labels import shortened, with_visible_spaces
 from course_utils.speculative import Round
 
 _LEFT, _STEP, _WIDTH, _HEIGHT = 1.45, 1.45, 1.2, 0.46  # inches
@@ -75,4 +75,4 @@ def _down(ax: Axes, column: int, upper: float, lower: float, color: str) -> None
 
 
 def _label(text: str) -> str:
-    return shortened(text.replace("\n", "↵").replace(" ", "␣"), _LONGEST)
+    return shortened(with_visible_spaces(text.replace("\n", "↵")), _LONGEST)

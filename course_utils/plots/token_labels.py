@@ -9,7 +9,6 @@ from course_utils.plots.figure import has_cjk_font
 from course_utils.tokenizer import Qwen3Tokenizer
 
 _LONGEST = 12
-_VISIBLE_SPACE = "␣"
 
 
 def token_labels(tokenizer: Qwen3Tokenizer, token_ids: Iterable[int]) -> list[str]:
@@ -26,7 +25,12 @@ def _label(tokenizer: Qwen3Tokenizer, token_id: int) -> str:
     text = tokenizer.token_text(token_id)
     if not (text.isascii() or has_cjk_font()):
         return f"id {token_id}"
-    return shortened(text.replace(" ", _VISIBLE_SPACE), _LONGEST)
+    return shortened(with_visible_spaces(text), _LONGEST)
+
+
+def with_visible_spaces(text: str) -> str:
+    """A token's text, of which spaces are a part that would not be seen."""
+    return text.replace(" ", "␣")
 
 
 def width(text: str) -> int:

@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from course_utils.plots.figure import INK, SERIES, TINTS
+from course_utils.plots.token_labels import with_visible_spaces
 from course_utils.tokenizer import Qwen3Tokenizer
-
-_VISIBLE_SPACE = "␣"
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def token_pieces(tokenizer: Qwen3Tokenizer, text: str) -> TokenPieces:
 def pieces_of(tokenizer: Qwen3Tokenizer, token_ids: Iterable[int]) -> TokenPieces:
     """The same for a text that is tokens already."""
     pieces = tuple(
-        (token_id, tokenizer.token_bytes(token_id), tokenizer.token_text(token_id).replace(" ", _VISIBLE_SPACE))
+        (token_id, tokenizer.token_bytes(token_id), with_visible_spaces(tokenizer.token_text(token_id)))
         for token_id in token_ids)
     return TokenPieces(pieces, frozenset(tokenizer.special_tokens.values()) & {piece[0] for piece in pieces})
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from course_utils.errors import InputError
 from course_utils.plots.figure import FAINT, INK
 from course_utils.plots.shades import SHARE, ink_on
-from course_utils.plots.token_labels import shortened
+from course_utils.plots.token_labels import shortened, with_visible_spaces
 from course_utils.qwen3 import Qwen3Model
 from course_utils.recording import Recording, record
 from course_utils.tokenizer import Qwen3Tokenizer
@@ -46,8 +46,7 @@ def attention_table(recording: Recording, tokenizer: Qwen3Tokenizer, layer: int,
     for name, value, count in (("layer", layer, layers), ("head", head, heads), ("position", position, tokens)):
         if not 0 <= value < count:
             raise InputError(f"There is no {name} {value}: choose from 0 to {count - 1}.")
-    # Spaces are part of a token, and would not be seen.
-    labels = [tokenizer.token_text(token_id).replace(" ", "␣") for token_id in recording.token_ids[0].tolist()]
+    labels = [with_visible_spaces(tokenizer.token_text(token_id)) for token_id in recording.token_ids[0].tolist()]
     weights = recording.attention[layer, 0, head]
     rows = "".join(_row(place, labels[place], weights[place], place == position) for place in range(tokens))
     header = "".join(f'<th scope="col" style="{_HEAD};writing-mode:vertical-rl;text-align:right;padding:2px 2px 6px">'

@@ -6,21 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-import torch
-
 from course_utils.benchmark.costs import cache_elements
 from course_utils.errors import InputError
 from course_utils.generation import Step, generate_trace
 from course_utils.plots.candidates import CandidateTable
 from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT
+from course_utils.plots.token_labels import with_visible_spaces
 from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import format_bytes
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.widgets.panel import Explorer, View
 from course_utils.widgets.player import step_buttons, step_control
+from course_utils.widgets.prompt import encode_prompt
 
 _MOST_TOKENS = 120  # of a longer text the beginning is left out
-_VISIBLE_SPACE = "␣"
 _HELD, _ADDED, _NOT_YET = "■", "▨", "□"
 
 
@@ -53,14 +52,12 @@ def record_generation(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompt: str,
         InputError: if the prompt is empty, or `max_new_tokens` is no whole number from 1 on.
         ContextLengthError: if prompt and new tokens do not fit into the context.
     """
-    prompt_ids = tokenizer.encode(prompt)
-    if not prompt_ids:
-        raise InputError("The prompt is empty: give a text of at least one token.")
     if type(max_new_tokens) is not int or max_new_tokens < 1:
         raise InputError(f"max_new_tokens is {max_new_tokens!r}: give a whole number from 1 on.")
-    token_ids = torch.tensor([prompt_ids], device=model.device)
+    token_ids = encode_prompt(model, tokenizer, prompt, max_new_tokens)
     steps = generate_trace(model, token_ids, max_new_tokens, tokenizer.end_token_ids)
-    return RecordedGeneration(tokenizer, prompt_ids, steps, cache_elements(model.config) * model.dtype.itemsize)
+    return RecordedGeneration(tokenizer, token_ids[0].tolist(), steps,
+                              cache_elements(model.config) * model.dtype.itemsize)
 
 
 def explore_generation(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompt: str,
@@ -109,7 +106,7 @@ def _text(recorded: RecordedGeneration, step: int) -> str:
     boxes = []
     for position in range(max(0, len(token_ids) - _MOST_TOKENS), len(token_ids)):
         mark = _HELD if position < before else _ADDED if position < after else _NOT_YET
-        text = recorded.tokenizer.token_text(token_ids[position]).replace(" ", _VISIBLE_SPACE)
+        text = with_visible_spaces(recorded.tokenizer.token_text(token_ids[position]))
         boxes.append(_box(text, mark, position < len(recorded.prompt_ids)))
     left_out = len(token_ids) - len(boxes)
     return (f'<div style="background: white; color: {INK}; padding: 8px; line-height: 1.3">'

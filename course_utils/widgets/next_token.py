@@ -10,6 +10,7 @@ from torch import Tensor
 
 from course_utils.generation import last_logits
 from course_utils.plots.figure import GENERATED, INK, REJECTED, SERIES
+from course_utils.plots.token_labels import with_visible_spaces
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import Sampler, Sampling
 from course_utils.tokenizer import Qwen3Tokenizer
@@ -79,8 +80,7 @@ def explore_next_token(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompt: str
 
 
 def _label(tokenizer: Qwen3Tokenizer, token_id: int) -> str:
-    # A space is part of a token, and would not be seen.
-    return tokenizer.token_text(token_id).replace(" ", "␣")
+    return with_visible_spaces(tokenizer.token_text(token_id))
 
 
 def _row(token: str, token_id: str, probability: float, chance: float) -> str:
