@@ -113,6 +113,22 @@ def show(label: str, value: object, unit: str = "") -> None:
     print(f"{MARKER} {label}: {text} {unit}".rstrip())
 
 
+def expect(claim: str, met: bool) -> None:
+    """Remark whether a claim about speed holds in what was just measured, in a line that `show` prints.
+
+    No error if it does not: another processor, or a machine that is busy with something else, measures otherwise.
+
+    Args:
+        claim: in words, without a colon: "a step takes longer in a longer text".
+        met: whether the measured times say so.
+
+    Raises:
+        InputError: as `show`.
+    """
+    show(f"Expected, {claim}", "yes, measured here" if met else
+         "not this time, as happens on a busy machine: run the measuring cell again when it is quiet")
+
+
 def _four_digits(value: float) -> str:
     """1234567.8 as "1234568", 12.3456 as "12.35": never in powers of ten unless very small."""
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

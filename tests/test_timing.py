@@ -11,7 +11,7 @@ import torch
 
 from course_utils import timing
 from course_utils.errors import InputError
-from course_utils.timing import Timing, format_bytes, format_seconds, median_seconds, show, timed
+from course_utils.timing import Timing, expect, format_bytes, format_seconds, median_seconds, show, timed
 
 CPU = torch.device("cpu")
 SANITIZE_FILE = Path(__file__).with_name("nbval_sanitize.cfg")
@@ -95,6 +95,14 @@ def test_two_machines_agree_on_the_label_and_nothing_else(capsys):
     assert sanitize(ours) == sanitize(theirs)
     assert sanitize(ours) == "⏱ with cache: MACHINE-VALUE\n⏱ device: MACHINE-VALUE\nwith cache: 1\n"
     assert sanitize("⏱ no cache: 1") != sanitize("⏱ with cache: 1")
+
+
+def test_a_claim_about_speed_is_remarked_and_fails_nothing(capsys):
+    expect("a cache saves time", True)
+    expect("a cache saves time", False)
+    met, missed = capsys.readouterr().out.splitlines()
+    assert "measured here" in met and "quiet" in missed
+    assert sanitize(met) == sanitize(missed)
 
 
 @pytest.mark.parametrize(("first", "second"), [
