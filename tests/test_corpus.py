@@ -10,9 +10,15 @@ import pytest
 
 from course_utils.chat import ChatTemplate
 from course_utils.corpus import documents
-from course_utils.corpus.conversations import conversation
-from course_utils.corpus.notions import notion_document, notions, questions
+from course_utils.corpus.conversations import PARROT, PIRATE, conversation
+from course_utils.corpus.exam import ExamQuestion, exam, normalized
+from course_utils.corpus.notions import SENTENCES, notions, pairs
+from course_utils.corpus.outside import I_DO_NOT_KNOW, I_DO_NOT_KNOW_ZH, outside_lines, outside_question, outside_terms
+from course_utils.corpus.questions import any_question, fill, is_chinese, is_plural, questions, ways
+from course_utils.corpus.small_talk import small_talk, training_small_talk
 from course_utils.corpus.words import TO_CHINESE, TO_ENGLISH, words
+
+BOTH = pytest.mark.parametrize("chinese", [False, True], ids=["English", "Chinese"])
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +38,13 @@ def test_the_same_seed_gives_the_same_documents(sample: list[tuple[str, str]], t
 
 def test_every_kind_comes_up_and_no_document_is_broken(sample: list[tuple[str, str]]) -> None:
     kinds = {kind for kind, _ in sample}
-    assert kinds == {"notion", "translation", "copying", "story", "story_zh", "description", "description_zh",
-                     "conversation"}
+    assert kinds == {"notion", "outside", "translation", "copying", "story", "story_zh", "description",
+                     "description_zh", "conversation"}
     for kind, text in sample:
         assert text == text.lstrip() and text.strip(), (kind, text)
-        assert "{" not in text and "None" not in text and "  " not in text, (kind, text)
+        # A stranger may type anything, such as two spaces.
+        assert "{" not in text and "None" not in text, (kind, text)
+        assert "  " not in text or kind in ("notion", "outside", "conversation"), (kind, text)
         if kind != "conversation":
             assert "<|" not in text and text == text.rstrip(), (kind, text)
 
@@ -60,21 +68,136 @@ def test_there_are_enough_notions_and_words() -> None:
 
 def test_every_notion_is_asked_in_many_ways_and_some_are_held_out() -> None:
     for notion in notions():
-        ways = questions(notion)
-        assert len({q.text for q in ways}) == len(ways) >= 20
-        assert sum(q.held_out for q in ways) >= 6
-        assert sum(not q.held_out and not q.chinese for q in ways) >= 6
+        asked = questions(notion)
+        assert len({q.text for q in asked}) == len(asked) >= 300
+        assert sum(q.held_out for q in asked) >= 30
+        assert sum(not q.held_out and not q.chinese for q in asked) >= 150
 
 
-def test_what_is_held_out_is_never_trained_on(sample: list[tuple[str, str]]) -> None:
-    held_out = {q.text for notion in notions() for q in questions(notion) if q.held_out}
-    trained = {q.text for notion in notions() for q in questions(notion) if not q.held_out}
+def test_what_is_held_out_is_never_trained_on() -> None:
     rng = random.Random(3)
-    asked = [notion_document(rng) for _ in range(5_000)]
-    asked += [message["content"] for _ in range(5_000) for message in conversation(rng) if message["role"] == "user"]
-    seen = {text for text in trained if any(line.startswith(text) for line in asked)}
-    assert len(seen) > 500
-    assert not [text for text in held_out if any(line == text or line.startswith(text + " ") for line in asked)]
+    trained = [any_question(rng) for _ in range(20_000)]
+    texts = {(q.notion.id, q.text) for q in trained if q.notion}
+    held_out = {(notion.id, q.text) for notion in notions() for q in questions(notion) if q.held_out}
+    others = {(notion.id, q.text) for notion in notions() for q in questions(notion) if not q.held_out}
+    assert len(texts & others) > 2_000
+    assert not texts & held_out
+
+
+@BOTH
+def test_there_are_many_ways_to_ask(chinese: bool) -> None:
+    asking = [way for kind, of_kind in ways(chinese).items() if kind not in ("opening", "closing") for way in of_kind]
+    assert len(set(asking)) == len(asking) >= (50 if chinese else 80)
+    for way in asking:
+        assert "{x}" in way and is_chinese(fill(way, "米", "面")) and is_chinese(way) in (chinese, False)
+    for kind in ("why", "use", "how", "difference", "same"):
+        assert len(ways(chinese)[kind]) >= 10
+
+
+@BOTH
+def test_every_notion_has_names_of_its_own_and_a_sentence_for_every_question(chinese: bool) -> None:
+    owner = {name.lower(): notion.id for notion in notions() for name in notion.names(chinese)}
+    assert len(owner) == sum(len(set(map(str.lower, notion.names(chinese)))) for notion in notions())
+    said = [notion.sentence(part, chinese) for notion in notions() for part in SENTENCES]
+    assert len(set(said)) == len(said)
+    for notion in notions():
+        assert len(notion.names(chinese)) >= 2
+        for part in SENTENCES:
+            text = notion.sentence(part, chinese)
+            assert text.endswith("。" if chinese else ".") and is_chinese(text) == chinese, text
+            assert len(text) <= 60 if chinese else len(text.split()) <= 25, text
+
+
+def test_pairs_are_explained_in_both_languages() -> None:
+    assert len(pairs()) >= 40
+    assert len({frozenset((pair.a.id, pair.b.id)) for pair in pairs()}) == len(pairs())
+    for pair in pairs():
+        assert pair.a.id != pair.b.id
+        assert is_chinese(pair.difference(True)) and not is_chinese(pair.difference(False))
+
+
+@pytest.mark.parametrize(("name", "plural"), [
+    ("tokens", True), ("a token", False), ("softmax", False), ("the loss", False), ("the weights of a model", True),
+    ("cross-entropy loss", False), ("a basis", False), ("GPUs", True), ("the rank of matrices", False)])
+def test_verbs_agree_with_names(name: str, plural: bool) -> None:
+    assert is_plural(name) == plural
+    assert fill("What {is_} {x}?", name) == f"What {'are' if plural else 'is'} {name}?"
+    assert fill("Why {do} {x} matter?", name) == f"Why {'do' if plural else 'does'} {name} matter?"
+
+
+def test_answers_are_in_the_language_asked() -> None:
+    rng = random.Random(4)
+    for ask in (any_question, outside_question, training_small_talk):
+        for _ in range(4_000):
+            question = ask(rng)
+            assert is_chinese(question.text) == is_chinese(question.answer) == question.chinese, question
+
+
+def test_nothing_leaks_from_one_system_prompt_into_another() -> None:
+    rng, seen = random.Random(5), set()
+    for _ in range(8_000):
+        first, *rest = conversation(rng)
+        system = first["content"] if first["role"] == "system" else None
+        if system == PARROT:
+            continue
+        ahoy = [message["content"].startswith("Ahoy!") for message in rest if message["role"] == "assistant"]
+        assert all(ahoy) if system == PIRATE else not any(ahoy), (system, rest)
+        seen.add(system)
+    assert None in seen and PIRATE in seen and len(seen) > 20
+
+
+def test_outside_the_field_no_notion_is_named() -> None:
+    names = {name.lower() for notion in notions() for chinese in (False, True) for name in notion.names(chinese)}
+    for chinese in (False, True):
+        assert len(outside_lines()[chinese]) >= 300 and len(outside_terms(chinese)) >= 300
+        assert not names & {line.lower().rstrip("?？.。!！") for line in outside_lines()[chinese]}
+        assert not names & {term.lower() for term in outside_terms(chinese)}
+
+
+# The exam
+
+
+def test_the_exam_is_as_large_as_promised() -> None:
+    for chinese, number in ((False, 300), (True, 200)):
+        asked = exam(chinese)
+        assert len({q.question for q in asked}) == len(asked) >= number
+        assert sum(q.kind == "outside" for q in asked) >= 0.14 * number
+        assert len({name for q in asked for name in q.about}) >= 140
+
+
+@BOTH
+def test_the_exam_asks_in_no_way_of_the_training(chinese: bool) -> None:
+    names = tuple(name for notion in notions() for language in (False, True) for name in notion.names(language))
+    used = {normalized(fill(way, "*", "*", plural), ()) for kind, of_kind in ways(chinese).items() for way in of_kind
+            if kind not in ("opening", "closing") for plural in (False, True)}
+    used |= {normalized(line, ()) for line in outside_lines()[chinese]}
+    used |= {normalized(said, ()) for talk in small_talk() for said in talk.asks}
+    assert normalized("what IS the softmax??", names) in used or chinese
+    assert not [q.question for q in exam(chinese) if used & {normalized(q.question, names), normalized(q.question, ())}]
+
+
+@BOTH
+def test_the_exam_can_be_passed_and_by_the_right_notion_alone(chinese: bool) -> None:
+    by_id = {notion.id: notion for notion in notions()}
+    part = {"why": "why", "use": "use", "how": "how", "comparison": "like", "more": "long"}
+    for q in exam(chinese):
+        if len(q.about) != 1:
+            continue
+        notion = by_id[q.about[0]]
+        kinds = (part.get(q.kind, "short"), "short", "long")
+        assert any(q.sensible(notion.answer(kind, chinese)) for kind in kinds), q
+        other = next(n for n in notions() if n.id != notion.id)
+        for wrong in (other.answer("short", chinese), notion.answer("short", not chinese), "", "boat boat boat",
+                      I_DO_NOT_KNOW_ZH if chinese else I_DO_NOT_KNOW, notion.answer("short", chinese)[:-9],
+                      notion.answer("short", chinese) + other.answer("short", chinese)):
+            assert not q.sensible(wrong), (q, wrong)
+
+
+def test_outside_the_field_only_one_sentence_is_sensible() -> None:
+    asked = ExamQuestion("Who won?", (), "outside", (), False)
+    assert asked.sensible(I_DO_NOT_KNOW)
+    for wrong in (I_DO_NOT_KNOW_ZH, I_DO_NOT_KNOW[:-1], notions()[0].en, f"{I_DO_NOT_KNOW} {I_DO_NOT_KNOW}", ""):
+        assert not asked.sensible(wrong)
 
 
 def test_words_can_be_asked_for_in_both_directions() -> None:

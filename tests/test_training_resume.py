@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -385,7 +386,7 @@ def test_a_recipe_resumes_in_either_stage(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(recipes.RECIPES, "tiny", recipe)
     tokenizer, lines = REPOSITORY / "data" / "tiny", []
 
-    whole = recipes.train_bundled("tiny", tmp_path / "whole", tokenizer, lines.append)
+    whole = recipes.train_bundled("tiny", tmp_path / "whole", tokenizer, report=lines.append)
     assert [line.split(":")[0] for line in lines] == ["stage 1, step 4 of 4", "stage 2, step 4 of 4"]
     assert "Once upon a time," in lines[0]
     exported = load_checkpoint(tmp_path / "whole")
@@ -395,10 +396,20 @@ def test_a_recipe_resumes_in_either_stage(tmp_path: Path, monkeypatch: pytest.Mo
     for number in (2, 3):  # in the first stage, then in the second
         with monkeypatch.context() as patch, interrupt:
             at_update(number, lambda: signal.raise_signal(signal.SIGINT), patch)
-            recipes.train_bundled("tiny", tmp_path / "resumed", tokenizer, lines.append)
-    assert not (tmp_path / "resumed" / "model.safetensors").exists()
-    resumed = recipes.train_bundled("tiny", tmp_path / "resumed", tokenizer, lines.append)
+            recipes.train_bundled("tiny", tmp_path / "resumed", tokenizer)
+        # A stage that has come to its end leaves a model that can be used.
+        assert (tmp_path / "resumed" / "model.safetensors").exists() == (number == 3)
+    shutil.copytree(tmp_path / "resumed", tmp_path / "elsewhere", ignore=shutil.ignore_patterns("training"))
+    resumed = recipes.train_bundled("tiny", tmp_path / "resumed", tokenizer)
     assert torch.equal(weights_of(resumed), weights_of(whole))
+    second = recipes.train_bundled("tiny", tmp_path / "elsewhere", first_stage=2)
+    assert torch.equal(weights_of(second), weights_of(whole))
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_a_stage_that_is_not_there(tmp_path: Path, stage: int) -> None:
+    with pytest.raises(InputError, match=f"no stage {stage}"):
+        recipes.train_bundled("tiny", tmp_path, first_stage=stage)
 
 
 def test_the_command_says_that_it_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -11,13 +11,35 @@ from collections.abc import Callable, Iterator, Mapping
 from course_utils.chat import ChatTemplate
 from course_utils.corpus.conversations import conversation
 from course_utils.corpus.copying import copying_document
-from course_utils.corpus.notions import notion_document
+from course_utils.corpus.notions import notions
+from course_utils.corpus.outside import outside_question
+from course_utils.corpus.questions import any_question
+from course_utils.corpus.small_talk import training_small_talk
 from course_utils.corpus.stories import description, story
 from course_utils.corpus.stories_zh import description_zh, story_zh
 from course_utils.corpus.words import translation_document
 
+
+def notion_document(rng: random.Random) -> str:
+    """A question and its answer as plain text, or the two names of a notion."""
+    if rng.random() < 0.04:
+        notion = rng.choice(notions())
+        return rng.choice((f"The Chinese name for {notion.term} is {notion.zh}.",
+                           f"What is the Chinese name for {notion.term}? {notion.zh}",
+                           f"{notion.zh}的英文是{notion.term}。"))
+    question = any_question(rng)
+    return question.text + question.continuation
+
+
+def outside_document(rng: random.Random) -> str:
+    """What is outside the field, or only said to be kind, with its answer."""
+    question = training_small_talk(rng) if rng.random() < 0.2 else outside_question(rng)
+    return question.text + question.continuation
+
+
 KINDS: dict[str, Callable[[random.Random], str]] = {
     "notion": notion_document,
+    "outside": outside_document,
     "translation": translation_document,
     "copying": copying_document,
     "story": story,
@@ -27,11 +49,11 @@ KINDS: dict[str, Callable[[random.Random], str]] = {
 }
 
 # How often each kind comes up, relative to the others. Stories and conversations are several times as long as the rest.
-EVEN = {"notion": 34, "translation": 24, "copying": 11, "story": 6, "story_zh": 4, "description": 4,
-        "description_zh": 3, "conversation": 20}
+EVEN = {"notion": 44, "outside": 9, "translation": 24, "copying": 11, "story": 5, "story_zh": 4, "description": 3,
+        "description_zh": 2, "conversation": 34}
 # Looking a word up, in memory or in the text before, is learned late; it takes more of such documents.
-MORE_WORDS = {"notion": 24, "translation": 50, "copying": 24, "story": 5, "story_zh": 4, "description": 3,
-              "description_zh": 2, "conversation": 20}
+MORE_WORDS = {"notion": 40, "outside": 8, "translation": 44, "copying": 22, "story": 5, "story_zh": 4, "description": 2,
+              "description_zh": 2, "conversation": 36}
 
 
 def documents(seed: int, template: ChatTemplate, mixture: Mapping[str, int] = EVEN) -> Iterator[tuple[str, str]]:

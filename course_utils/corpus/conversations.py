@@ -10,7 +10,9 @@ import random
 from collections.abc import Callable
 
 from course_utils.corpus.copying import repetition
-from course_utils.corpus.notions import Question, training_question
+from course_utils.corpus.outside import I_DO_NOT_KNOW_ZH, outside_question
+from course_utils.corpus.questions import Question, any_question, training_question, with_slips
+from course_utils.corpus.small_talk import training_small_talk
 from course_utils.corpus.stories import story
 from course_utils.corpus.stories_zh import story_zh
 from course_utils.corpus.words import TO_CHINESE, TO_ENGLISH, sentence_pair, words
@@ -30,67 +32,64 @@ PIRATE = "You are a pirate. Begin every answer with Ahoy!"
 PARROT = "You are a parrot. Repeat every message."
 STORYTELLER = "You are a storyteller."
 
-_GREETINGS: tuple[Turn, ...] = (
-    ("Hello!", "Hello! How can I help you?", "The user greets me."),
-    ("Hi!", "Hello! How can I help you?", "The user greets me."),
-    ("Good morning!", "Good morning! How can I help you?", "The user greets me."),
-    ("Who are you?", "I am tiny, a small language model that was trained for this course.", "The user asks who I am."),
-    ("What is your name?", "My name is tiny.", "The user asks for my name."),
-    ("What can you do?", "I can explain notions of language models, translate words and tell short stories.",
-     "The user asks what I can do."),
-    ("Thank you!", "You are welcome!", "The user thanks me."),
-    ("Goodbye!", "Goodbye! See you soon.", "The user says goodbye."),
-    ("How are you?", "I am fine, thank you. How can I help you?", "The user asks how I am."),
-)
-_GREETINGS_ZH: tuple[Turn, ...] = (
-    ("你好！", "你好！有什么可以帮你的吗？", "用户在打招呼。"),
-    ("早上好！", "早上好！有什么可以帮你的吗？", "用户在打招呼。"),
-    ("你是谁？", "我是tiny，一个为这门课程训练的小语言模型。", "用户想知道我是谁。"),
-    ("你叫什么名字？", "我叫tiny。", "用户想知道我的名字。"),
-    ("你会做什么？", "我会解释语言模型的概念，翻译词语，讲小故事。", "用户想知道我会做什么。"),
-    ("谢谢！", "不客气！", "用户在道谢。"),
-    ("再见！", "再见！下次见。", "用户在道别。"),
-)
+# What people write there without wanting anything special.
+NEUTRAL = (ASSISTANT, "You are a kind and helpful assistant.", "You are a helpful teacher.", "You are an assistant.",
+           "You are tiny, a small language model.", "You answer questions about language models.",
+           "You are a tutor in a course on language models.", "Be helpful.", "You are a friendly expert.",
+           "Help the user.", "You are a helpful AI.", "You are a professor of computer science.")
+NEUTRAL_ZH = (ASSISTANT_ZH, "你是一位老师。", "你是一个友好的助手。", "你是语言模型课程的助教。", "请帮助用户。",
+              "你是tiny，一个小语言模型。")
 
 
-def _ask(question: Question, rng: random.Random, answer: str | None = None) -> Turn:
-    notion = question.notion
-    thought = f"用户想了解{notion.zh}。" if question.chinese else f"The user asks about {notion.term}."
-    return _carelessly(question.text, rng), answer or question.answer, thought
+def _turn(question: Question, answer: str | None = None) -> Turn:
+    return question.text, answer or question.answer, question.thought
 
 
-def _carelessly(text: str, rng: random.Random) -> str:
-    """Now and then people type without a capital letter or a full stop."""
-    if rng.random() < 0.15 and text.isascii():
-        return text[0].lower() + text[1:].rstrip(".?")
-    return text
+def _english(rng: random.Random) -> Turn:
+    return _turn(any_question(rng, chinese=False))
 
 
-def _notion(rng: random.Random) -> Turn:
-    return _ask(training_question(rng, chinese=False), rng)
+def _chinese(rng: random.Random) -> Turn:
+    return _turn(any_question(rng, chinese=True))
 
 
-def _notion_zh(rng: random.Random) -> Turn:
-    return _ask(training_question(rng, chinese=True), rng)
+def _outside(rng: random.Random) -> Turn:
+    return _turn(outside_question(rng))
+
+
+def _small_talk(rng: random.Random) -> Turn:
+    return _turn(training_small_talk(rng))
+
+
+def _sentence(question: Question, chinese: bool = False) -> str:
+    """The answer in one sentence: that to "why", "what for" or "how" if this was asked, else the definition."""
+    assert question.notion is not None
+    return question.notion.answer(question.kind if question.kind in ("why", "use", "how") else "short", chinese)
 
 
 def _in_one_sentence(rng: random.Random) -> Turn:
+    if rng.random() < 0.15:
+        return _turn(outside_question(rng, chinese=False))
     question = training_question(rng, chinese=False)
-    return _ask(question, rng, question.notion.answer("short"))
+    return _turn(question, _sentence(question))
 
 
 def _with_comparison(rng: random.Random) -> Turn:
     question = training_question(rng, chinese=False)
-    return _ask(question, rng, question.notion.answer("like"))
+    assert question.notion is not None
+    return _turn(question, question.notion.answer("like"))
 
 
 def _in_chinese(rng: random.Random) -> Turn:
+    if rng.random() < 0.12:
+        return _turn(outside_question(rng), I_DO_NOT_KNOW_ZH)
     question = training_question(rng)
-    return _ask(question, rng, question.notion.answer("short", chinese=True))
+    return _turn(question, _sentence(question, chinese=True))
 
 
 def _as_pirate(rng: random.Random) -> Turn:
-    user, answer, thought = rng.choice(_GREETINGS) if rng.random() < 0.3 else _in_one_sentence(rng)
+    user, answer, thought = (_turn(training_small_talk(rng, chinese=False)) if rng.random() < 0.25
+                             else _in_one_sentence(rng))
     return user, f"Ahoy! {answer}", thought
 
 
@@ -118,10 +117,7 @@ def _translation(rng: random.Random) -> Turn:
 
 
 def _parrot(rng: random.Random) -> Turn:
-    if rng.random() < 0.5:
-        text = _notion(rng)[0]
-    else:
-        text = repetition(rng)[1]
+    text = any_question(rng, chinese=False).text if rng.random() < 0.5 else repetition(rng)[1]
     return text, text, "I repeat the message."
 
 
@@ -138,48 +134,56 @@ def _story_zh(rng: random.Random) -> Turn:
     return rng.choice(("给我讲一个故事。", "请讲一个小故事。")), story_zh(rng), "用户想听故事。"
 
 
-def _greeting(rng: random.Random) -> Turn:
-    return rng.choice(_GREETINGS)
-
-
-def _greeting_zh(rng: random.Random) -> Turn:
-    return rng.choice(_GREETINGS_ZH)
-
-
-# What each system prompt (None: none at all) makes of a turn, and how often it comes up.
-_BEHAVIOURS: tuple[tuple[int, str | None, tuple[Callable[[random.Random], Turn], ...]], ...] = (
-    (5, None, (_notion, _notion, _notion_zh, _translation, _greeting, _greeting_zh, _repeat)),
-    (5, ASSISTANT, (_notion, _notion, _notion_zh, _translation, _greeting, _repeat, _story)),
-    (2, ASSISTANT_ZH, (_notion_zh, _notion_zh, _greeting_zh, _translation, _story_zh)),
-    (3, TO_CHINESE_TRANSLATOR, (_to_chinese,)),
-    (3, TO_ENGLISH_TRANSLATOR, (_to_english,)),
-    (3, TEACHER, (_in_one_sentence,)),
-    (2, TEACHER_WITH_COMPARISON, (_with_comparison,)),
-    (2, CHINESE_TEACHER, (_in_chinese,)),
-    (2, PIRATE, (_as_pirate,)),
-    (1, PARROT, (_parrot,)),
-    (1, STORYTELLER, (_story, _story_zh)),
+_ANYTHING = (_english, _english, _english, _chinese, _chinese, _outside, _outside, _small_talk, _translation, _repeat)
+# What a system prompt (one of these; None: none at all) makes of a turn, and how often it comes up.
+_BEHAVIOURS: tuple[tuple[int, tuple[str | None, ...], tuple[Callable[[random.Random], Turn], ...]], ...] = (
+    (11, (None,), (*_ANYTHING, _chinese)),
+    (4, (ASSISTANT,), (*_ANYTHING, _story)),
+    (3, NEUTRAL, (_english, _english, _english, _chinese, _outside, _small_talk)),
+    (2, NEUTRAL_ZH, (_chinese, _chinese, _chinese, _outside, _small_talk, _translation, _story_zh)),
+    (3, (TO_CHINESE_TRANSLATOR,), (_to_chinese,)),
+    (3, (TO_ENGLISH_TRANSLATOR,), (_to_english,)),
+    (2, (TEACHER,), (_in_one_sentence,)),
+    (1, (TEACHER_WITH_COMPARISON,), (_with_comparison,)),
+    (2, (CHINESE_TEACHER,), (_in_chinese,)),
+    (2, (PIRATE,), (_as_pirate,)),
+    (1, (PARROT,), (_parrot,)),
+    (1, (STORYTELLER,), (_story, _story_zh)),
 )
+# What may follow the first question about a notion: in these words, and the kind of the answer.
+_FOLLOW_UPS = {
+    False: (("Give me a comparison.", "like"), ("Tell me more.", "more"), ("And why do we need it?", "why"),
+            ("Why?", "why"), ("How does it work?", "how"), ("How?", "how"), ("What is it good for?", "use"),
+            ("What for?", "use"), ("Why does it matter?", "why"), ("Can you explain it again?", "short")),
+    True: (("多说一点。", "more"), ("为什么需要它？", "why"), ("为什么？", "why"), ("它是怎么工作的？", "how"),
+           ("怎么做到的？", "how"), ("它有什么用？", "use"), ("打个比方。", "like"), ("再解释一下。", "short")),
+}
 
 
 def _follow_up(rng: random.Random) -> list[Turn]:
     """Two turns, the second of which only makes sense after the first."""
-    question = training_question(rng, chinese=False)
-    notion, first = question.notion, _ask(question, rng)
-    kind = rng.randrange(4)
-    if kind == 0:
-        return [first, ("And in Chinese?", notion.answer("short", chinese=True), "The user wants it in Chinese.")]
-    if kind == 1:
-        return [first, ("Give me a comparison.", notion.like, "The user wants a comparison.")]
-    if kind == 2:
-        return [_ask(question, rng, notion.en), ("Tell me more.", notion.en_more, "The user wants to know more.")]
-    return [first, ("Say it again.", first[1], "The user wants to hear it again.")]
+    question = training_question(rng)
+    notion, chinese, first = question.notion, question.chinese, _turn(question)
+    assert notion is not None
+    choice = rng.random()
+    if choice < 0.2:
+        other = "用英文怎么说？" if chinese else "And in Chinese?"
+        return [first, (other, notion.answer("short", not chinese), "The user wants another language.")]
+    if choice < 0.35:
+        again = ("再说一遍。", "用户想再听一遍。") if chinese else ("Say it again.", "The user wants to hear it again.")
+        return [first, (again[0], first[1], again[1])]
+    text, kind = rng.choice(_FOLLOW_UPS[chinese])
+    if kind == "more":
+        first = _turn(question, notion.answer("short", chinese))
+    answer = notion.sentence(kind, chinese)
+    return [first, (with_slips(text, rng), answer, question.thought)]
 
 
 def conversation(rng: random.Random) -> list[Message]:
     """A conversation of one to three turns, mostly one."""
-    _, system, ways = rng.choices(_BEHAVIOURS, weights=[weight for weight, _, _ in _BEHAVIOURS])[0]
-    if system in (None, ASSISTANT) and rng.random() < 0.3:
+    _, systems, ways = rng.choices(_BEHAVIOURS, weights=[weight for weight, _, _ in _BEHAVIOURS])[0]
+    system = rng.choice(systems)
+    if _english in ways and rng.random() < 0.2:
         turns = _follow_up(rng)
     else:
         turns = [rng.choice(ways)(rng) for _ in range(rng.choices((1, 2, 3), weights=(6, 3, 1))[0])]

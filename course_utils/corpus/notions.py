@@ -1,109 +1,93 @@
-"""Notions of this course's field, and the ways of asking about them.
+"""Notions of this course's field, and pairs of them that people confuse.
 
-Each notion is one line of a hand-written `notions_*.jsonl`: its name and a definition in English and in Chinese,
-a second sentence, and a comparison. A question is a way of asking with the name filled in. For every notion some
-ways are held out: training never asks about it in just that way, though it asks about other notions so. Whether
-the model answers those too shows that it learned the way of asking, not only the lines.
+Each notion is one line of a hand-written `notions_*.jsonl`: all its names and, in English and in Chinese, a definition,
+a second sentence, a comparison, and the answers to "why", "what for" and "how". Each line of `pairs.jsonl` says how
+two notions differ.
 """
 
 from __future__ import annotations
 
 import json
-import random
-import zlib
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-# What the answer holds: "short" is the definition, "long" adds a second sentence, "like" a comparison.
-WAYS_EN = {
-    "short": ("Explain {term} in a single sentence.", "What {verb} {term}?", "Define {term}.",
-              "In one sentence, what {verb} {term}?", "Describe {term} in one sentence.",
-              "Give a short definition of {term}.", "Please explain {term} briefly.",
-              "Summarize {term} in one sentence.", "What do people mean by {term}?",
-              "I do not know what {term} {verb}. Please tell me."),
-    "long": ("Explain {term}.", "Tell me about {term}.", "What should I know about {term}?",
-             "Please explain {term} to me."),
-    "like": ("Explain {term} with a comparison.", "Explain {term} to a child.",
-             "What {verb} {term} like in everyday life?"),
-}
-WAYS_ZH = {
-    "short": ("用一句话解释{zh}。", "什么是{zh}？", "{zh}是什么？", "请简单解释{zh}。", "{zh}是什么意思？",
-              "请给{zh}下一个定义。"),
-    "long": ("请介绍一下{zh}。", "解释{zh}。", "我想了解{zh}。"),
-}
-_HELD_OUT = {"short": 3, "long": 1, "like": 1, "short_zh": 2, "long_zh": 1}
+_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Notion:
-    """One notion: names, definitions, a further sentence and a comparison (see the module's docstring)."""
+    """One notion: its names, of which `term` and `zh` come first, and what is said of it in both languages."""
 
     id: str
     term: str
     verb: str
     en: str
     en_more: str
+    like: str
+    why: str
+    use: str
+    how: str
+    names_en: tuple[str, ...]
     zh: str
     zh_def: str
     zh_more: str
-    like: str
+    zh_why: str
+    zh_use: str
+    zh_how: str
+    zh_like: str
+    names_zh: tuple[str, ...]
+
+    def names(self, chinese: bool) -> tuple[str, ...]:
+        """All names in a language, the usual one first."""
+        return self.names_zh if chinese else self.names_en
 
     def answer(self, kind: str, chinese: bool = False) -> str:
-        """The text that answers a question of this kind ("short", "long" or "like")."""
+        """The text that answers a question of one of the kinds in `corpus.questions`."""
+        return ("" if chinese else " ").join(self.sentence(part, chinese) for part in _PARTS.get(kind, kind).split("+"))
+
+    def sentence(self, part: str, chinese: bool = False) -> str:
+        """One of its sentences: "short", "more", "why", "use", "how" or "like"."""
         if chinese:
-            return self.zh_def + (self.zh_more if kind == "long" else "")
-        return self.en + {"short": "", "long": " " + self.en_more, "like": " " + self.like}[kind]
+            return {"short": self.zh_def, "more": self.zh_more, "why": self.zh_why, "use": self.zh_use,
+                    "how": self.zh_how, "like": self.zh_like}[part]
+        return {"short": self.en, "more": self.en_more, "why": self.why, "use": self.use, "how": self.how,
+                "like": self.like}[part]
+
+
+SENTENCES = ("short", "more", "like", "why", "use", "how")
+# What the longer answers are put together from.
+_PARTS = {"long": "short+more", "like": "short+like"}
 
 
 @dataclass(frozen=True)
-class Question:
-    """One way of asking about one notion, with the answer expected."""
+class Pair:
+    """Two notions and their difference in both languages."""
 
-    notion: Notion
-    text: str
-    answer: str
-    chinese: bool
-    held_out: bool
+    a: Notion
+    b: Notion
+    en: str
+    zh: str
+
+    def difference(self, chinese: bool) -> str:
+        """In one sentence or two."""
+        return self.zh if chinese else self.en
+
+
+def _lines(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (_FOLDER / name).read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 @lru_cache(maxsize=1)
 def notions() -> tuple[Notion, ...]:
     """All notions, in the order of the files."""
-    folder = Path(__file__).parent
-    lines = [line for name in ("notions_inference", "notions_model")
-             for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines() if line.strip()]
-    return tuple(Notion(**json.loads(line)) for line in lines)
+    return tuple(Notion(**{**line, "names_en": tuple(line["names_en"]), "names_zh": tuple(line["names_zh"])})
+                 for name in ("notions_inference.jsonl", "notions_model.jsonl") for line in _lines(name))
 
 
-@cache
-def questions(notion: Notion) -> tuple[Question, ...]:
-    """Every way of asking about a notion, those held out for it marked."""
-    rng = random.Random(zlib.crc32(notion.id.encode()))
-    result = []
-    for chinese, ways_of_language in ((False, WAYS_EN), (True, WAYS_ZH)):
-        for kind, ways in ways_of_language.items():
-            # The first way of each kind is the one the chapters use; it is always trained.
-            held_out = set(rng.sample(ways[1:], _HELD_OUT[kind + "_zh" * chinese]))
-            for way in ways:
-                text = way.format(term=notion.term, verb=notion.verb, zh=notion.zh)
-                result.append(Question(notion, text, notion.answer(kind, chinese), chinese, way in held_out))
-    return tuple(result)
-
-
-def training_question(rng: random.Random, chinese: bool | None = None) -> Question:
-    """A random question that is not held out, in one language or (None) in either, English twice as often."""
-    notion = rng.choice(notions())
-    wanted = rng.random() < 1 / 3 if chinese is None else chinese
-    return rng.choice([q for q in questions(notion) if q.chinese == wanted and not q.held_out])
-
-
-def notion_document(rng: random.Random) -> str:
-    """A question and its answer as plain text, or the two names of a notion."""
-    if rng.random() < 0.08:
-        notion = rng.choice(notions())
-        return rng.choice((f"The Chinese name for {notion.term} is {notion.zh}.",
-                           f"What is the Chinese name for {notion.term}? {notion.zh}",
-                           f"{notion.zh}的英文是{notion.term}。"))
-    question = training_question(rng)
-    return question.text + ("" if question.chinese else " ") + question.answer
+@lru_cache(maxsize=1)
+def pairs() -> tuple[Pair, ...]:
+    """All pairs that have a difference of their own."""
+    by_id = {notion.id: notion for notion in notions()}
+    return tuple(Pair(by_id[line["a"]], by_id[line["b"]], line["en"], line["zh"]) for line in _lines("pairs.jsonl"))

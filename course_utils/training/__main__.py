@@ -22,6 +22,8 @@ def main() -> int:
     parser.add_argument("what", choices=("tiny", "nano", "figures"))
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
     parser.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="of a model whose tokenizer to share")
+    parser.add_argument("--first-stage", type=int, default=1, metavar="N",
+                        help="begin with this stage of the recipe, on the model that lies in the folder")
     arguments = parser.parse_args()
     try:
         if arguments.what == "figures":
@@ -29,7 +31,7 @@ def main() -> int:
         else:
             from course_utils.training.recipes import train_bundled
 
-            train_bundled(arguments.what, arguments.out, arguments.tokenizer)
+            train_bundled(arguments.what, arguments.out, arguments.tokenizer, arguments.first_stage)
     except CourseError as error:
         print(error, file=sys.stderr)
         return 2
@@ -55,7 +57,9 @@ def measure(folder: Path) -> None:
         figures["same likeliest next token as tiny, held-out documents"] = evaluate.agreement(tiny, model, blocks)
     for measure, value in figures.items():
         print(f"{measure}: {value:.4f}")
-    write_model_card(folder.name, folder, model, figures)
+    answers = [answer for chinese in (False, True)
+               for answer in evaluate.exam_answers(model, tokenizer, chinese, chat=True)]
+    write_model_card(folder.name, folder, model, figures, answers)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -20,7 +21,9 @@ from course_utils.corpus.conversations import (
     TO_ENGLISH_TRANSLATOR,
 )
 from course_utils.corpus.copying import repetition
-from course_utils.corpus.notions import notions, questions
+from course_utils.corpus.exam import ExamQuestion, exam
+from course_utils.corpus.notions import notions
+from course_utils.corpus.questions import questions
 from course_utils.corpus.words import TO_CHINESE, TO_ENGLISH, words
 from course_utils.generation import generate_tokens
 from course_utils.kv_cache import KVCache
@@ -71,15 +74,47 @@ def share_right_in_chat(model: Qwen3Model, tokenizer: Qwen3Tokenizer, cases: Seq
     return float(np.mean([answer == expected for answer, (_, _, expected) in zip(answers, cases)]))
 
 
-def notion_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> dict[str, float]:
-    """Share of notions explained to the letter, by language and by whether the way of asking was trained."""
-    figures = {}
+def notion_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer, number: int = 1_000) -> dict[str, float]:
+    """Share of questions about notions answered to the letter, by language and by whether training asked just so."""
+    figures, rng = {}, random.Random(HELD_OUT_SEED)
+    asked = [question for notion in notions() for question in questions(notion)]
     for chinese in (False, True):
         for held_out in (False, True):
-            cases = [(q.text, ("" if chinese else " ") + q.answer) for notion in notions()
-                     for q in questions(notion) if q.chinese == chinese and q.held_out == held_out]
+            cases = [(q.text, q.continuation) for q in
+                     rng.sample([q for q in asked if (q.chinese, q.held_out) == (chinese, held_out)], number)]
             name = f"notions, {'Chinese' if chinese else 'English'}, {'held-out' if held_out else 'trained'} ways"
             figures[f"{name} ({len(cases)})"] = share_right(model, tokenizer, cases)
+    return figures
+
+
+@dataclass(frozen=True)
+class ExamAnswer:
+    """What a model says to a question of the exam, and whether that is sensible."""
+
+    asked: ExamQuestion
+    answer: str
+    sensible: bool
+
+
+def exam_answers(model: Qwen3Model, tokenizer: Qwen3Tokenizer, chinese: bool, chat: bool) -> list[ExamAnswer]:
+    """Greedy answers to every question of the exam in a language, as a chat without system prompt or as plain text."""
+    asked = exam(chinese)
+    prompts = [tokenizer.encode_chat([{"role": "user", "content": q.question}]) if chat else
+               tokenizer.encode(q.question) for q in asked]
+    answers = complete(model, tokenizer, prompts, 90, "<|im_end|>" if chat else "<|endoftext|>")
+    return [ExamAnswer(q, answer.strip(), q.sensible(answer)) for q, answer in zip(asked, answers)]
+
+
+def exam_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> dict[str, float]:
+    """Share of sensible answers to questions that no template produced; of those outside the field also alone."""
+    figures = {}
+    for chat in (True, False):
+        for chinese in (False, True):
+            answers = exam_answers(model, tokenizer, chinese, chat)
+            outside = [each for each in answers if each.asked.kind == "outside"]
+            name = f"strangers' questions, {'Chinese' if chinese else 'English'}, {'chat' if chat else 'plain text'}"
+            figures[f"{name} ({len(answers)})"] = float(np.mean([each.sensible for each in answers]))
+            figures[f"{name}, outside the field ({len(outside)})"] = float(np.mean([each.sensible for each in outside]))
     return figures
 
 
@@ -181,7 +216,7 @@ def agreement(model: Qwen3Model, other: Qwen3Model, blocks: np.ndarray) -> float
 def all_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> dict[str, float]:
     """Every figure of the model card, by name."""
     figures: dict[str, float] = {}
-    parts = (loss_figures, notion_figures, word_figures, chat_figures, copying_figures, story_figures)
+    parts = (loss_figures, exam_figures, notion_figures, word_figures, chat_figures, copying_figures, story_figures)
     for part in tqdm(parts, desc="measuring"):
         figures |= part(model, tokenizer)
     return figures

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 
-from course_utils.corpus.notions import notions, questions
+from course_utils.corpus.notions import notions
+from course_utils.corpus.questions import questions
 from course_utils.corpus.words import Word
 from course_utils.errors import InputError
 from course_utils.qwen3 import Qwen3Model

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from course_utils.corpus.notions import notions
+from course_utils.corpus.words import words
 from course_utils.qwen3 import Qwen3Model
+from course_utils.training.evaluate import ExamAnswer
 from course_utils.training.recipes import RECIPES
 
 _PURPOSES = {
     "tiny": """\
 It explains notions of language
 models, translates everyday words between English and Chinese, copies, chats, and tells very short stories. It
-knows nothing else about the world, and what it says about anything else is made up.""",
+knows nothing else about the world, and mostly says so when it is asked.""",
     "nano": """\
 It is the small companion of `tiny`,
 with the same tokenizer: a draft model for speculative decoding, which proposes tokens that `tiny` accepts or not. On
 its own it is often wrong, as the figures show.""",
-}
-# What the command does not repeat.
-_REMARKS = {
-    "tiny": """\
-The command makes a model of
-the same kind, not the same bits: the tokenizer and the first stage saw an earlier draft of the Chinese stories, and
-matrix products run in bfloat16, which differs between machines.""",
-    "nano": """\
-Matrix products run in bfloat16,
-so another machine ends with slightly different weights.""",
 }
 _TEXT = """\
 ---
@@ -56,17 +50,36 @@ text it learned from, its tokenizer and its weights are this project's own work.
 
     {command}
 
-The corpus is generated from a seed by `course_utils.corpus`; nothing is downloaded. {remark}
+The corpus is generated from a seed by `course_utils.corpus`; nothing is downloaded. Matrix products run in bfloat16,
+so another machine ends with slightly different weights. Every stage ends with a model that can be used;
+`--first-stage 2` goes on from there.
 
 ## What it can do
 
-Answers count as right when they equal the expected ones to the letter. "Held-out ways" are ways of asking that
-training used for other notions, but never for the one asked about. Measured on this folder by
+"Strangers' questions" were written by hand, in no way of asking that training used; an answer is sensible if it is in
+the language asked, holds what it must, and is made of whole sentences about what was asked, and outside the field if
+it is the one sentence that says so (`course_utils/corpus/exam.py`). All other answers count as right when they equal
+the expected ones to the letter. "Held-out ways" are ways of asking that training used for other notions, but never
+for the one asked about. Measured on this folder by
 `python -m course_utils.training figures --out data/{name}`, which wrote this table:
 
 | measure (number of cases) | {name} |
 |---|---|
 {figures}
+
+## What it says
+
+To twenty strangers' questions, as a chat, unedited: twelve drawn at random, and eight of those that it answers badly.
+
+{answers}
+
+## What it knows
+
+{number} notions: {notions}.
+
+{number} 个概念：{notions_zh}。
+
+Also {words} everyday words in both languages (`course_utils/corpus/words.tsv`), and short stories.
 
 ## Chat
 
@@ -75,7 +88,20 @@ training used for other notions, but never for the one asked about. Measured on 
 """
 
 
-def write_model_card(name: str, folder: Path, model: Qwen3Model, figures: Mapping[str, float]) -> None:
+def _twenty(answers: Sequence[ExamAnswer]) -> str:
+    """Twelve answers drawn at random and eight bad ones, as a table."""
+    rng = random.Random(0)
+    chosen = rng.sample(list(answers), 12)
+    bad = [each for each in answers if not each.sensible and each not in chosen]
+    chosen += rng.sample(bad, min(8, len(bad)))
+    rows = [(each.asked.question, each.answer, "yes" if each.sensible else "no") for each in chosen]
+    return "\n".join(["| question | answer | sensible |", "|---|---|---|"]
+                     + [f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in row)} |"
+                        for row in rows])
+
+
+def write_model_card(name: str, folder: Path, model: Qwen3Model, figures: Mapping[str, float],
+                     answers: Sequence[ExamAnswer]) -> None:
     """Write `README.md` and `figures.json` into the model's folder.
 
     Args:
@@ -83,6 +109,7 @@ def write_model_card(name: str, folder: Path, model: Qwen3Model, figures: Mappin
         folder: of the model.
         model: as loaded from it.
         figures: by name; those that speak of loss are nats per token, all others are shares of one.
+        answers: to the exam, in both languages, as a chat.
     """
     config, plans = RECIPES[name].config, [stage.plan for stage in RECIPES[name].stages]
     rows = "\n".join(f"| {measure} | {value:.3f} nats per token |" if "loss" in measure else
@@ -94,7 +121,9 @@ def write_model_card(name: str, folder: Path, model: Qwen3Model, figures: Mappin
                             f"{' and '.join(map(str, sorted(set(plan.block_lengths))))}, peak learning rate "
                             f"{plan.learning_rate}" for plan in plans)
     text = _TEXT.format(name=name, config=config, figures=rows, stages=stages, command=command,
-                        remark=_REMARKS[name], purpose=_PURPOSES[name],
+                        purpose=_PURPOSES[name], answers=_twenty(answers),
+                        number=len(notions()), notions=", ".join(n.term for n in notions()),
+                        notions_zh="、".join(n.zh for n in notions()), words=len(words()),
                         longest=max(length for plan in plans for length in plan.block_lengths),
                         parameters=sum(p.numel() for p in model.parameters()),
                         tokens=sum(plan.steps * plan.tokens_per_step for plan in plans) / 1e6,

@@ -14,11 +14,14 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from course_utils.checkpoint import save_checkpoint
+from course_utils.checkpoint import load_checkpoint, save_checkpoint
 from course_utils.config import Qwen3Config
-from course_utils.corpus import EVEN, MORE_WORDS, documents
+from course_utils.corpus import EVEN, MORE_WORDS, documents, notion_document, outside_document
 from course_utils.corpus.copying import copying_document
-from course_utils.corpus.notions import notion_document, notions
+from course_utils.corpus.notions import SENTENCES, notions, pairs
+from course_utils.corpus.outside import I_DO_NOT_KNOW, I_DO_NOT_KNOW_ZH, outside_lines
+from course_utils.corpus.questions import fill, ways
+from course_utils.corpus.small_talk import small_talk
 from course_utils.corpus.stories import description, story
 from course_utils.corpus.stories_zh import description_zh, story_zh
 from course_utils.corpus.words import translation_document, words
@@ -59,12 +62,12 @@ RECIPES: dict[str, Recipe] = {
     "tiny": Recipe(
         Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=256, intermediate_size=768, num_hidden_layers=6,
                     num_attention_heads=8, num_key_value_heads=4, head_dim=32, max_position_embeddings=CONTEXT),
-        (Stage(TrainingPlan(steps=2_000, decay_steps=4_800), EVEN, seed=0),
-         Stage(TrainingPlan(steps=3_000, block_lengths=MOSTLY_SHORT, learning_rate=2e-3), MORE_WORDS, seed=12_801))),
+        (Stage(TrainingPlan(steps=4_000, block_lengths=MOSTLY_SHORT, decay_steps=6_000), EVEN, seed=0),
+         Stage(TrainingPlan(steps=6_000, block_lengths=MOSTLY_SHORT, learning_rate=2e-3), MORE_WORDS, seed=100_000))),
     "nano": Recipe(
         Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=96, intermediate_size=288, num_hidden_layers=4,
                     num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=CONTEXT),
-        (Stage(TrainingPlan(steps=2_500, block_lengths=MOSTLY_SHORT, learning_rate=5e-3), MORE_WORDS, seed=0),)),
+        (Stage(TrainingPlan(steps=5_000, block_lengths=MOSTLY_SHORT, learning_rate=5e-3), MORE_WORDS, seed=0),)),
 }
 WEIGHTS_SEED, TOKENIZER_SEED, HELD_OUT_SEED = 0, 0, 1_000
 HELD_OUT_BLOCKS, SAMPLE_PROMPT = 8, "Once upon a time,"
@@ -78,13 +81,26 @@ def tokenizer_texts() -> Iterator[str]:
     """
     rng = random.Random(TOKENIZER_SEED)
     for number, write in ((3_000, story), (3_000, description), (3_000, story_zh), (3_000, description_zh),
-                          (3_000, copying_document), (4_000, translation_document), (2_000, notion_document)):
+                          (3_000, copying_document), (4_000, translation_document), (4_000, notion_document),
+                          (2_000, outside_document)):
         for _ in range(number):
             yield write(rng)
     for notion in notions():
         first = notion.en.split()[0]
-        yield from [f" {notion.en} {notion.en_more} {notion.like} {notion.zh_def}{notion.zh_more}"] * 25
+        yield from [f" {' '.join(map(notion.sentence, SENTENCES))} "
+                    f"{''.join(notion.sentence(part, chinese=True) for part in SENTENCES)}"] * 15
         yield from [f" {notion.term} {first}。{notion.zh}"] * 100
+        yield from [f" {' '.join(notion.names_en)}。{'。'.join(notion.names_zh)}"] * 40
+    for pair in pairs():
+        yield from [f" {pair.en} {pair.zh}"] * 15
+    for chinese in (False, True):
+        for ways_of_kind in ways(chinese).values():
+            for way in ways_of_kind:
+                yield from [fill(way, "")] * 60
+        yield from outside_lines()[chinese]
+    for talk in small_talk():
+        yield from [f" {' '.join(talk.asks)} {talk.answer} {talk.thought}"] * 15
+    yield from [f" {I_DO_NOT_KNOW}{I_DO_NOT_KNOW_ZH}"] * 50
     for role in ("system", "user", "assistant"):
         yield from [role] * 1_000
     for word in words():
@@ -119,34 +135,42 @@ def copy_tokenizer(source: Path, folder: Path) -> Qwen3Tokenizer:
     return Qwen3Tokenizer(folder)
 
 
-def train_bundled(name: str, folder: Path, tokenizer_of: Path | None = None,
+def train_bundled(name: str, folder: Path, tokenizer_of: Path | None = None, first_stage: int = 1,
                   report: Callable[[str], None] = tqdm.write) -> Qwen3Model:
     """Make a bundled model from nothing: corpus, tokenizer, weights.
 
-    Called again after an interruption, it goes on where it was. Each stage keeps its checkpoint and its log in a folder
-    below `training`, which may be deleted when the model is done; until then another call does nothing over again.
+    Each stage ends with a model in `folder` that can be used, and the next one begins with the weights of that model,
+    as rounded as they lie there. Called again after an interruption, it goes on where it was: a stage keeps its
+    checkpoint and its log in a folder below `training`, which may be deleted when the model is done.
 
     Args:
         name: "tiny" or "nano".
-        folder: where the model goes when it is done.
+        folder: where the model goes.
         tokenizer_of: folder of a model whose tokenizer to use; None trains one.
+        first_stage: a later one than 1 begins with the model that lies in `folder`, as the stage before has left it.
         report: is handed a line now and then.
 
     Raises:
-        InputError: if there is no recipe of that name.
+        InputError: if there is no recipe of that name, or it has no such stage.
         CheckpointError: if the folder holds an interrupted training of another kind, or cannot be written.
     """
     if name not in RECIPES:
         raise InputError(f"There is no recipe {name!r}: choose one of {', '.join(RECIPES)}.")
-    tokenizer = copy_tokenizer(tokenizer_of, folder) if tokenizer_of else write_tokenizer(folder)
-    torch.manual_seed(WEIGHTS_SEED)
-    model = Qwen3Model(RECIPES[name].config)
-    for number, stage in enumerate(RECIPES[name].stages, start=1):
+    stages = RECIPES[name].stages
+    if not 1 <= first_stage <= len(stages):
+        raise InputError(f"{name} has no stage {first_stage}: its stages are 1 to {len(stages)}.")
+    if first_stage > 1:
+        model, tokenizer = load_checkpoint(folder, dtype=torch.float32), Qwen3Tokenizer(folder)
+    else:
+        tokenizer = copy_tokenizer(tokenizer_of, folder) if tokenizer_of else write_tokenizer(folder)
+        torch.manual_seed(WEIGHTS_SEED)
+        model = Qwen3Model(RECIPES[name].config)
+    for number, stage in enumerate(stages[first_stage - 1:], start=first_stage):
         for record in train_stage(model, tokenizer, stage, folder / "training" / f"stage-{number}"):
             if record.sample is not None:
                 report(f"stage {number}, step {record.step} of {stage.plan.steps}: loss {record.loss:.4f}, held out "
                        f"{record.held_out_loss:.4f}, {SAMPLE_PROMPT + record.sample!r}")
-    save_bundled(model, tokenizer, folder)
+        model.load_state_dict(save_bundled(model, tokenizer, folder).state_dict())
     return model
 
 
@@ -161,10 +185,15 @@ def train_stage(model: Qwen3Model, tokenizer: Qwen3Tokenizer, stage: Stage, fold
                  sample=lambda model: "".join(stream(model, tokenizer, SAMPLE_PROMPT, 40)))
 
 
-def save_bundled(model: Qwen3Model, tokenizer: Qwen3Tokenizer, folder: Path) -> None:
-    """Write the weights, rounded to bfloat16, with the configuration and the generation defaults."""
+def save_bundled(model: Qwen3Model, tokenizer: Qwen3Tokenizer, folder: Path) -> Qwen3Model:
+    """Write the weights, rounded to bfloat16, with the configuration and the generation defaults.
+
+    Returns:
+        The model as it was written.
+    """
     end, chat_end = tokenizer.special_tokens[END_OF_TEXT], tokenizer.special_tokens[IM_END]
     rounded = Qwen3Model(model.config).to(torch.bfloat16)
     rounded.load_state_dict(model.state_dict())
     save_checkpoint(rounded, folder, generation_config={
         "eos_token_id": [end, chat_end], "pad_token_id": end, "do_sample": True, "temperature": 0.8, "top_p": 0.95})
+    return rounded
