@@ -13,13 +13,21 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from course_utils.corpus import documents
 from course_utils.corpus.conversations import CHINESE_TEACHER, PIRATE, TEACHER, TO_CHINESE_TRANSLATOR
-from course_utils.corpus.notions import notions, questions
+from course_utils.corpus.notions import notions
+from course_utils.corpus.questions import is_chinese, questions
 from course_utils.corpus.words import TO_CHINESE, TO_ENGLISH, words
 from course_utils.generation import generate_text_basic, generate_text_basic_cache, generate_trace
 from course_utils.loading import load_model, load_tokenizer
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
-from course_utils.training.evaluate import agreement, complete, held_out_blocks, share_right, share_right_in_chat
+from course_utils.training.evaluate import (
+    agreement,
+    complete,
+    exam_answers,
+    held_out_blocks,
+    share_right,
+    share_right_in_chat,
+)
 from course_utils.training.recipes import HELD_OUT_SEED, RECIPES, write_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -62,13 +70,10 @@ def test_both_have_the_same_tokenizer(own_chat_template: Path) -> None:
     assert template.read_text(encoding="utf-8") == own_chat_template.read_text(encoding="utf-8")
 
 
-def test_the_recipe_makes_a_tokenizer_as_good(tmp_path: Path, words_of: Qwen3Tokenizer) -> None:
-    made = write_tokenizer(tmp_path)
-    assert made.vocab_size == words_of.vocab_size
-    assert made.special_tokens == words_of.special_tokens
-    texts = [text for _, text in islice(documents(HELD_OUT_SEED, words_of.chat_template), 500)]
-    lengths = [sum(len(tokenizer.encode(text)) for text in texts) for tokenizer in (made, words_of)]
-    assert lengths[0] == pytest.approx(lengths[1], rel=0.01)
+def test_the_recipe_makes_this_tokenizer(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    for file in ("tokenizer.json", "chat_template.jinja", "tokenizer_config.json"):
+        assert (tmp_path / file).read_bytes() == (REPOSITORY / "data" / "tiny" / file).read_bytes()
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -121,8 +126,20 @@ def test_notions_are_explained_in_trained_and_in_held_out_ways(tiny: Qwen3Model,
     rng = random.Random(0)
     for held_out in (False, True):
         asked = [q for n in notions() for q in questions(n) if q.held_out == held_out]
-        cases = [(q.text, ("" if q.chinese else " ") + q.answer) for q in rng.sample(asked, 120)]
+        cases = [(q.text, q.continuation) for q in rng.sample(asked, 120)]
         assert share_right(tiny, words_of, cases) >= 0.9
+
+
+@pytest.mark.parametrize(("chinese", "chat", "share"), [(False, True, 0.90), (True, True, 0.88), (False, False, 0.85),
+                                                        (True, False, 0.82)])
+def test_strangers_are_answered_sensibly(tiny: Qwen3Model, words_of: Qwen3Tokenizer, chinese: bool, chat: bool,
+                                         share: float) -> None:
+    answers = exam_answers(tiny, words_of, chinese, chat)
+    assert sum(each.sensible for each in answers) >= share * len(answers)
+    outside = [each for each in answers if each.asked.kind == "outside"]
+    assert not chat or sum(each.sensible for each in outside) >= 0.95 * len(outside)
+    # No pirate without the pirate's system prompt, and never the other language.
+    assert not [each for each in answers if "Ahoy" in each.answer or is_chinese(each.answer) != chinese]
 
 
 def test_words_are_translated_both_ways(tiny: Qwen3Model, words_of: Qwen3Tokenizer) -> None:
@@ -156,3 +173,6 @@ def test_the_card_says_what_was_measured(name: str) -> None:
     assert all(measure in card for measure in figures)
     assert sum(p.numel() for p in load_model(name, device="cpu").parameters()) == int(
         card.split(" parameters")[0].split()[-1].replace(",", ""))
+    assert all(notion.term in card and notion.zh in card for notion in notions())
+    answers = card.split("| question | answer | sensible |")[1].split("\n\n")[0].splitlines()[2:]
+    assert 12 <= len(answers) <= 20 and all(line.endswith(("| yes |", "| no |")) for line in answers)

@@ -168,12 +168,12 @@ def test_the_exam_is_as_large_as_promised() -> None:
 @BOTH
 def test_the_exam_asks_in_no_way_of_the_training(chinese: bool) -> None:
     names = tuple(name for notion in notions() for language in (False, True) for name in notion.names(language))
-    used = {normalized(fill(way, "*", "*", plural), ()) for kind, of_kind in ways(chinese).items() for way in of_kind
+    used = {normalized(fill(way, "*", "*", plural)) for kind, of_kind in ways(chinese).items() for way in of_kind
             if kind not in ("opening", "closing") for plural in (False, True)}
-    used |= {normalized(line, ()) for line in outside_lines()[chinese]}
-    used |= {normalized(said, ()) for talk in small_talk() for said in talk.asks}
+    used |= {normalized(line) for line in outside_lines()[chinese]}
+    used |= {normalized(said) for talk in small_talk() for said in talk.asks}
     assert normalized("what IS the softmax??", names) in used or chinese
-    assert not [q.question for q in exam(chinese) if used & {normalized(q.question, names), normalized(q.question, ())}]
+    assert not [q.question for q in exam(chinese) if used & {normalized(q.question, names), normalized(q.question)}]
 
 
 @BOTH

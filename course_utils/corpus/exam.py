@@ -86,10 +86,16 @@ def exam(chinese: bool) -> tuple[ExamQuestion, ...]:
                  for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()))
 
 
-def normalized(text: str, names: tuple[str, ...]) -> str:
+def normalized(text: str, names: tuple[str, ...] = ()) -> str:
     """A question without what does not make it another one: names, case, punctuation, articles and spaces."""
     text = unicodedata.normalize("NFKC", text).lower()
-    for name in sorted((unicodedata.normalize("NFKC", name).lower() for name in names), key=len, reverse=True):
-        text = re.sub(rf"(?<![a-z]){re.escape(name)}(?![a-z])", "*", text)
+    if names:
+        text = _any_of(names).sub("*", text)
     text = re.sub(r"[^\w*]+", " ", text)
     return re.sub(r"\b(the|an?) ", "", text).strip()
+
+
+@cache
+def _any_of(names: tuple[str, ...]) -> re.Pattern[str]:
+    longest_first = sorted((unicodedata.normalize("NFKC", name).lower() for name in names), key=len, reverse=True)
+    return re.compile(rf"(?<![a-z])(?:{'|'.join(map(re.escape, longest_first))})(?![a-z])")
