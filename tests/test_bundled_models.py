@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from course_utils.corpus import documents
 from course_utils.corpus.conversations import CHINESE_TEACHER, PIRATE, TEACHER, TO_CHINESE_TRANSLATOR
 from course_utils.corpus.notions import notions
 from course_utils.corpus.questions import is_chinese, questions
@@ -28,7 +26,7 @@ from course_utils.training.evaluate import (
     share_right,
     share_right_in_chat,
 )
-from course_utils.training.recipes import HELD_OUT_SEED, RECIPES, write_tokenizer
+from course_utils.training.recipes import RECIPES, write_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ONE_SENTENCE = "Explain large language models in a single sentence."
