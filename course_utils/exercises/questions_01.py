@@ -33,8 +33,9 @@ QUESTIONS = (
         Option("A token takes so many milliseconds.",
                "The larger model has nearly a hundred times as many parameters to read for each token. Its speed has "
                "to be measured on its own."),
-        Option("It fits into the memory of this machine.",
-               "Memory is parameters times bytes of each. The report says which models fit."),
+        Option("Its weights take about 13 MB.",
+               "Memory is parameters times bytes of each, and the larger model has nearly a hundred times as many: "
+               "about 1.2 GB."),
         Option("Each new token is chosen from scores for the whole vocabulary.",
                "How the text comes about is the same program for both. Sizes, speed and knowledge are their own.",
                right=True),
