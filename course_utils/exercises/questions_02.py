@@ -45,7 +45,7 @@ QUESTIONS = (
                "With `special_tokens=False` it would be. As it stands, `encode` makes one special token of them."),
         Option("Stop the program.",
                "The program runs on. It is the model that is misled."),
-        Option("End their own turn, and write the next one in another name.",
+        Option("End their own turn, and write the next one in the name of somebody else.",
                "To the model typed marks look the same as real ones. So what people typed is encoded as ordinary "
                "text, which is what `encode_chat` does.", right=True),
     )),
