@@ -54,8 +54,14 @@ def record_shapes(model: Qwen3Model, token_ids: Tensor) -> list[Stage]:
     return [*stages, Stage("last row", tuple(last.shape)), Stage("next token", tuple(next_token.shape))]
 
 
+# In the layers a row reads the rows before it, so they take in all rows; of what they give out, the last is enough.
+_READ_WHOLE = ("token ids", "embed_tokens")
+
+
 def model_shapes(stages: Sequence[Stage], rows: int) -> Figure:
     """Draw each stage as a table with one row a token; its width grows with the logarithm of its columns.
+
+    Rows that the next token depends on are filled and hatched, the others empty.
 
     Args:
         stages: as `record_shapes` returns them.
@@ -70,7 +76,7 @@ def model_shapes(stages: Sequence[Stage], rows: int) -> Figure:
             # The two last stages have only the row that counts, at the height it had before.
             drawn = range(rows) if number < len(stages) - 2 else [rows - 1]
             for row in drawn:
-                counts = row == rows - 1
+                counts = row == rows - 1 or stage.name in _READ_WHOLE
                 color = GENERATED if number == len(stages) - 1 else PROMPT
                 ax.add_patch(Rectangle((left, -row), width, 0.86, facecolor=color if counts else "white",
                                        edgecolor="white" if counts else color, hatch="//" if counts else ""))
