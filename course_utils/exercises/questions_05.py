@@ -8,12 +8,13 @@ QUESTIONS: tuple[Question, ...] = (
         Option("The usual answer: a special token always ends a text.",
                "To the model it is a token like others, and what stops is the loop. This one does not look for it."),
         Option("An empty answer.",
-               "The answer comes first, as always. The missing end shows only behind it."),
+               "The answer comes first, as always. The missing end shows only after it."),
         Option("An error, because `<|im_end|>` is no text.",
                "The tokenizer can decode it, as it decodes any other token."),
         Option("The answer, and then more: often a next question that the model makes up and answers itself.",
-               "Behind the end of a turn, training texts had the next turn. Without the right end token the model "
-               "writes both parts of the conversation until the limit.", right=True),
+               "After the end of a turn, training texts often had the next turn. Without the right end token the model "
+               "then writes both parts of the conversation until the limit. (A model whose chats in training were "
+               "short may write `<|endoftext|>` instead, at which this loop stops.)", right=True),
     )),
     Question("5.B", "You forget `inference_mode` in your loop. What is different?", (
         Option("The model learns a little from each prompt.",
