@@ -149,7 +149,7 @@ class StaticLayer:
         self.shown = 0
 
     def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write new keys and values behind the old ones; return views of all (see `GrowingLayer.update`).
+        """Write new keys and values after the old ones; return views of all (see `GrowingLayer.update`).
 
         Raises:
             InputError: if the cache was made for another number of sequences, or for another model.

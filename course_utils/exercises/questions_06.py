@@ -6,14 +6,14 @@ QUESTIONS: tuple[Question, ...] = (
     Question("6.A", "You hold the cache of a text of 1,000 tokens and exchange token 300 for another one. What of the "
                     "cache can you still use?", (
         Option("All but the key and value of token 300.",
-               "The tokens behind it have looked at the old one. From the second layer on their keys and values were "
+               "The tokens after it have looked at the old one. From the second layer on their keys and values were "
                "made of what they saw."),
         Option("All of it: keys and values never change.",
-               "They do not change when something is put behind them. Here something changed before them."),
+               "They do not change when something follows them. Here something changed before them."),
         Option("The keys and values of the tokens before it.",
-               "They never saw token 300. What stands from there on has to be computed again, and `truncate` cuts "
+               "They never saw token 300. It and all that follow have to be computed again, and `truncate` cuts "
                "the cache to fit.", right=True),
-        Option("The keys and values of the tokens behind it, since these are the newest.",
+        Option("The keys and values of the tokens after it, since these are the newest.",
                "These have seen the token that is gone. Those before it have not."),
     )),
     Question("6.B", "Somebody keeps the queries of past tokens in the cache too. What is gained?", (
@@ -36,7 +36,7 @@ QUESTIONS: tuple[Question, ...] = (
                "Sharing keeps the cache from growing with the query heads. It does not make it smaller than that of 8 "
                "key-value heads."),
         Option("They are the same for the prompt and differ for new tokens.",
-               "A token leaves the same key and value behind, whether it came in the prompt or was generated."),
+               "A token leaves a key and a value in each layer, whether it came in the prompt or was generated."),
         Option("They are of the same size.",
                "Layers, key-value heads, head size and number format are the same, and the formula knows nothing else.",
                right=True),

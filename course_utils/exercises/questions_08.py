@@ -8,8 +8,8 @@ QUESTIONS: tuple[Question, ...] = (
         Option("Yes: a product is largest if each of its factors is.",
                "The factors depend on each other: another first token changes the probabilities of all that follow."),
         Option("Not always: a likely token may lead to where all that can follow is unlikely.",
-               "Beam search keeps several beginnings for that reason. And the most probable text is not the best one: "
-               "it is often short or repeats itself.", right=True),
+               "A method called beam search goes on with several beginnings at once for that reason. And the most "
+               "probable text is not the best one: it is often short or repeats itself.", right=True),
         Option("There is no such thing: a model gives probabilities to tokens, not to texts.",
                "It gives them to texts, too: multiply the probability of each token, given those before it."),
     )),
