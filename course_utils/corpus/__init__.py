@@ -9,7 +9,8 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 
 from course_utils.chat import ChatTemplate
-from course_utils.corpus.conversations import conversation
+from course_utils.corpus.contexts import context_comparison, context_question
+from course_utils.corpus.conversations import Message, conversation
 from course_utils.corpus.copying import copying_document
 from course_utils.corpus.notions import notions
 from course_utils.corpus.outside import outside_question
@@ -19,27 +20,36 @@ from course_utils.corpus.stories import description, story
 from course_utils.corpus.stories_zh import description_zh, story_zh
 from course_utils.corpus.words import translation_document
 
+# A document: what is only asked, "" where there is nothing such, and the rest.
+Parts = tuple[str, str]
 
-def notion_document(rng: random.Random) -> str:
+
+def notion_document(rng: random.Random) -> Parts:
     """A question and its answer as plain text, or the two names of a notion."""
     if rng.random() < 0.04:
         notion = rng.choice(notions())
-        return rng.choice((f"The Chinese name for {notion.term} is {notion.zh}.",
-                           f"What is the Chinese name for {notion.term}? {notion.zh}",
-                           f"{notion.zh}的英文是{notion.term}。"))
+        return "", rng.choice((f"The Chinese name for {notion.term} is {notion.zh}.",
+                               f"What is the Chinese name for {notion.term}? {notion.zh}",
+                               f"{notion.zh}的英文是{notion.term}。"))
     question = any_question(rng)
-    return question.text + question.continuation
+    return question.text, question.continuation
 
 
-def outside_document(rng: random.Random) -> str:
+def outside_document(rng: random.Random) -> Parts:
     """What is outside the field, or only said to be kind, with its answer."""
     question = training_small_talk(rng) if rng.random() < 0.2 else outside_question(rng)
-    return question.text + question.continuation
+    return question.text, question.continuation
 
 
+def context_document(rng: random.Random) -> Parts:
+    """A question that does not name what it asks about, since another sentence has."""
+    question = (context_comparison if rng.random() < 0.25 else context_question)(rng)
+    return question.text, question.continuation
+
+
+ANSWERS: dict[str, Callable[[random.Random], Parts]] = {
+    "notion": notion_document, "outside": outside_document, "context": context_document}
 KINDS: dict[str, Callable[[random.Random], str]] = {
-    "notion": notion_document,
-    "outside": outside_document,
     "translation": translation_document,
     "copying": copying_document,
     "story": story,
@@ -52,8 +62,14 @@ KINDS: dict[str, Callable[[random.Random], str]] = {
 EVEN = {"notion": 44, "outside": 9, "translation": 24, "copying": 11, "story": 5, "story_zh": 4, "description": 3,
         "description_zh": 2, "conversation": 34}
 # Looking a word up, in memory or in the text before, is learned late; it takes more of such documents.
-MORE_WORDS = {"notion": 40, "outside": 8, "translation": 44, "copying": 22, "story": 5, "story_zh": 4, "description": 2,
-              "description_zh": 2, "conversation": 36}
+MORE_WORDS = {"notion": 34, "outside": 8, "context": 16, "translation": 38, "copying": 20, "story": 5, "story_zh": 4,
+              "description": 2, "description_zh": 2, "conversation": 34, "context_chat": 14}
+
+
+def _context_chat(rng: random.Random) -> list[Message]:
+    question, answer = context_document(rng)
+    return [{"role": "user", "content": question},
+            {"role": "assistant", "content": answer.strip(), "reasoning_content": ""}]
 
 
 def documents(seed: int, template: ChatTemplate, mixture: Mapping[str, int] = EVEN) -> Iterator[tuple[str, str]]:
@@ -62,12 +78,21 @@ def documents(seed: int, template: ChatTemplate, mixture: Mapping[str, int] = EV
     Args:
         seed: different seeds give different documents of the same kinds.
         template: how conversations are written as text.
-        mixture: weight of each kind, "conversation" and those of `KINDS`.
+        mixture: weight of each kind: "conversation", "context_chat" and those of `ANSWERS` and `KINDS`.
     """
+    return ((kind, asked + rest) for kind, asked, rest in documents_in_parts(seed, template, mixture))
+
+
+def documents_in_parts(seed: int, template: ChatTemplate,
+                       mixture: Mapping[str, int] = EVEN) -> Iterator[tuple[str, str, str]]:
+    """The same documents as (kind, what is only asked, the rest); a conversation shows by its marks what is asked."""
     rng = random.Random(seed)
     while True:
         kind = rng.choices(list(mixture), list(mixture.values()))[0]
-        if kind == "conversation":
-            yield kind, template.render(conversation(rng), add_generation_prompt=False)
+        if kind in ("conversation", "context_chat"):
+            messages = conversation(rng) if kind == "conversation" else _context_chat(rng)
+            yield kind, "", template.render(messages, add_generation_prompt=False)
+        elif kind in ANSWERS:
+            yield kind, *ANSWERS[kind](rng)
         else:
-            yield kind, KINDS[kind](rng)
+            yield kind, "", KINDS[kind](rng)

@@ -106,8 +106,13 @@ def noise(rng: random.Random) -> str:
     return "".join(rng.choice(rng.choice(rows)) for _ in range(rng.randint(3, 9)))
 
 
+def any_outside_term(rng: random.Random, chinese: bool) -> str:
+    """A term of another field, or one that nobody has ever used."""
+    return rng.choice(outside_terms(chinese)) if rng.random() < 0.6 else _invented(rng, chinese)
+
+
 def _term_question(rng: random.Random, chinese: bool) -> str:
-    term = rng.choice(outside_terms(chinese)) if rng.random() < 0.6 else _invented(rng, chinese)
+    term = any_outside_term(rng, chinese)
     kind = rng.choice(("short", "short", "long", "like", "why", "use", "how"))
     text = fill(rng.choice(ways(chinese)[kind]), term)
     return asked(text if is_chinese(text) or not chinese else text + "？", rng)

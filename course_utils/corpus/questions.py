@@ -116,24 +116,37 @@ def training_question(rng: random.Random, chinese: bool | None = None) -> Questi
     return _question(notion, kind, asked(text, rng), wanted)
 
 
-def training_comparison(rng: random.Random, chinese: bool | None = None) -> Question:
-    """A random question about two notions. For a pair without a sentence of its own, both definitions answer it."""
-    wanted = rng.random() < 0.42 if chinese is None else chinese
+def random_pair(rng: random.Random, chinese: bool) -> tuple[Notion, Notion, str]:
+    """Two notions and their difference; both definitions, if they have no sentence of their own for it."""
     if rng.random() < 0.8:
         pair = rng.choice(pairs())
         a, b = (pair.a, pair.b) if rng.random() < 0.5 else (pair.b, pair.a)
-        difference = pair.difference(wanted)
-    else:
-        a, b = rng.sample(notions(), 2)
-        known = next((pair for pair in pairs() if {a.id, b.id} == {pair.a.id, pair.b.id}), None)
-        difference = (known.difference(wanted) if known else
-                      ("" if wanted else " ").join(n.answer("short", wanted) for n in (a, b)))
+        return a, b, pair.difference(chinese)
+    a, b = rng.sample(notions(), 2)
+    known = next((pair for pair in pairs() if {a.id, b.id} == {pair.a.id, pair.b.id}), None)
+    return a, b, (known.difference(chinese) if known else
+                  ("" if chinese else " ").join(n.answer("short", chinese) for n in (a, b)))
+
+
+def comparison_answer(kind: str, difference: str, chinese: bool) -> str:
+    """What answers a question for the "difference", or whether two notions are the "same"."""
+    return ("" if kind == "difference" else "不一样。" if chinese else "No. ") + difference
+
+
+def random_name(rng: random.Random, notion: Notion, chinese: bool) -> str:
+    """Any name of a notion, the usual one more often."""
+    return notion.names(chinese)[0] if rng.random() < 0.4 else rng.choice(notion.names(chinese))
+
+
+def training_comparison(rng: random.Random, chinese: bool | None = None) -> Question:
+    """A random question about two notions."""
+    wanted = rng.random() < 0.42 if chinese is None else chinese
+    a, b, difference = random_pair(rng, wanted)
     kind = "same" if rng.random() < 0.3 else "difference"
-    first, second = (n.names(wanted)[0] if rng.random() < 0.4 else rng.choice(n.names(wanted)) for n in (a, b))
+    first, second = random_name(rng, a, wanted), random_name(rng, b, wanted)
     text = fill(rng.choice(ways(wanted)[kind]), first, second)
-    no = "" if kind == "difference" else "不一样。" if wanted else "No. "
     thought = f"用户想比较{a.zh}和{b.zh}。" if wanted else f"The user compares {a.term} with {b.term}."
-    return Question(asked(text, rng), no + difference, thought, wanted)
+    return Question(asked(text, rng), comparison_answer(kind, difference, wanted), thought, wanted)
 
 
 def any_question(rng: random.Random, chinese: bool | None = None) -> Question:

@@ -16,7 +16,14 @@ from tqdm.auto import tqdm
 
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
 from course_utils.config import Qwen3Config
-from course_utils.corpus import EVEN, MORE_WORDS, documents, notion_document, outside_document
+from course_utils.corpus import (
+    EVEN,
+    MORE_WORDS,
+    documents,
+    documents_in_parts,
+    notion_document,
+    outside_document,
+)
 from course_utils.corpus.copying import copying_document
 from course_utils.corpus.notions import SENTENCES, notions, pairs
 from course_utils.corpus.outside import I_DO_NOT_KNOW, I_DO_NOT_KNOW_ZH, outside_lines
@@ -30,7 +37,7 @@ from course_utils.qwen3 import Qwen3Model
 from course_utils.text_generation import stream
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.bpe import END_OF_TEXT, IM_END, train_bpe
-from course_utils.training.dataset import pack
+from course_utils.training.dataset import IGNORED, label_answers, pack, pack_labelled
 from course_utils.training.loop import TrainingPlan
 from course_utils.training.records import Record
 from course_utils.training.run import train
@@ -43,11 +50,16 @@ MOSTLY_SHORT = (128, 128, 128, 512)
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training: how, and on which mixture of documents, drawn with a seed of their own."""
+    """A stretch of training: how, and on which mixture of documents, drawn with a seed of their own.
+
+    With `answers_only`, questions and what a user says are only read: all of the loss goes into answering, and after a
+    question the model never goes on asking.
+    """
 
     plan: TrainingPlan
     mixture: Mapping[str, int]
     seed: int
+    answers_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,11 +75,15 @@ RECIPES: dict[str, Recipe] = {
         Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=256, intermediate_size=768, num_hidden_layers=6,
                     num_attention_heads=8, num_key_value_heads=4, head_dim=32, max_position_embeddings=CONTEXT),
         (Stage(TrainingPlan(steps=4_000, block_lengths=MOSTLY_SHORT, decay_steps=6_000), EVEN, seed=0),
-         Stage(TrainingPlan(steps=6_000, block_lengths=MOSTLY_SHORT, learning_rate=2e-3), MORE_WORDS, seed=100_000))),
+         Stage(TrainingPlan(steps=7_500, block_lengths=MOSTLY_SHORT, learning_rate=2.5e-3), MORE_WORDS, seed=100_000,
+               answers_only=True))),
     "nano": Recipe(
         Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=96, intermediate_size=288, num_hidden_layers=4,
                     num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=CONTEXT),
-        (Stage(TrainingPlan(steps=5_000, block_lengths=MOSTLY_SHORT, learning_rate=5e-3), MORE_WORDS, seed=0),)),
+        (Stage(TrainingPlan(steps=2_500, block_lengths=MOSTLY_SHORT, learning_rate=5e-3, decay_steps=4_000), EVEN,
+               seed=0),
+         Stage(TrainingPlan(steps=3_000, block_lengths=MOSTLY_SHORT, learning_rate=4e-3), MORE_WORDS, seed=100_000,
+               answers_only=True))),
 }
 WEIGHTS_SEED, TOKENIZER_SEED, HELD_OUT_SEED = 0, 0, 1_000
 HELD_OUT_BLOCKS, SAMPLE_PROMPT = 8, "Once upon a time,"
@@ -81,8 +97,9 @@ def tokenizer_texts() -> Iterator[str]:
     """
     rng = random.Random(TOKENIZER_SEED)
     for number, write in ((3_000, story), (3_000, description), (3_000, story_zh), (3_000, description_zh),
-                          (3_000, copying_document), (4_000, translation_document), (4_000, notion_document),
-                          (2_000, outside_document)):
+                          (3_000, copying_document), (4_000, translation_document),
+                          (4_000, lambda rng: "".join(notion_document(rng))),
+                          (2_000, lambda rng: "".join(outside_document(rng)))):
         for _ in range(number):
             yield write(rng)
     for notion in notions():
@@ -120,11 +137,25 @@ def write_tokenizer(folder: Path) -> Qwen3Tokenizer:
     return Qwen3Tokenizer(folder)
 
 
-def blocks_of(tokenizer: Qwen3Tokenizer, block_length: int, seed: int,
-              mixture: Mapping[str, int] = EVEN) -> Iterator[np.ndarray]:
-    """Blocks of the corpus without end; no document comes twice but by chance."""
-    texts = documents(seed, tokenizer.chat_template, mixture)
-    return pack((tokenizer.encode(text) for _, text in texts), block_length, tokenizer.special_tokens[END_OF_TEXT])
+def blocks_of(tokenizer: Qwen3Tokenizer, block_length: int, seed: int, mixture: Mapping[str, int] = EVEN,
+              answers_only: bool = False) -> Iterator[np.ndarray]:
+    """Blocks of the corpus without end, with labels if only answers count; no document comes twice but by chance."""
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    if not answers_only:
+        return pack((tokenizer.encode(text) for _, text in documents(seed, tokenizer.chat_template, mixture)),
+                    block_length, end)
+    return pack_labelled((_labelled(tokenizer, *parts) for parts in
+                          documents_in_parts(seed, tokenizer.chat_template, mixture)), block_length, end)
+
+
+def _labelled(tokenizer: Qwen3Tokenizer, kind: str, asked: str, rest: str) -> tuple[list[int], list[int]]:
+    """Token ids and labels of a document of which only the answers count."""
+    ids = tokenizer.encode(rest)
+    if kind in ("conversation", "context_chat"):
+        return ids, label_answers(ids, tokenizer)
+    # Encoded apart, as they meet when the model answers.
+    before = tokenizer.encode(asked)
+    return before + ids, [IGNORED] * len(before) + ids
 
 
 def copy_tokenizer(source: Path, folder: Path) -> Qwen3Tokenizer:
@@ -177,10 +208,10 @@ def train_bundled(name: str, folder: Path, tokenizer_of: Path | None = None, fir
 def train_stage(model: Qwen3Model, tokenizer: Qwen3Tokenizer, stage: Stage, folder: Path) -> Iterator[Record]:
     """Train through one stage, or through what is left of it; `folder` is that of `train`."""
     lengths = set(stage.plan.block_lengths)
-    blocks = {length: blocks_of(tokenizer, length, stage.seed + 100 * (length - min(lengths)), stage.mixture)
-              for length in lengths}
-    held_out = np.stack(list(islice(blocks_of(tokenizer, max(lengths), HELD_OUT_SEED, stage.mixture),
-                                    HELD_OUT_BLOCKS)))
+    blocks = {length: blocks_of(tokenizer, length, stage.seed + 100 * (length - min(lengths)), stage.mixture,
+                                stage.answers_only) for length in lengths}
+    held_out = np.stack(list(islice(blocks_of(tokenizer, max(lengths), HELD_OUT_SEED, stage.mixture,
+                                              stage.answers_only), HELD_OUT_BLOCKS)))
     return train(model, blocks, stage.plan, folder, report_every=250, held_out=held_out,
                  sample=lambda model: "".join(stream(model, tokenizer, SAMPLE_PROMPT, 40)))
 
