@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from course_utils.chat import ChatTemplate
-from course_utils.corpus import documents
+from course_utils.corpus import MORE_WORDS, documents, documents_in_parts
+from course_utils.corpus.contexts import context_comparison, context_question, contexts
 from course_utils.corpus.conversations import PARROT, PIRATE, conversation
 from course_utils.corpus.exam import ExamQuestion, exam, normalized
 from course_utils.corpus.notions import SENTENCES, notions, pairs
@@ -108,6 +109,16 @@ def test_every_notion_has_names_of_its_own_and_a_sentence_for_every_question(chi
             assert len(text) <= 60 if chinese else len(text.split()) <= 25, text
 
 
+def test_parts_make_up_the_documents(template: ChatTemplate) -> None:
+    parts = list(islice(documents_in_parts(2, template, MORE_WORDS), 2_000))
+    assert {kind for kind, _, _ in parts} == set(MORE_WORDS)
+    joined = [(kind, asked + rest) for kind, asked, rest in parts]
+    assert joined == list(islice(documents(2, template, MORE_WORDS), 2_000))
+    for kind, asked, rest in parts:
+        # What is asked and what answers it meet in the model, never in one token.
+        assert rest.strip() and (not asked or kind in ("notion", "outside", "context")), (kind, asked, rest)
+
+
 def test_pairs_are_explained_in_both_languages() -> None:
     assert len(pairs()) >= 40
     assert len({frozenset((pair.a.id, pair.b.id)) for pair in pairs()}) == len(pairs())
@@ -127,7 +138,7 @@ def test_verbs_agree_with_names(name: str, plural: bool) -> None:
 
 def test_answers_are_in_the_language_asked() -> None:
     rng = random.Random(4)
-    for ask in (any_question, outside_question, training_small_talk):
+    for ask in (any_question, outside_question, training_small_talk, context_question, context_comparison):
         for _ in range(4_000):
             question = ask(rng)
             assert is_chinese(question.text) == is_chinese(question.answer) == question.chinese, question
@@ -171,6 +182,11 @@ def test_the_exam_asks_in_no_way_of_the_training(chinese: bool) -> None:
     used = {normalized(fill(way, "*", "*", plural)) for kind, of_kind in ways(chinese).items() for way in of_kind
             if kind not in ("opening", "closing") for plural in (False, True)}
     used |= {normalized(line) for line in outside_lines()[chinese]}
+    texts = contexts(chinese)
+    for sentences, questions_ in (("context", "it-"), ("two", "they-")):
+        asked = [question for kind, of_kind in texts.items() if kind.startswith(questions_) for question in of_kind]
+        used |= {normalized(" ".join(order).format(x="*", y="*")) for sentence in texts[sentences] for question in asked
+                 for order in ((sentence, question), (question, sentence))}
     used |= {normalized(said) for talk in small_talk() for said in talk.asks}
     assert normalized("what IS the softmax??", names) in used or chinese
     assert not [q.question for q in exam(chinese) if used & {normalized(q.question, names), normalized(q.question)}]

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ from training_process import fresh_blocks, fresh_model
 
 from course_utils.checkpoint import load_checkpoint
 from course_utils.errors import CheckpointError, CourseError, InputError
+from course_utils.loading import load_tokenizer
 from course_utils.qwen3 import Qwen3Model
 from course_utils.training import __main__ as command
 from course_utils.training import checkpoints, recipes, run
 from course_utils.training.checkpoints import load_training, save_training
+from course_utils.training.dataset import IGNORED
 from course_utils.training.loop import Trainer, TrainingPlan
 from course_utils.training.records import read_log
 from course_utils.training.run import CHECKPOINT, LOG, train
@@ -382,7 +385,7 @@ def test_a_recipe_resumes_in_either_stage(tmp_path: Path, monkeypatch: pytest.Mo
     config = variant(vocab_size=recipes.VOCAB_SIZE, hidden_size=16, head_dim=4, num_hidden_layers=1)
     small = plan(steps=4, tokens_per_step=64, block_lengths=(32, 64))
     recipe = recipes.Recipe(config, (recipes.Stage(small, recipes.EVEN, seed=0),
-                                     recipes.Stage(small, recipes.MORE_WORDS, seed=5)))
+                                     recipes.Stage(small, recipes.MORE_WORDS, seed=5, answers_only=True)))
     monkeypatch.setitem(recipes.RECIPES, "tiny", recipe)
     tokenizer, lines = REPOSITORY / "data" / "tiny", []
 
@@ -404,6 +407,18 @@ def test_a_recipe_resumes_in_either_stage(tmp_path: Path, monkeypatch: pytest.Mo
     assert torch.equal(weights_of(resumed), weights_of(whole))
     second = recipes.train_bundled("tiny", tmp_path / "elsewhere", first_stage=2)
     assert torch.equal(weights_of(second), weights_of(whole))
+
+
+def test_where_only_answers_count_questions_are_read() -> None:
+    tokenizer = load_tokenizer("tiny")
+    mixture = {"notion": 1, "outside": 1, "context": 1, "story": 1}
+    ids, labels = next(recipes.blocks_of(tokenizer, 400, 5, mixture, answers_only=True))
+    parts = islice(recipes.documents_in_parts(5, tokenizer.chat_template, mixture), 40)
+    end = "<|endoftext|>"
+    read, counted = zip(*((asked + rest + end, rest + end) for _, asked, rest in parts))
+    assert "".join(read).startswith(tokenizer.decode(ids.tolist(), skip_special_tokens=False))
+    assert "".join(counted).startswith(tokenizer.decode(labels[labels != IGNORED].tolist(), skip_special_tokens=False))
+    assert 0.3 < (labels != IGNORED).mean() < 0.9
 
 
 @pytest.mark.parametrize("stage", [0, 3])
