@@ -31,7 +31,7 @@ from course_utils.errors import CourseError
 from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import format_bytes
 
-OLDEST_PYTHON = (3, 10)
+OLDEST_PYTHON = (3, 11)
 NEEDED_PACKAGES = ("tokenizers", "safetensors", "huggingface_hub", "jinja2", "numpy", "matplotlib", "tqdm")
 HUB_TIMEOUT = 3.0  # seconds
 # Beside the weights there is the cache of keys and values, and what one layer computes.

@@ -105,7 +105,7 @@ def test_a_row_that_fails_becomes_a_note(monkeypatch, look):
 
 
 def test_an_old_python_is_a_problem(monkeypatch):
-    monkeypatch.setattr(sys, "version_info", (3, 9, 1))
+    monkeypatch.setattr(sys, "version_info", (3, 10, 20))
     assert environment._python().status == "problem"
 
 
