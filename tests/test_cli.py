@@ -100,7 +100,7 @@ def test_check(monkeypatch, capsys, status, code):
     report = EnvironmentReport((Row("Disk", "full", status, "tidy up"),))
     monkeypatch.setattr(environment, "environment_report", lambda: report)
     assert main(["check"]) == code
-    assert capsys.readouterr().out == f"{report}\n"
+    assert capsys.readouterr().out == f"{EnvironmentReport((*report.rows, environment.repository_row()))}\n"
 
 
 def test_generate_prints_what_the_loop_gives(model_folder, small_tokenizer, capsys):
