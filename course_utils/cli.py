@@ -187,9 +187,9 @@ def _add_training_arguments(parser: argparse.ArgumentParser, steps: int, block_l
 
 
 def _check(options: argparse.Namespace) -> int:
-    from course_utils.environment import environment_report
+    from course_utils.environment import EnvironmentReport, environment_report, repository_row
 
-    report = environment_report()
+    report = EnvironmentReport((*environment_report().rows, repository_row()))
     print(report, flush=True)
     return PROBLEM if report.problems else 0
 

@@ -15,6 +15,7 @@ import shutil
 import sys
 import sysconfig
 import threading
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -31,9 +32,11 @@ from course_utils.errors import CourseError
 from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import format_bytes
 
-OLDEST_PYTHON = (3, 10)
+OLDEST_PYTHON = (3, 11)
 NEEDED_PACKAGES = ("tokenizers", "safetensors", "huggingface_hub", "jinja2", "numpy", "matplotlib", "tqdm")
 HUB_TIMEOUT = 3.0  # seconds
+PLACEHOLDER = "https://github.com/OWNER/"  # what the course's address begins with until it is set
+PROJECT_FILE = Path(__file__).resolve().parent.parent / "pyproject.toml"  # in a checkout
 # Beside the weights there is the cache of keys and values, and what one layer computes.
 SPARE_SHARE = 0.2
 
@@ -118,6 +121,41 @@ def environment_report(check_network: bool = True) -> EnvironmentReport:
                         "Go on; come back if something goes wrong later.")
         rows += [found] if isinstance(found, Row) else found
     return EnvironmentReport(tuple(rows))
+
+
+def repository_row() -> Row:
+    """The address of the course's repository: that of the checkout, else what the package was installed with.
+
+    It is no part of the report: it concerns whoever publishes a copy, and no learner.
+
+    Returns:
+        A note while the address is the placeholder, for then all links in the notebooks are dead.
+    """
+    what = "Repository"
+    address = _address_in_checkout() or _address_in_metadata()
+    if address is None:
+        return Row(what, "not known")
+    if address.startswith(PLACEHOLDER):
+        return Row(what, f"{address}, a placeholder", "note",
+                   "Before you publish this copy, run in its folder: python notebooks/build.py repository "
+                   "https://github.com/YOU/NAME")
+    return Row(what, address)
+
+
+def _address_in_checkout() -> str | None:
+    try:
+        project = tomllib.loads(PROJECT_FILE.read_text(encoding="utf-8"))["project"]
+        return str(project["urls"]["Repository"]) if project["name"] == "course-utils" else None
+    except (OSError, ValueError, KeyError, TypeError):  # none there, or another project's
+        return None
+
+
+def _address_in_metadata() -> str | None:
+    try:
+        lines = importlib.metadata.metadata("course-utils").get_all("Project-URL", [])
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return next((line.partition(", ")[2] for line in lines if line.startswith("Repository, ")), None)
 
 
 def where() -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from asked_for import ASKED_FOR_BY_NAME, asked_for
 
 from course_utils import exercises
 from course_utils.qwen3 import Qwen3Model
@@ -22,6 +24,15 @@ SMALL_TEXT = [
     "小船沿着小河走，小河流到大海。",
     "小猫坐在窗前看月亮，月亮很圆。",
 ]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs the hub, a browser, a GPU or peers, unless -m names it."""
+    not_asked_for = ASKED_FOR_BY_NAME - asked_for(config.getoption("markexpr"))
+    left_out = [item for item in items if any(mark.name in not_asked_for for mark in item.iter_markers())]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -87,10 +98,20 @@ def small_tokenizer(small_tokenizer_folder: Path) -> Qwen3Tokenizer:
 
 @pytest.fixture(scope="session")
 def qwen3_tokenizer_folder() -> Path:
-    """The real Qwen3 tokenizer with its chat template, where this machine has it beside the repository."""
-    folder = REPOSITORY.parent / "shared" / "qwen3_tokenizer"
-    if not (folder / "tokenizer.json").is_file():
-        pytest.skip("the real Qwen3's tokenizer is not beside the repository (../shared/qwen3_tokenizer)")
+    """The real Qwen3 tokenizer with its chat template, where this machine has it.
+
+    The folder is what the environment variable COURSE_QWEN3_TOKENIZER names, else `../shared/qwen3_tokenizer` beside
+    the repository.
+    """
+    named = os.environ.get("COURSE_QWEN3_TOKENIZER")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "qwen3_tokenizer"
+    missing = [name for name in ("tokenizer.json", "chat_template.jinja") if not (folder / name).is_file()]
+    if missing and named:
+        pytest.fail(f"COURSE_QWEN3_TOKENIZER names {named}, where there is no {' and no '.join(missing)}: correct or "
+                    "unset it.")
+    if missing:
+        pytest.skip("needs the real Qwen3's tokenizer: COURSE_QWEN3_TOKENIZER names no folder with it, and "
+                    "../shared/qwen3_tokenizer is not there")
     return folder
 
 

@@ -369,7 +369,7 @@ def gone(group: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to interrupt")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX: process groups")
 def test_ctrl_c_keeps_figures_and_leaves_no_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "course_utils", "bench", "--model", "nano", "--rows", "kv,regular", "--runs",
                "100000", "--prompt-tokens", "8", "--contexts", "8", "--device", "cpu", "--json", "-"]

@@ -162,7 +162,7 @@ print(sum(p.numel() * p.element_size() for p in model.parameters()), resident() 
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: /proc")
 def test_loading_reads_no_weights_before_they_are_needed(tmp_path: Path) -> None:
     config = replace(CONFIG, vocab_size=50_000, hidden_size=1024, intermediate_size=2048)  # some 128 MB
     save_checkpoint(random_model(config, device="cpu"), tmp_path)
@@ -265,7 +265,7 @@ save_checkpoint(load_checkpoint(sys.argv[1]), sys.argv[1])
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: a limit on the size of files")
 def test_write_that_really_fails(folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     done = subprocess.run([sys.executable, "-c", LIMITED, str(folder)], capture_output=True, text=True,

@@ -120,7 +120,7 @@ def test_resident_memory_follows_an_allocation():
     assert resident_memory() - before > 0.9 * numbers.nbytes
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset the peak of a process")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: the peak of a process is reset")
 def test_peak_can_start_again():
     numbers = torch.ones(30_000_000)
     size = numbers.nbytes
@@ -133,7 +133,7 @@ def test_peak_can_start_again():
 
 def test_a_containers_limit_counts(monkeypatch, tmp_path):
     if sys.platform != "linux":
-        pytest.skip("control groups are Linux")
+        pytest.skip("needs Linux: control groups")
     answers = {"memory.max": 10 ** 8, "memory.current": 4 * 10 ** 7}
     monkeypatch.setattr(host_memory, "_container_bytes", lambda name, _: answers[name])
     assert host_memory.total() == 10 ** 8

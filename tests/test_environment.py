@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.message
 import http.server
 import importlib.metadata
 import socket
@@ -105,7 +106,7 @@ def test_a_row_that_fails_becomes_a_note(monkeypatch, look):
 
 
 def test_an_old_python_is_a_problem(monkeypatch):
-    monkeypatch.setattr(sys, "version_info", (3, 9, 1))
+    monkeypatch.setattr(sys, "version_info", (3, 10, 20))
     assert environment._python().status == "problem"
 
 
@@ -226,3 +227,50 @@ def test_no_request_when_none_is_wanted(monkeypatch, hub, offline):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     assert environment._hub(check_network=offline).status == "note"
     assert hub.methods == []
+
+
+class TestRepository:
+    """Where the course lives, as `course-utils check` says it."""
+
+    @pytest.fixture
+    def installed(self, monkeypatch):
+        """A way to say with which metadata the package was installed; there is no checkout."""
+        monkeypatch.setattr(environment, "PROJECT_FILE", environment.PROJECT_FILE / "nowhere")
+
+        def install(*lines):
+            metadata = email.message.Message()
+            for line in lines:
+                metadata["Project-URL"] = line
+            monkeypatch.setattr(importlib.metadata, "metadata", lambda _: metadata)
+
+        return install
+
+    @pytest.mark.parametrize(("address", "status"), [
+        ("https://github.com/OWNER/llm-course", "note"), ("https://github.com/ann/course", "OK"),
+        ("https://github.com/OWNERS/llm-course", "OK")])
+    def test_in_a_checkout(self, monkeypatch, tmp_path, address, status):
+        file = tmp_path / "pyproject.toml"
+        file.write_text(f'[project]\nname = "course-utils"\n[project.urls]\nRepository = "{address}"\n')
+        monkeypatch.setattr(environment, "PROJECT_FILE", file)
+        row = environment.repository_row()
+        assert row.status == status and row.value.startswith(address)
+        assert ("python notebooks/build.py repository https://github.com/" in row.remedy) == (status == "note")
+
+    @pytest.mark.parametrize("text", [
+        "[project", "project = 1", "", '[project]\nname = "another"\n[project.urls]\nRepository = "x"\n', b"\xff"])
+    def test_another_project_beside_it(self, monkeypatch, tmp_path, installed, text):
+        file = tmp_path / "pyproject.toml"
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        monkeypatch.setattr(environment, "PROJECT_FILE", file)
+        installed("Homepage, https://a.example", "Repository, https://github.com/ann/course")
+        assert environment.repository_row() == Row("Repository", "https://github.com/ann/course")
+
+    def test_unknown(self, monkeypatch, installed):
+        installed("Homepage, https://a.example")
+        assert environment.repository_row() == Row("Repository", "not known")
+
+        def absent(_):
+            raise importlib.metadata.PackageNotFoundError
+
+        monkeypatch.setattr(importlib.metadata, "metadata", absent)
+        assert environment.repository_row() == Row("Repository", "not known")

@@ -313,7 +313,7 @@ def test_file_that_rots_later_is_found(server: HubServer, files: dict[str, bytes
     assert (resolve_at(server) / "model.safetensors").read_bytes() == files["model.safetensors"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to a thread")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX: signals to a thread")
 def test_interrupt_ends_the_download_and_leaves_nothing_half(server: HubServer, cache: Path) -> None:
     server.fault = "stall"
     reader = threading.main_thread().ident

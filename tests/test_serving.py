@@ -188,7 +188,7 @@ def test_server_that_does_not_start(monkeypatch: pytest.MonkeyPatch, program: st
     assert started[0].poll() is not None
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX: signals")
 def test_server_that_does_not_want_to_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
     monkeypatch.setattr(serving, "_GRACE", 0.3)

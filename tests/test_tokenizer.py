@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published import PUBLISHED_IDS
 from tokenizers import Tokenizer, models
 
 from course_utils.errors import InputError, TokenizerError
@@ -39,20 +40,7 @@ def copy_with(folder: Path, target: Path, **files: Any) -> Path:
 # --- the real Qwen3 ---
 
 
-@pytest.mark.parametrize(
-    ("text", "ids"),
-    [
-        ("Explain large language models.", [840, 20772, 3460, 4128, 4119, 13]),
-        ("明月几时有，把酒问", [30858, 9754, 99195, 13343, 18830, 3837, 99360, 99525, 56007]),
-        (" Large", [20286]),
-        ("<|endoftext|>", [151643]),
-        ("<|im_start|>", [151644]),
-        ("<|im_end|>", [151645]),
-        ("<think>", [151667]),
-        ("</think>", [151668]),
-        ("", []),
-    ],
-)
+@pytest.mark.parametrize(("text", "ids"), [*PUBLISHED_IDS.items(), ("", [])])
 def test_known_ids_of_qwen3(qwen3_tokenizer: Qwen3Tokenizer, text: str, ids: list[int]) -> None:
     assert qwen3_tokenizer.encode(text) == ids
     assert qwen3_tokenizer.decode(ids) == text

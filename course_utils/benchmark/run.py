@@ -10,7 +10,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def run_benchmark(rows: Sequence[Row], subject: Subject, settings: Settings, dev
     if not rows:
         raise InputError("There are no rows to measure: name at least one.")
     report = Report(
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"), model=subject.name,
+        date=datetime.now(UTC).isoformat(timespec="seconds"), model=subject.name,
         weights=f"{'its own' if subject.checkpoint else 'random'} weights in "
         f"{str(subject.dtype).removeprefix('torch.')}",
         config=subject.config, settings=settings, hardware=hardware(device),
