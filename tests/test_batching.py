@@ -75,7 +75,7 @@ def test_what_the_mask_leaves_is_what_was_given(rows: list[list[int]]) -> None:
     assert bool((token_ids[~mask] == 4).all()) and bool(mask[:, -1].all()) and bool(mask.any(0).all())
 
 
-@pytest.mark.parametrize("rows", [[], [[]], [[1], []], ["text"], [[1.5]], [[1], ["2"]]])
+@pytest.mark.parametrize("rows", [[], [[]], [[1], []], ["text"], [[1.5]], [[1], ["2"]], [[-1]], [[1], [2**63]]])
 def test_what_is_no_batch_of_texts_is_refused(rows: Any) -> None:
     with pytest.raises(InputError, match="give a list of lists"):
         pad_left(rows)
