@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Union
 
 import torch
@@ -35,10 +36,10 @@ class _Position:
         """Forget all tokens from position `length` on.
 
         Raises:
-            InputError: if `length` is negative or more than the cache holds.
+            InputError: if `length` is negative, more than the cache holds, or no whole number.
         """
-        if not 0 <= length <= self.length:
-            raise InputError(f"Cannot cut a cache of {self.length} tokens to {length}: "
+        if not isinstance(length, Integral) or not 0 <= length <= self.length:
+            raise InputError(f"Cannot cut a cache of {self.length} tokens to {length!r}: "
                              f"give a length from 0 to {self.length}.")
         self.length = length
 
@@ -81,9 +82,13 @@ class KVCache(_Position):
 
     Args:
         config: of the model that will use the cache; gives the number of layers and the longest context.
+
+    Raises:
+        InputError: if it is no configuration.
     """
 
     def __init__(self, config: Qwen3Config) -> None:
+        _check_config(config)
         self.max_length = config.max_position_embeddings
         self.length = 0
         self.layers = [GrowingLayer() for _ in range(config.num_hidden_layers)]
@@ -184,13 +189,17 @@ class StaticKVCache(_Position):
         device, dtype: as of the model's weights.
 
     Raises:
-        ContextLengthError: if `max_length` is more than the model's context.
+        InputError: if the first argument is no configuration, or batch_size no whole number from 1 on.
+        ContextLengthError: if `max_length` is no whole number from 1 up to the model's context.
     """
 
     def __init__(self, config: Qwen3Config, max_length: int, batch_size: int = 1,
                  device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
-        if not 0 < max_length <= config.max_position_embeddings:
-            raise ContextLengthError(f"A cache for {max_length} tokens does not fit this model: "
+        _check_config(config)
+        if not isinstance(batch_size, Integral) or batch_size < 1:
+            raise InputError(f"batch_size is {batch_size!r}: give a whole number from 1 on.")
+        if not isinstance(max_length, Integral) or not 0 < max_length <= config.max_position_embeddings:
+            raise ContextLengthError(f"A cache for {max_length!r} tokens does not fit this model: "
                                      f"choose max_length from 1 to {config.max_position_embeddings}.")
         self.max_length = max_length
         self.length = 0
@@ -249,6 +258,12 @@ def check_cache(cache: object, config: Qwen3Config) -> None:
     if len(layers) != config.num_hidden_layers:
         raise InputError(f"The cache has {len(layers)} layers and the model {config.num_hidden_layers}: make one with "
                          "this model's config.")
+
+
+def _check_config(config: object) -> None:
+    if not isinstance(config, Qwen3Config):
+        raise InputError(f"A cache is made from a model's configuration, and this is a {type(config).__name__}: give "
+                         "model.config.")
 
 
 def _check_new(keys: Tensor, held: Tensor) -> None:

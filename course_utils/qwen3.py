@@ -239,14 +239,14 @@ class Qwen3Model(nn.Module):
         Raises:
             InputError: if token_ids or attention_mask have the wrong shape or type, ids are not in the vocabulary, the
                 mask does not end in real tokens, or the cache is of another model, batch, number format or device.
-                On a GPU a single new token and its mask are not looked at: asking what they hold would make each step
-                wait for the one before.
+                On a GPU within inference mode what ids and mask hold is not looked at, since each step of a generation
+                would wait for the one before; `generate_tokens` looks at them before its first step.
             ContextLengthError: if past and new tokens do not fit into the context or the cache.
         """
         check_token_ids(token_ids)
         t = token_ids.shape[1]
-        readable = token_ids.device.type == "cpu" or t > 1 and not token_ids.is_meta
-        readable = readable and not torch.compiler.is_compiling()
+        readable = not token_ids.is_meta and not torch.compiler.is_compiling() and (
+            token_ids.device.type == "cpu" or not torch.is_inference_mode_enabled())
         if readable:
             check_vocabulary(token_ids, self.config.vocab_size)
         if cache is not None:

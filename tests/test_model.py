@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
@@ -384,6 +386,23 @@ def test_a_cache_of_another_batch_model_or_dtype_is_refused_and_left_alone(model
             with pytest.raises(InputError, match="do not fit into a cache.*make one with this model's config"):
                 model(prompt(2, new), cache=cache)
             assert (cache.length, cache.num_bytes) == (before, held)
+
+
+@pytest.mark.parametrize(("make_cache", "message"), [
+    (lambda: KVCache(make(SMALL)), "this is a Qwen3Model: give model.config"),
+    (lambda: StaticKVCache({}, 8), "this is a dict: give model.config"),
+    (lambda: StaticKVCache(SMALL, 8, batch_size=0), "batch_size is 0"),
+    (lambda: StaticKVCache(SMALL, 8, batch_size=1.0), "batch_size is 1.0"),
+    (lambda: StaticKVCache(SMALL, "8"), "A cache for '8' tokens"),
+    (lambda: StaticKVCache(SMALL, 8).truncate("0"), "to '0': give a length from 0 to 0"),
+    (lambda: KVCache(SMALL).truncate(None), "to None: give a length"),
+])
+def test_what_is_no_size_of_a_cache_is_refused(make_cache: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_cache()
+    cache = StaticKVCache(SMALL, np.int64(8), np.int32(2))
+    cache.truncate(np.int64(0))
+    assert cache.layers[0].keys.shape[::2] == (2, 8)
 
 
 def test_a_static_cache_is_used_without_gradients_in_any_mode(model: Qwen3Model) -> None:
