@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from course_utils.errors import InputError
-from course_utils.generation import EndTokens, check_prompt, end_tokens, greedy, last_logits
+from course_utils.generation import EndTokens, check_prompt, end_tokens, greedy, is_token_id, last_logits
 from course_utils.kv_cache import KVCache
 from course_utils.qwen3 import Qwen3Model
 
@@ -45,7 +45,7 @@ def pad_left(rows: Sequence[Sequence[int]], pad_token_id: int = 0,
     if len(rows) == 0 or not all(len(row) for row in rows):
         raise InputError("There is no text, or one of them has no tokens: give a list of lists with at least one "
                          "token id each.")
-    if not all(type(token) is int and 0 <= token < 2**63 for row in (*rows, [pad_token_id]) for token in row):
+    if not all(is_token_id(token) for row in (*rows, [pad_token_id]) for token in row):
         raise InputError("A token id is a whole number from 0 on, and one of these is not: give a list of lists of "
                          "ids, such as [tokenizer.encode(text) for text in texts].")
     longest = max(len(row) for row in rows)

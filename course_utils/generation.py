@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor
@@ -82,12 +82,17 @@ def end_tokens(eos_token_id: EndTokens) -> list[int]:
         InputError: if it is none of these, or an id is no whole number from 0 to 2**63 - 1.
     """
     try:
-        given = [] if eos_token_id is None else list(eos_token_id)  # type: ignore[arg-type]
+        given: list[Any] = [] if eos_token_id is None else list(eos_token_id)  # type: ignore[arg-type]
     except TypeError:  # not several
         given = [eos_token_id]
-    if not all(isinstance(token, Integral) and not isinstance(token, bool) and 0 <= token < 2**63 for token in given):
+    if not all(map(is_token_id, given)):
         raise InputError(f"eos_token_id is {eos_token_id!r}: give a token id, several of them, or None.")
     return [int(token) for token in given]
+
+
+def is_token_id(value: object) -> bool:
+    """Whether a value is a whole number that a tensor of token ids can hold, whatever the vocabulary."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**63
 
 
 def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cache: Optional[Cache] = None) -> None:

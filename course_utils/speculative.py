@@ -193,8 +193,8 @@ def generate_speculative(model: Qwen3Model, token_ids: Tensor, max_new_tokens: i
         num_drafted: how many tokens are drafted for a pass, at most.
         sampling: how the model's tokens are chosen, and the draft's too.
         seed: a number, or a random generator of one's own to go on with.
-        cache: an empty cache for the model; None is a growing one. It is left as `generate_tokens` leaves it,
-            also where the caller stops early.
+        cache: an empty cache for the model; None is a growing one. It is left as `generate_tokens` leaves it; where the
+            caller stops early, once the stream is closed, as a `for` loop that is left does with a stream of its own.
         speculation: filled in as the rounds pass.
         vocab_size: only ids below it are drawn, as for `Sampler`; a token drafted beyond it is never accepted.
 
@@ -241,7 +241,8 @@ def _rounds(model: Qwen3Model, text: Tensor, max_new_tokens: int, draft: Draft, 
             stop = _first_end(new, ends)
             text = torch.cat((text, new[:, :stop]), dim=1)
             # Of a text that goes on, the newest token is not in the cache; of one that ends, all are.
-            cache.truncate(text.shape[1] - (stop is None))
+            held = text.shape[1] - (stop is None)
+            cache.truncate(held)
             for token in new[:, :stop, None].unbind(dim=1):
                 shown += 1
                 yield token
@@ -249,8 +250,10 @@ def _rounds(model: Qwen3Model, text: Tensor, max_new_tokens: int, draft: Draft, 
                 return
             new = _round(model, text, min(num_drafted, longest - text.shape[1] - 1), draft, ends, sampling, generator,
                          cache, speculation, vocab_size)
-    except BaseException:  # the caller stops early, which is a GeneratorExit, or a round fails
-        cache.truncate(min(cache.length, shown - 1))  # nothing stays of what nobody has seen
+    except BaseException as error:
+        # Nothing stays of what nobody has seen, unless the caller stopped early and has gone on with the cache since.
+        if not isinstance(error, GeneratorExit) or cache.length == held:
+            cache.truncate(min(cache.length, shown - 1))
         raise
 
 

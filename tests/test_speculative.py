@@ -203,6 +203,18 @@ def test_a_caller_that_stops_early_finds_the_cache_as_the_plain_loop_leaves_it(
         assert same_content(ours, theirs), (taken, end)
 
 
+def test_a_stream_that_is_closed_late_leaves_a_cache_alone_that_was_gone_on_with(model: Qwen3Model) -> None:
+    ids, cache = prompt(1, 6), KVCache(SMALL)
+    free = plain(model, ids, 14)
+    stream = generate_speculative(model, ids, 14, Told(ids[0].tolist() + free), cache=cache)
+    assert [int(next(stream)) for _ in range(3)] == free[:3]
+    cache.truncate(6 + 2)
+    rest = generate_tokens(model, torch.tensor([free[2:3]]), 4, cache=cache)
+    assert [int(token) for token in rest] == free[3:7]
+    stream.close()  # type: ignore[attr-defined]
+    assert cache.length == 6 + 6
+
+
 def test_a_round_that_fails_leaves_nothing_of_what_nobody_has_seen(model: Qwen3Model) -> None:
     ids, cache = prompt(1, 6), KVCache(SMALL)
 
