@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from course_utils.errors import InputError
-from course_utils.generation import EndTokens, check_prompt, end_tokens, greedy, last_logits
+from course_utils.generation import EndTokens, check_prompt, end_tokens, greedy, is_token_id, last_logits
 from course_utils.kv_cache import KVCache
 from course_utils.qwen3 import Qwen3Model
 
@@ -39,14 +39,15 @@ def pad_left(rows: Sequence[Sequence[int]], pad_token_id: int = 0,
         token_ids, (b, t), and attention_mask, (b, t), True for what is no padding.
 
     Raises:
-        InputError: if there is no text, or an empty one, or one that is not made of token ids.
+        InputError: if there is no text, or an empty one, or one that is not made of token ids, or if the padding is
+            none.
     """
     if len(rows) == 0 or not all(len(row) for row in rows):
         raise InputError("There is no text, or one of them has no tokens: give a list of lists with at least one "
                          "token id each.")
-    if not all(type(token) is int for row in rows for token in row):
-        raise InputError("A token id is a whole number, and these are not: give a list of lists of ids, such as "
-                         "[tokenizer.encode(text) for text in texts].")
+    if not all(is_token_id(token) for row in (*rows, [pad_token_id]) for token in row):
+        raise InputError("A token id is a whole number from 0 on, and one of these is not: give a list of lists of "
+                         "ids, such as [tokenizer.encode(text) for text in texts].")
     longest = max(len(row) for row in rows)
     token_ids = torch.tensor([[pad_token_id] * (longest - len(row)) + list(row) for row in rows], device=device)
     return token_ids, ends_together([len(row) for row in rows], device)
@@ -101,7 +102,11 @@ class Request:
 
 
 class ContinuousBatch:
-    """Works on many requests at once; each gets exactly the tokens that it would get alone.
+    """Works on many requests at once; each gets exactly the tokens that it would get alone, in float32.
+
+    In bfloat16 either of two tokens that are level to three digits may be chosen, and from there on the text differs. A
+    model quantized to int8 rounds a little more, with the same consequence, when more than eight requests run
+    (`generation` says more about both).
 
     First come, first served. Nothing is lost when a step is interrupted or fails: it can be repeated, after
     `cancel` if one request is to blame.

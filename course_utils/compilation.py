@@ -78,7 +78,8 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
         model: is left as it is.
 
     Returns:
-        The compiled model, or `model` itself where `torch.compile` does not work (`compile_problem` says why).
+        The compiled model, in evaluation mode, or `model` itself where `torch.compile` does not work
+        (`compile_problem` says why).
     """
     if compile_problem(model.device) is not None:
         return model
@@ -105,9 +106,12 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
 
 
 def _with_shared_weights(model: Qwen3Model) -> Qwen3Model:
-    """A copy that holds the very tensors of the model, and keeps them whatever layers the model is given later."""
+    """A copy that holds the very tensors of the model, and keeps them whatever layers the model is given later.
+
+    It is in evaluation mode, since compiled code does not ask again whether there is to be dropout.
+    """
     tensors = [*model.parameters(), *model.buffers()]
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}).eval()
 
 
 def _compiled_for_this_model(function: Any) -> Callable[..., Any]:
