@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -80,4 +81,11 @@ def write_atomically(folder: Path, writers: Mapping[str, Callable[[Path], object
             os.replace(path, folder / name)
     finally:
         for path in temporary.values():
+            path.unlink(missing_ok=True)
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove what `write_atomically` could not, in processes that were killed. Nobody else may be writing there now."""
+    for path in folder.glob(".*.tmp"):
+        if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
             path.unlink(missing_ok=True)
