@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,4 +89,5 @@ def remove_scratch(folder: Path) -> None:
     """Remove what `write_atomically` could not, in processes that were killed. Nobody else may be writing there now."""
     for path in folder.glob(".*.tmp"):
         if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # it stays, which does no harm
+                path.unlink()
