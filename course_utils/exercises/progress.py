@@ -6,7 +6,6 @@ one, such as one on a drive that outlives the machine; if it is empty, nothing i
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Optional
 
 from course_utils.errors import InputError
 from course_utils.files import describe_damage, json_writer, write_atomically
+from course_utils.json_text import parse_json
 
 if sys.platform == "win32":
     import msvcrt
@@ -173,11 +173,11 @@ def _read_or_put_aside(path: Path) -> tuple[Progress, str]:
 def _parse(data: bytes) -> Progress:
     """Raises: ValueError: if it is no progress."""
     try:
-        content = json.loads(data)
+        content = parse_json(data)
         if content["format"] != FORMAT or not isinstance(content.get("name", ""), str):
             raise ValueError("another format")
         exercises = {exercise_id: Record(**fields) for exercise_id, fields in content["exercises"].items()}
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not the fields of a progress") from error
     return Progress(exercises, content.get("name", ""))
 
@@ -185,8 +185,8 @@ def _parse(data: bytes) -> Progress:
 def _damage(path: Path) -> str:
     """What is wrong with a file that is no progress, as the end of a sentence."""
     try:
-        json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+        parse_json(path.read_bytes())
+    except ValueError:
         return describe_damage(path)
     return "holds something else than the progress in this course"
 
