@@ -1,10 +1,10 @@
 """A folder in Hugging Face layout <-> a model: `config.json` and the weights as safetensors.
 
 Loading builds the model without memory and hangs the memory-mapped tensors of the file into it, so nothing is
-held twice and pages are read when the first step needs them. Every tensor's name and shape is checked before.
-The model is the one that `transformers` reads from the same folder, number format included; what would differ is
-refused. Saving is all or nothing. Pickle files (`.bin`, `.pt`) are refused: reading one runs whatever program
-it contains.
+held twice and pages are read when the first step needs them; only an output layer that is stored although it is tied
+is compared with the embedding at once. Every tensor's name and shape is checked before. The model is the one that
+`transformers` reads from the same folder, number format included; what would differ is refused. Saving is all or
+nothing. Pickle files (`.bin`, `.pt`) are refused: reading one runs whatever program it contains.
 
 Format: https://huggingface.co/docs/safetensors.
 """
@@ -162,7 +162,7 @@ def _own_dtype(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> torc
 
 
 def _head_is_embedding(weights: Mapping[str, Tensor]) -> bool:
-    """Whether the output layer is the embedding: not stored, or stored as the same numbers."""
+    """Whether the output layer is the embedding: not stored, or stored as the same numbers, which are read for this."""
     pairs = [(tensor, weights.get(_EMBEDDING + name.removeprefix(_OUTPUT))) for name, tensor in weights.items()
              if name.startswith(_OUTPUT)]
     # Compared as they are stored, in whichever format they will be used: what then turns out alike computes alike.

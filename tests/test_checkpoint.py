@@ -249,6 +249,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "tensors missing": (lambda folder: edit_config(folder, num_hidden_layers=3), "and 8 more tensors"),
     "tensor unknown": (lambda folder: edit_weights(folder, lambda weights: weights.update(
         extra=torch.ones(1))), "weights hold extra"),
+    "sizes as large as can be": (lambda folder: edit_config(
+        folder, vocab_size=1 << 24, hidden_size=1 << 24, intermediate_size=1 << 24, head_dim=1 << 14,
+        num_attention_heads=1 << 10, num_key_value_heads=1, num_hidden_layers=200), "and 2175 more tensors"),
     "shape": (lambda folder: edit_weights(folder, lambda weights: weights.update({NORM: torch.ones(31)})),
               r"model.norm.weight has shape \(31,\), and config.json asks for \(32,\)"),
     "quantized": (lambda folder: edit_weights(folder, lambda weights: weights.update(

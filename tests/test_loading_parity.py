@@ -261,7 +261,8 @@ def checkpoints(draw: st.DrawFn) -> tuple[Checkpoint, bool]:
     for ways in READ.values():
         draw(st.sampled_from(list(ways.values())))(checkpoint)
     if draw(st.booleans()):
-        return checkpoint, True
+        named = checkpoint.config.keys() & {"dtype", "torch_dtype"}
+        return checkpoint, bool(named) or len({tensor.dtype for tensor in checkpoint.weights.values()}) == 1
     if draw(st.booleans()):
         draw(st.sampled_from([change for change, _ in REFUSED.values()]))(checkpoint)
     else:
