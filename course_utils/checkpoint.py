@@ -70,12 +70,13 @@ def load_checkpoint(folder: str | Path, device: torch.device | str | None = None
     """
     folder = Path(folder)
     content = _read_config(folder)
-    config, kind = Qwen3Config.from_dict(content), _quantization(content, folder)
+    config = Qwen3Config.from_dict(content)
     weights = _read_weights(folder)
     if config.tie_word_embeddings and not _head_is_embedding(weights):
         config = replace(config, tie_word_embeddings=False)
     with torch.device("meta"):  # shapes without memory
         model = Qwen3Model(config)
+    kind = _quantization(content, folder)
     if kind is not None:
         convert(model, kind)
     _check_weights(weights, model)
