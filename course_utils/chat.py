@@ -22,6 +22,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from course_utils.errors import InputError, TokenizerError
+from course_utils.json_text import parse_json
 
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -187,7 +188,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TokenizerError(f"{path} cannot be read as JSON ({error}). Fetch the file again.") from error
     if not isinstance(settings, dict):

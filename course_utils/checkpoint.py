@@ -1,16 +1,19 @@
 """A folder in Hugging Face layout <-> a model: `config.json` and the weights as safetensors.
 
 Loading builds the model without memory and hangs the memory-mapped tensors of the file into it, so nothing is
-held twice and pages are read when the first step needs them. Every tensor's name and shape is checked before.
-Saving is all or nothing. Pickle files (`.bin`, `.pt`) are refused: reading one runs whatever program
-it contains.
+held twice and pages are read when the first step needs them; only an output layer that is stored although it is tied
+is compared with the embedding at once. Every tensor's name and shape is checked before. The model is the one that
+`transformers` reads from the same folder, number format included; what would differ is refused. Saving is all or
+nothing. Pickle files (`.bin`, `.pt`) are refused: reading one runs whatever program it contains.
 
 Format: https://huggingface.co/docs/safetensors.
 """
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ _EMBEDDING, _OUTPUT = "model.embed_tokens.", "lm_head."  # the beginnings of the
 _QUANTIZATION = "quantization_config"  # as the hub calls it
 _METHOD = "course_utils"
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def load_config(folder: str | Path) -> Qwen3Config:
@@ -40,10 +43,7 @@ def load_config(folder: str | Path) -> Qwen3Config:
     Raises:
         CheckpointError: if the folder or file is missing, is not JSON, or describes another kind of model.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError(f"There is no folder {str(folder)!r}: check the path of the model.")
-    return Qwen3Config.from_dict(read_json(folder / "config.json"))
+    return Qwen3Config.from_dict(_read_config(Path(folder)))
 
 
 def load_checkpoint(folder: str | Path, device: torch.device | str | None = None,
@@ -51,13 +51,15 @@ def load_checkpoint(folder: str | Path, device: torch.device | str | None = None
     """Build the model that a folder in Hugging Face layout describes, with its weights.
 
     On a CPU and in the checkpoint's own dtype the weights stay memory-mapped: several processes share them,
-    and changing them (training) makes private copies and never touches the file.
+    and changing them (training) makes private copies and never touches the file. If `config.json` ties the output
+    layer to the embedding and another one is stored, the stored one is used, and the model is not tied.
 
     Args:
         folder: holds `config.json` and `model.safetensors`, or several shards and
             `model.safetensors.index.json`.
         device: where the weights shall be; None leaves them on the CPU.
-        dtype: number format to convert to; None keeps the checkpoint's own.
+        dtype: number format to convert to; None takes the one that `config.json` names, or if it names none, the
+            one that all weights are stored in.
 
     Returns:
         The model in `eval()` mode.
@@ -67,14 +69,19 @@ def load_checkpoint(folder: str | Path, device: torch.device | str | None = None
             configuration asks for.
     """
     folder = Path(folder)
-    config = load_config(folder)
+    content = _read_config(folder)
+    config = Qwen3Config.from_dict(content)
+    weights = _read_weights(folder)
+    if config.tie_word_embeddings and not _head_is_embedding(weights):
+        config = replace(config, tie_word_embeddings=False)
     with torch.device("meta"):  # shapes without memory
         model = Qwen3Model(config)
-    kind = _quantization(folder)
+    kind = _quantization(content, folder)
     if kind is not None:
         convert(model, kind)
-    weights = _read_weights(folder)
     _check_weights(weights, model)
+    if dtype is None:
+        dtype = _own_dtype(content, weights)
     if config.tie_word_embeddings:  # some checkpoints store the same matrix a second time
         weights |= {_OUTPUT + name.removeprefix(_EMBEDDING): tensor for name, tensor in weights.items()
                     if name.startswith(_EMBEDDING)}
@@ -121,15 +128,46 @@ def save_checkpoint(model: Qwen3Model, folder: str | Path,
                               "before is unchanged. Free disk space, or choose another folder.") from error
 
 
-def _quantization(folder: Path) -> str | None:
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The content of `config.json`."""
+    if not folder.is_dir():
+        raise CheckpointError(f"There is no folder {str(folder)!r}: check the path of the model.")
+    return read_json(folder / "config.json")
+
+
+def _quantization(config: Mapping[str, Any], folder: Path) -> str | None:
     """How the weights of a checkpoint are quantized by this package; None if they are not."""
-    content = read_json(folder / "config.json").get(_QUANTIZATION)
+    content = config.get(_QUANTIZATION)
     if content is None:
         return None
     if not isinstance(content, dict) or content.get("quant_method") != _METHOD or content.get("kind") not in KINDS:
         raise CheckpointError(f"The weights in {str(folder)!r} are quantized in a way that this package does not "
                               "know: choose a checkpoint that is not quantized, and use `quantize`.")
     return str(content["kind"])
+
+
+def _own_dtype(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> torch.dtype:
+    """The number format that a checkpoint is meant to be computed in, its norms and matrices alike."""
+    for key in ("dtype", "torch_dtype"):  # the newer name goes first
+        named = config.get(key)
+        if named is not None:
+            if not isinstance(named, str) or named not in _DTYPES:
+                raise CheckpointError(f"{key} is {reprlib.repr(named)} in config.json, which this model cannot compute "
+                                      f"in: name one of {', '.join(_DTYPES)}.")
+            return _DTYPES[named]
+    stored = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
+    if len(stored) > 1:
+        raise CheckpointError(f"The weights are stored in {len(stored)} number formats, and config.json names none of "
+                              'them to compute in: add it there as "dtype", or load with dtype=torch.float32.')
+    return stored.pop()
+
+
+def _head_is_embedding(weights: Mapping[str, Tensor]) -> bool:
+    """Whether the output layer is the embedding: not stored, or stored as the same numbers, which are read for this."""
+    pairs = [(tensor, weights.get(_EMBEDDING + name.removeprefix(_OUTPUT))) for name, tensor in weights.items()
+             if name.startswith(_OUTPUT)]
+    # Compared as they are stored, in whichever format they will be used: what then turns out alike computes alike.
+    return all(other is not None and head.dtype == other.dtype and torch.equal(head, other) for head, other in pairs)
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
@@ -139,7 +177,12 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     if (folder / _INDEX).is_file():
         weights: dict[str, Tensor] = {}
         for shard in _shards(folder):
-            weights.update(read_tensors(shard))
+            more = read_tensors(shard)
+            twice = sorted(set(weights) & set(more))
+            if twice:
+                raise CheckpointError(f"{_some(twice)} stand in {shard.name} and in another file of {str(folder)!r}: "
+                                      "fetch the checkpoint again, into an empty folder.")
+            weights.update(more)
         return weights
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
     if pickles:
@@ -173,8 +216,10 @@ def _check_weights(weights: Mapping[str, Tensor], model: Qwen3Model) -> None:
     optional = {name for name in wanted if tied and name.startswith(_OUTPUT)}
     missing = sorted(set(wanted) - set(weights) - optional)
     if missing:
+        hint = (' If its output layer is the embedding, add "tie_word_embeddings": true to config.json.'
+                if all(name.startswith(_OUTPUT) for name in missing) else "")
         raise CheckpointError(f"The weights lack {_some(missing)}: the checkpoint is incomplete or does not "
-                              "belong to its config.json, fetch it again.")
+                              f"belong to its config.json, fetch it again.{hint}")
     unknown = sorted(set(weights) - set(wanted))
     if unknown:
         raise CheckpointError(f"The weights hold {_some(unknown)}, which a Qwen3 model of this config.json "
@@ -185,7 +230,7 @@ def _check_weights(weights: Mapping[str, Tensor], model: Qwen3Model) -> None:
             raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, and config.json asks for "
                                   f"{tuple(wanted[name].shape)}: use the config.json of these weights.")
         floats = wanted[name].is_floating_point()
-        if floats and tensor.dtype not in _DTYPES or not floats and tensor.dtype != wanted[name].dtype:
+        if floats and tensor.dtype not in _DTYPES.values() or not floats and tensor.dtype != wanted[name].dtype:
             raise CheckpointError(f"{name} is stored as {tensor.dtype}, which this model cannot compute with: choose "
                                   "a checkpoint in float32, bfloat16 or float16.")
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from course_utils.errors import CheckpointError
+from course_utils.json_text import parse_json
 
 
 def describe_damage(path: Path) -> str:
@@ -40,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"There is no {path.name} in {str(path.parent)!r}: give the folder of a model "
                               "in Hugging Face layout.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{str(path)!r} {describe_damage(path)}, not JSON ({error}): "
                               "fetch the file again.") from error

@@ -30,6 +30,7 @@ from huggingface_hub.utils import filter_repo_objects
 from course_utils.errors import CheckpointError, DownloadError, InputError
 from course_utils.family import SHORT_NAMES, find_repo_id
 from course_utils.files import describe_damage
+from course_utils.json_text import parse_json
 
 BUNDLED = ("tiny", "nano")
 ANSWER_TIMEOUT = 10.0
@@ -214,7 +215,7 @@ def _record_path(folder: Path) -> Path:
 def _read_record(folder: Path) -> dict[str, dict[str, str | int]]:
     """What `_verify` has found before; empty if there is nothing, or nothing readable."""
     try:
-        record: dict[str, dict[str, str | int]] = json.loads(_record_path(folder).read_text(encoding="utf-8"))
+        record: dict[str, dict[str, str | int]] = parse_json(_record_path(folder).read_text(encoding="utf-8"))
         return record
     except (OSError, ValueError):
         return {}

@@ -149,8 +149,11 @@ class Int4Weight(nn.Module):
         destination[prefix + "weight"] = _repack(destination[prefix + "weight"], _MEMORY_BLOCK, _FILE_BLOCK)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        packed = _repack(state_dict[prefix + "weight"], _FILE_BLOCK, _MEMORY_BLOCK)
-        super()._load_from_state_dict({**state_dict, prefix + "weight": packed}, prefix, *rest)
+        packed = state_dict.get(prefix + "weight")
+        # PyTorch itself says what is missing or of another shape.
+        if packed is not None and (packed.shape, packed.dtype) == (self.weight.shape, self.weight.dtype):
+            state_dict = {**state_dict, prefix + "weight": _repack(packed, _FILE_BLOCK, _MEMORY_BLOCK)}
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class Int4Linear(Int4Weight):

@@ -10,7 +10,6 @@ Shapes in comments: b texts side by side, v the vocabulary.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from course_utils.errors import CheckpointError, InputError
+from course_utils.json_text import parse_json
 
 _SMALL, _LEAST = 1e-6, torch.finfo(torch.float32).tiny
 
@@ -148,7 +148,7 @@ class Sampling:
         if not file.is_file():
             return GREEDY
         try:
-            return cls.from_dict(json.loads(file.read_text(encoding="utf-8")))
+            return cls.from_dict(parse_json(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, AttributeError) as error:  # an InputError is a ValueError
             raise CheckpointError(f"{file} does not say how to sample ({error}). Correct it, fetch it again, or pass "
                                   "a Sampling of your own.") from error

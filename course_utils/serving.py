@@ -30,6 +30,7 @@ from course_utils.chat import Message, check_messages
 from course_utils.checkpoint import save_checkpoint
 from course_utils.errors import CheckpointError, CourseError, InputError
 from course_utils.files import read_json
+from course_utils.json_text import parse_json
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
 
@@ -108,7 +109,7 @@ def _answer(address: str, request: urllib.request.Request, seconds: float) -> It
                 data = line[len(b"data:"):].strip()
                 if data == b"[DONE]":
                     return
-                text, ended = _delta(json.loads(data))
+                text, ended = _delta(parse_json(data))
                 if text:
                     yield text
                 if ended:

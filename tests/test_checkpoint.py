@@ -119,9 +119,29 @@ def test_tied_output_layer_is_stored_once_and_accepted_twice(folder: Path) -> No
     assert torch.equal(twice(IDS), once(IDS))
 
 
+def test_another_output_layer_stored_beside_a_tied_one_is_kept(folder: Path) -> None:
+    """transformers says that the configuration is wrong, and keeps it; so both compute the same."""
+    head = make_model().model.embed_tokens.weight.detach() + 1
+    edit_weights(folder, lambda weights: weights.update({"lm_head.weight": head}))
+    model = load_checkpoint(folder)
+    assert not model.config.tie_word_embeddings and torch.equal(model.lm_head.weight, head)
+    save_checkpoint(model, folder)
+    assert load_checkpoint(folder).config == model.config and torch.equal(load_checkpoint(folder)(IDS), model(IDS))
+
+
 def test_dtype_and_device_can_be_chosen(folder: Path) -> None:
     model = load_checkpoint(folder, device="cpu", dtype=torch.float32)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_formats_that_differ_become_the_one_that_is_named_or_chosen(folder: Path) -> None:
+    edit_weights(folder, lambda weights: weights.update({NORM: weights[NORM].float()}))
+    assert {parameter.dtype for parameter in load_checkpoint(folder).parameters()} == {torch.bfloat16}
+    edit_config(folder, dtype=None)
+    with pytest.raises(CheckpointError, match="2 number formats.*dtype=torch.float32"):
+        load_checkpoint(folder)
+    assert {parameter.dtype for parameter in load_checkpoint(folder, dtype=torch.float32).parameters()} == {
+        torch.float32}
 
 
 def test_training_a_loaded_model_does_not_touch_the_file(folder: Path) -> None:
@@ -195,6 +215,12 @@ def shard_from_elsewhere(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def shard_twice(folder: Path) -> None:
+    shard(folder)
+    path = folder / "model-00002-of-00002.safetensors"
+    save_file({**load_file(path), **load_file(folder / "model-00001-of-00002.safetensors")}, path)
+
+
 def write(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes(content)
 
@@ -217,11 +243,15 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "pointer": (write("model.safetensors", POINTER), "model.safetensors' is a git-LFS pointer.*git lfs pull"),
     "shard": (other_shard_missing, "1 of 2 weight files are missing.*fetch model-00002-of-00002.safetensors"),
     "shard elsewhere": (shard_from_elsewhere, "no valid weight_map"),
+    "shards overlap": (shard_twice, "stand in model-00002-of-00002.safetensors and in another file"),
     "tensor missing": (lambda folder: edit_weights(folder, lambda weights: weights.pop(NORM)),
                        "weights lack model.norm.weight"),
     "tensors missing": (lambda folder: edit_config(folder, num_hidden_layers=3), "and 8 more tensors"),
     "tensor unknown": (lambda folder: edit_weights(folder, lambda weights: weights.update(
         extra=torch.ones(1))), "weights hold extra"),
+    "sizes as large as can be": (lambda folder: edit_config(
+        folder, vocab_size=1 << 24, hidden_size=1 << 24, intermediate_size=1 << 24, head_dim=1 << 14,
+        num_attention_heads=1 << 10, num_key_value_heads=1, num_hidden_layers=200), "and 2175 more tensors"),
     "shape": (lambda folder: edit_weights(folder, lambda weights: weights.update({NORM: torch.ones(31)})),
               r"model.norm.weight has shape \(31,\), and config.json asks for \(32,\)"),
     "quantized": (lambda folder: edit_weights(folder, lambda weights: weights.update(

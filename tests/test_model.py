@@ -458,8 +458,8 @@ def test_the_real_model_has_the_published_number_of_parameters(tied: bool) -> No
     ({"hidden_act": "gelu"}, "hidden_act"),
     ({"num_key_value_heads": 3}, "cannot share"),
     ({"head_dim": 15}, "must be even"),
-    ({"hidden_size": -1}, "positive number"),
-    ({"hidden_size": "large"}, "positive number"),
+    ({"hidden_size": -1}, "positive whole number"),
+    ({"hidden_size": "large"}, "positive whole number"),
 ])
 def test_foreign_configurations_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):

@@ -519,6 +519,29 @@ def test_files_and_configuration_must_agree(kind: Kind, tmp_path: Path) -> None:
             load_checkpoint(tmp_path)
 
 
+def test_another_output_layer_stored_beside_a_tied_one_is_kept(tmp_path: Path) -> None:
+    model = quantize(make_model(tied=False), "int4")
+    save_checkpoint(model, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.config == model.config
+    with torch.inference_mode():
+        assert torch.equal(loaded(IDS), model(IDS))
+
+
+@every_kind
+def test_what_a_state_lacks_is_named_as_pytorch_names_it(kind: Kind) -> None:
+    model = quantize(make_model(), kind)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert set(model.load_state_dict({}, strict=False).missing_keys) == set(before)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    with pytest.raises(RuntimeError, match="Missing key.*lm_head.weight"):
+        model.load_state_dict({})
+    with pytest.raises(RuntimeError, match="size mismatch for lm_head.weight"):
+        model.load_state_dict({**before, "lm_head.weight": torch.zeros(64, 8, dtype=torch.uint8)})
+
+
 # The bundled model
 
 

@@ -153,6 +153,7 @@ def test_client_reads_events_as_engines_send_them(scripted, end: bytes) -> None:
     (200, b"data: <html>\n\n", "no chat completion"),
     (200, b'data: {"choices": []}\n\n', "no chat completion"),
     (200, b"data: 3\n\n", "no chat completion"),
+    (200, b"data: " + b"[" * 100_000 + b"\n\n", "no chat completion"),
     (404, b"no such model", "404 Not Found: no such model"),
     (500, b"", "500"),
 ])

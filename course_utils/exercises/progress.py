@@ -6,7 +6,6 @@ one, such as one on a drive that outlives the machine; if it is empty, nothing i
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ from typing import Optional
 from course_utils.errors import InputError
 from course_utils.file_lock import FileLock
 from course_utils.files import describe_damage, json_writer, write_atomically
+from course_utils.json_text import parse_json
 
 FORMAT = "course-utils progress"
 _SAYS_THAT_IT_WAITS, _LONGEST_WAIT, _BETWEEN_TRIES = 1.0, 20.0, 0.02  # seconds
@@ -168,11 +168,11 @@ def _read_or_put_aside(path: Path) -> tuple[Progress, str]:
 def _parse(data: bytes) -> Progress:
     """Raises: ValueError: if it is no progress."""
     try:
-        content = json.loads(data)
+        content = parse_json(data)
         if content["format"] != FORMAT or not isinstance(content.get("name", ""), str):
             raise ValueError("another format")
         exercises = {exercise_id: Record(**fields) for exercise_id, fields in content["exercises"].items()}
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not the fields of a progress") from error
     return Progress(exercises, content.get("name", ""))
 
@@ -180,8 +180,8 @@ def _parse(data: bytes) -> Progress:
 def _damage(path: Path) -> str:
     """What is wrong with a file that is no progress, as the end of a sentence."""
     try:
-        json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+        parse_json(path.read_bytes())
+    except ValueError:
         return describe_damage(path)
     return "holds something else than the progress in this course"
 

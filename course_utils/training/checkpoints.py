@@ -21,6 +21,7 @@ from torch import Tensor
 
 from course_utils.errors import CheckpointError
 from course_utils.files import describe_damage, write_atomically
+from course_utils.json_text import parse_json
 from course_utils.training.loop import Trainer
 
 _STATE = "course_utils.training"  # the header's entry
@@ -98,7 +99,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise CheckpointError(f"{str(path)!r} {why}, so the training cannot go on from it ({error}): "
                               f"{advice}.") from error
     try:
-        state = json.loads(header[_STATE])
+        state = parse_json(header[_STATE])
         complete = (isinstance(state["plan"], dict) and isinstance(state["config"], dict)
                     and set(state["blocks"]) == set(map(str, state["plan"]["block_lengths"]))
                     and all(list(map(type, position)) == [int, int] for position in state["blocks"].values())

@@ -20,6 +20,7 @@ import numpy as np
 
 from course_utils.chat import ChatTemplate, Message, check_messages
 from course_utils.errors import InputError
+from course_utils.json_text import parse_json
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.dataset import IGNORED, epochs, label_answers, pack_labelled, split
 
@@ -178,8 +179,8 @@ def _content(file: Path) -> str:
 def _document(line: str, place: str) -> str | list[Message]:
     """The content of a JSON line."""
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        entry = parse_json(line)
+    except ValueError as error:
         raise InputError(f"{place}: this is no JSON ({error}): write one object on each line.") from error
     if not isinstance(entry, dict) or ("text" in entry) == ("messages" in entry):
         raise InputError(f'{place}: write an object with either "text" or "messages" in it, such as '

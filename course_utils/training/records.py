@@ -8,6 +8,7 @@ from pathlib import Path
 
 from course_utils.errors import CheckpointError
 from course_utils.files import write_atomically
+from course_utils.json_text import parse_json
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _line(record: Record) -> str:
 
 def _record(line: bytes, number: int, path: Path) -> Record:
     try:
-        record = Record(**json.loads(line))
+        record = Record(**parse_json(line))
         if type(record.step) is int:
             return record
     except (TypeError, ValueError):

@@ -1,0 +1,43 @@
+"""Numbers as people and files give them: Python's, NumPy's, or a tensor's; never a truth value, never a text."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+
+def whole_number(value: Any) -> int | None:
+    """The int that a value is; None if it is something else.
+
+    Args:
+        value: an int, a NumPy integer, or an array or tensor of integers without dimensions. A bool is no number
+            here, nor is a float, not even 2.0: what was computed as a float may have been rounded.
+    """
+    if _no_number(value):
+        return None
+    try:
+        return operator.index(value)
+    except (TypeError, RuntimeError):  # RuntimeError: a tensor without memory has no value
+        return None
+
+
+def finite_number(value: Any) -> float | None:
+    """The float that a value is; None if it is something else, infinite, NaN, or too large for a float.
+
+    Args:
+        value: an int, a float, a number of NumPy's, or an array or tensor of numbers without dimensions.
+    """
+    if _no_number(value):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _no_number(value: Any) -> bool:
+    """Whether a value only passes for a number: a bool, text, or a list that happens to have one entry."""
+    truth = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
+    return truth or isinstance(value, (str, bytes, bytearray)) or getattr(value, "ndim", 0) != 0
