@@ -193,18 +193,20 @@ class Qwen3Tokenizer(EngineTokenizer):
         super().__init__(tokenizer_file_path)
         self.pad_token_id = self.special_tokens.get(self.pad_token)
 
-    def encode(self, prompt: str, chat_wrapped: bool | None = None) -> list[int]:  # type: ignore[override]
+    def encode(self, prompt: str, chat_wrapped: bool | None = None, *,  # type: ignore[override]  # its second argument
+               special_tokens: bool = True) -> list[int]:
         """Text to token ids. A text that is nothing but a special token gives its id alone, never as a turn.
 
         Args:
-            prompt: any text; special tokens in it are control tokens.
+            prompt: any text.
             chat_wrapped: whether it is written as a user's turn; None is `apply_chat_template`.
+            special_tokens: as of the engine, which the book does not have; with False the text is spelled out as it is.
 
         Raises:
             InputError: `prompt` is not a string, or has half a surrogate pair in it.
         """
-        if not isinstance(prompt, str):
-            return super().encode(prompt)  # which says so
+        if not isinstance(prompt, str) or not special_tokens:
+            return super().encode(prompt, special_tokens)  # which refuses what is no string
         token_id = self.special_tokens.get(prompt.strip())
         if token_id is not None and token_id in self._skippable:
             return [token_id]

@@ -42,6 +42,7 @@ from course_utils.textbook import (
     generate_text_basic_stream_cache,
     get_device,
 )
+from course_utils.tokenizer import Qwen3Tokenizer as EngineTokenizer
 
 BASE = "Qwen/Qwen3-0.6B-Base"
 SMALL = {"vocab_size": 211, "context_length": 64, "emb_dim": 48, "n_heads": 4, "n_layers": 3, "hidden_dim": 80,
@@ -299,6 +300,14 @@ def test_a_special_token_alone_is_one_id(tokenizer_file: Path) -> None:
         assert tokenizer.encode(text) == [tokenizer.special_tokens["<|im_end|>"]]
     assert len(tokenizer.encode("<think>")) > 1  # not among those that the model's makers call special
     assert len(tokenizer.encode("<think>", chat_wrapped=False)) == 1
+    assert tokenizer.decode(tokenizer.encode("<|im_end|>", special_tokens=False)) == "<|im_end|>"
+    assert len(tokenizer.encode("<|im_end|>", special_tokens=False)) > 1
+
+
+def test_the_engines_own_functions_take_the_tokenizer(small_tokenizer_folder: Path) -> None:
+    tokenizer = Qwen3Tokenizer(tokenizer_file_path=small_tokenizer_folder / "tokenizer.json", apply_chat_template=True)
+    messages = [{"role": "user", "content": "Where is the <|im_end|> moon?"}]
+    assert tokenizer.encode_chat(messages) == EngineTokenizer(small_tokenizer_folder).encode_chat(messages)
 
 
 # The model and its cache
@@ -456,6 +465,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "no size": (lambda: make(emb_dim=None, head_dim=None), "hidden_size is None"),
     "layers": (lambda: KVCache(n_layers=Qwen3Config()), "n_layers is Qwen3Config.*model.cfg"),
     "weights": (lambda: make().load_state_dict("model.pth"), "load_state_dict got a str: give it what torch.load"),
+    "text": (lambda: Qwen3Tokenizer(resolve("tiny")).encode(["text"]), "encode got a list"),
     "model": (lambda: generate_text_basic("tiny", PROMPT, 3), "model is a str: give the Qwen3Model"),
     "model without sizes": (lambda: generate_text_basic_stream_cache(torch.nn.Linear(2, 2), PROMPT, 3),
                             "model is a torch.nn.modules.linear.Linear: give the Qwen3Model"),
