@@ -165,7 +165,7 @@ class Qwen3Tokenizer(EngineTokenizer):
     """The tokenizer, made from a single file whose name says which model it belongs to.
 
     Args:
-        tokenizer_file_path: a `tokenizer.json` under whatever name. Settings that may lie beside it do not count.
+        tokenizer_file_path: a `tokenizer.json` under any name in `.json`. Settings that may lie beside it do not count.
         apply_chat_template: whether `encode` takes its text as a user's message and writes it as a turn of a chat.
         add_generation_prompt: let that turn be followed by the beginning of the model's answer.
         add_thinking: let the model think in its answer; otherwise it begins with an empty block of thoughts.
@@ -296,7 +296,7 @@ class Qwen3Model(EngineModel):
         """
         if not isinstance(state_dict, Mapping):
             raise InputError(f"load_state_dict got a {_kind(state_dict)}: give it what torch.load makes of the file.")
-        weights = {".".join(_PARTS.get(part, part) for part in name.split(".")): tensor
+        weights = {".".join(_PARTS.get(part, part) for part in str(name).split(".")): tensor
                    for name, tensor in state_dict.items()}
         return super().load_state_dict(weights, strict=strict, assign=assign)
 
