@@ -20,7 +20,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode, snapshot_download
@@ -39,13 +39,14 @@ ANSWER_TIMEOUT = 10.0
 _PATTERNS = ["*.json", "*.safetensors", "*.jinja", "merges.txt"]
 
 
-def resolve(name: str | Path) -> Path:
+def resolve(name: str | Path, patterns: Sequence[str] | None = None) -> Path:
     """Find the folder of a model, downloading it if it is not on this machine yet.
 
     Args:
         name: `tiny` or `nano`; a Qwen3 model of the hub, such as `qwen3-0.6b` or `Qwen/Qwen3-0.6B-Base`, in
             any case; or a folder in Hugging Face layout (as a `Path`, or as text that is none of these
             names).
+        patterns: which files are needed of a model of the hub, as for `download`.
 
     Returns:
         The folder. One from the hub has been verified; if it is here already, no request is made.
@@ -60,14 +61,15 @@ def resolve(name: str | Path) -> Path:
             return _bundled_folder(name.lower())
         repo_id = find_repo_id(name)
         if repo_id is not None:
-            return _find_cached(repo_id, constants.DEFAULT_REVISION) or download(repo_id)
+            return _find_cached(repo_id, constants.DEFAULT_REVISION) or download(repo_id, patterns=patterns)
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise InputError(_unknown(str(name)))
     return folder
 
 
-def download(name: str, revision: str | None = None, endpoint: str | None = None) -> Path:
+def download(name: str, revision: str | None = None, endpoint: str | None = None,
+             patterns: Sequence[str] | None = None) -> Path:
     """Fetch a Qwen3 model from the hub, or what has changed since the last time, and verify every file.
 
     If the hub cannot be reached, a copy that is complete in the cache is used as it is.
@@ -76,6 +78,7 @@ def download(name: str, revision: str | None = None, endpoint: str | None = None
         name: full or short name of a model of the family.
         revision: branch, tag or commit; None is the main branch.
         endpoint: address of the hub or a mirror; None is `HF_ENDPOINT`, or huggingface.co.
+        patterns: which files, such as `["tokenizer.json"]`; None is all that a model needs.
 
     Returns:
         The folder of this revision in the cache of `huggingface_hub`, all files verified.
@@ -103,8 +106,9 @@ def download(name: str, revision: str | None = None, endpoint: str | None = None
             return cached
         raise _unreachable(error, repo_id, revision, address) from error
 
+    wanted = _PATTERNS if patterns is None else list(patterns)
     files = {file.rfilename: file for file in filter_repo_objects(
-        info.siblings or [], allow_patterns=_PATTERNS, key=lambda file: file.rfilename)}
+        info.siblings or [], allow_patterns=wanted, key=lambda file: file.rfilename)}
     checksums = {file_name: file.lfs.sha256 if file.lfs else file.blob_id or ""
                  for file_name, file in files.items()}
     unknown = sorted(file_name for file_name, checksum in checksums.items() if not checksum)
@@ -118,14 +122,15 @@ def download(name: str, revision: str | None = None, endpoint: str | None = None
     try:
         for file in missing:  # one by one in this thread, so that an interrupt ends the download at once
             hf_hub_download(repo_id, file.rfilename, revision=info.sha, endpoint=endpoint, token=token)
-        # Nothing is left to fetch; this notes which commit the revision is and which files belong to it.
-        snapshot_download(repo_id, revision=revision, endpoint=endpoint, token=token,
-                          allow_patterns=_PATTERNS)
+        if patterns is None:
+            # Nothing is left to fetch; this notes which commit the revision is and which files belong to it.
+            snapshot_download(repo_id, revision=revision, endpoint=endpoint, token=token,
+                              allow_patterns=_PATTERNS)
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise _refused(error, repo_id, revision, address) from error
     except Exception as error:
         raise _broken_off(error, repo_id, address) from error
-    _verify(folder, checksums)
+    _verify(folder, checksums, whole=patterns is None)
     return folder
 
 
@@ -168,12 +173,14 @@ def _find_cached(repo_id: str, revision: str) -> Path | None:
     return folder
 
 
-def _verify(folder: Path, checksums: Mapping[str, str]) -> None:
+def _verify(folder: Path, checksums: Mapping[str, str], whole: bool = True) -> None:
     """Compare files with their checksums, except those that were compared before and have not changed.
 
     Args:
         folder: of one commit, in the hub library's cache.
         checksums: SHA-256 (64 digits) of each large file, git's own hash (40 digits) of each small one.
+        whole: whether these are all files of the model; only then is the result kept, since what is kept for a
+            folder says that the folder is complete.
 
     Raises:
         DownloadError: at the first file that differs, which is deleted.
@@ -192,7 +199,7 @@ def _verify(folder: Path, checksums: Mapping[str, str]) -> None:
                                 "has been deleted, so run this again to download it anew; if that fails "
                                 "too, use another network or mirror (HF_ENDPOINT).")
         record[name] = entry
-    if record != before:
+    if whole and record != before:
         _write_record(folder, record)
 
 

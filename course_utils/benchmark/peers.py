@@ -18,6 +18,7 @@ from course_utils.benchmark.engines import Row
 from course_utils.benchmark.weights import Workspace
 from course_utils.checkpoint import load_checkpoint, load_config
 from course_utils.errors import InputError
+from course_utils.textbook import book_config
 
 
 class Transformers:
@@ -71,11 +72,7 @@ class Textbook:
         config, weights = ours.config, dict(ours.state_dict())
         if config.tie_word_embeddings:
             del weights["lm_head.weight"]  # it ties what is missing
-        sizes = {"vocab_size": config.vocab_size, "context_length": config.max_position_embeddings,
-                 "emb_dim": config.hidden_size, "n_heads": config.num_attention_heads,
-                 "n_layers": config.num_hidden_layers, "hidden_dim": config.intermediate_size,
-                 "head_dim": config.head_dim, "qk_norm": True, "n_kv_groups": config.num_key_value_heads,
-                 "rope_base": config.rope_theta, "dtype": dtype}
+        sizes = book_config(config, dtype)
         model = Qwen3Model(sizes)
         load_hf_weights_into_qwen(model, sizes, weights)
         model = model.to(self._device).eval()
