@@ -16,13 +16,13 @@ QUESTIONS: tuple[Question, ...] = (
         Option("The position of the query, wherever the key stands.",
                "The query is the one that is not turned: it is the same vector at every place."),
     )),
-    Question("9.B", "BERT, an older model that only reads, has no causal mask: each token sees those behind it, too. "
+    Question("9.B", "BERT, an older model that only reads, has no causal mask: each token sees those after it, too. "
                     "Why is a KV cache of no use to it when a token is appended?", (
         Option("Without a mask the weights of a row do not add up to one.",
                "The softmax makes each row add up to one, with a mask or without."),
         Option("The new token changes what all earlier tokens take along, and so their keys and values from layer 1 "
                "on.",
-               "Each earlier token now looks at the new one as well, so its vector behind layer 0 is another one, and "
+               "Each earlier token now looks at the new one as well, so its vector after layer 0 is another one, and "
                "what was kept of it is out of date.", right=True),
         Option("The keys of layer 0 change, and all others with them.",
                "Those are made of each token's own embedding and position, so they stay. It is in the layers above "

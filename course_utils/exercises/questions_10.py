@@ -31,9 +31,9 @@ QUESTIONS: tuple[Question, ...] = (
     Question("10.C", "A service writes the system prompt, then the time of day, then a manual of 2,000 tokens, then "
                      "the question. What can the next user reuse, a minute later?", (
         Option("The system prompt and the manual; only the time is another one.",
-               "The tokens of the manual are the same, but its keys are not: they were computed behind another time."),
+               "The tokens of the manual are the same, but its keys are not: they were computed after another time."),
         Option("The system prompt alone.",
-               "The texts part at the time, and nothing behind that can be shared. Move the time behind the manual, "
+               "The texts part at the time, and nothing after that can be shared. Move the time after the manual, "
                "and all of the manual is reused.", right=True),
         Option("Nothing, since the two prompts are not equal.",
                "They need not be. Their common beginning is reused, and that is the system prompt."),

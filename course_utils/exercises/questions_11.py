@@ -44,7 +44,7 @@ QUESTIONS: tuple[Question, ...] = (
         Option("A mask can hide only what stands at the beginning.",
                "A mask can hide any place. What matters is where the text goes on."),
         Option("So that the last place of each row is the last token of its prompt.",
-               "There the next token is read off, and behind it appended, for all rows at once. On the right there "
+               "There the next token is read off, and after it appended, for all rows at once. On the right there "
                "would be a gap within each shorter text.", right=True),
         Option("So that all texts have the same positions.",
                "They do not: each is counted from its own first token, as if it were alone."),
