@@ -36,6 +36,6 @@ QUESTIONS: tuple[Question, ...] = (
         Option("By their sum.",
                "Each is already a mean over its own tokens. The sum of two means is too long."),
         Option("By a quarter of the first plus three quarters of the second.",
-               "Each part has the share of its tokens, as in gradient accumulation.", right=True),
+               "Each part is weighted by its share of the tokens, as in gradient accumulation.", right=True),
     )),
 )
