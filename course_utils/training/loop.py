@@ -225,7 +225,7 @@ class Trainer:
         with _training(self.model, plan.seed + self.steps_done):
             for ids, part, share in self.parts(token_ids, labels):
                 with torch.autocast(self.model.device.type, torch.bfloat16, enabled=plan.bfloat16):
-                    # The mean over all is that of the parts, each weighted by its share: gradients just add up.
+                    # The mean over all tokens is that over the parts, each with its share: gradients just add up.
                     part_loss = next_token_loss(self._forward, ids, part) * share
                 part_loss.backward()
                 loss += part_loss.item()
