@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from course_utils.errors import InputError
-from course_utils.generation import EndTokens, check_prompt, end_tokens, greedy, last_logits
+from course_utils.generation import EndTokens, check_prompt, end_tokens, greedy, is_token_id, last_logits
 from course_utils.kv_cache import KVCache
 from course_utils.qwen3 import Qwen3Model
 
@@ -39,14 +39,15 @@ def pad_left(rows: Sequence[Sequence[int]], pad_token_id: int = 0,
         token_ids, (b, t), and attention_mask, (b, t), True for what is no padding.
 
     Raises:
-        InputError: if there is no text, or an empty one, or one that is not made of token ids.
+        InputError: if there is no text, or an empty one, or one that is not made of token ids, or if the padding is
+            none.
     """
     if len(rows) == 0 or not all(len(row) for row in rows):
         raise InputError("There is no text, or one of them has no tokens: give a list of lists with at least one "
                          "token id each.")
-    if not all(type(token) is int for row in rows for token in row):
-        raise InputError("A token id is a whole number, and these are not: give a list of lists of ids, such as "
-                         "[tokenizer.encode(text) for text in texts].")
+    if not all(is_token_id(token) for row in (*rows, [pad_token_id]) for token in row):
+        raise InputError("A token id is a whole number from 0 on, and one of these is not: give a list of lists of "
+                         "ids, such as [tokenizer.encode(text) for text in texts].")
     longest = max(len(row) for row in rows)
     token_ids = torch.tensor([[pad_token_id] * (longest - len(row)) + list(row) for row in rows], device=device)
     return token_ids, ends_together([len(row) for row in rows], device)
@@ -91,20 +92,25 @@ class Request:
                 self._chosen = self.choose(logits)
         return int(self._chosen)
 
-    def add(self, token: int) -> None:
-        """Take the next token, unless it ends the text."""
+    def add(self, token: int, place: int) -> None:
+        """Take a token as the one at this place of `new_tokens`, unless it ends the text; twice is as good as once."""
         self._chosen = None
         ended = token in self.ends
-        if not ended:
-            self.new_tokens.append(token)
+        self.new_tokens[place:] = [] if ended else [token]
         self.finished = ended or len(self.new_tokens) == self.max_new_tokens
 
 
 class ContinuousBatch:
-    """Works on many requests at once; each gets exactly the tokens that it would get alone.
+    """Works on many requests at once; each gets exactly the tokens that it would get alone, in float32.
 
-    First come, first served. Nothing is lost when a step is interrupted or fails: it can be repeated, after
-    `cancel` if one request is to blame.
+    In bfloat16 either of two tokens that are level to three digits may be chosen, and from there on the text differs. A
+    model quantized to int8 rounds a little more, with the same consequence, when more than eight requests run
+    (`generation` says more about both).
+
+    First come, first served. Nothing is lost when a step is interrupted or fails, wherever it was: the next one goes
+    on from there, after `cancel` if one request is to blame. (A `Sampler` that is interrupted while it draws may draw
+    something else the next time.) A `submit` that is interrupted has put its request at the end of `waiting` or done
+    nothing.
 
     Args:
         model: the model, compiled or not.
@@ -124,7 +130,9 @@ class ContinuousBatch:
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self._cache = KVCache(model.config)  # row i: all tokens of running[i] but the last
-        self._got: list[tuple[Request, int]] = []  # what the next `step` returns
+        self._length = 0  # how many of its columns count
+        self._chosen: list[tuple[Request, int, int]] = []  # tokens on their way to their requests, and to which place
+        self._got: list[list[tuple[Request, int]]] = []  # what the next `step` returns, if anything
 
     def submit(self, token_ids: Tensor, max_new_tokens: int, eos_token_id: EndTokens = None,
                choose: Callable[[Tensor], Tensor] = greedy) -> Request:
@@ -143,6 +151,7 @@ class ContinuousBatch:
 
     def cancel(self, request: Request) -> None:
         """Let a request go, keeping the tokens it has; one that is finished already stays as it is."""
+        self._settle()
         request.finished = True
         if request in self.waiting:
             self.waiting.remove(request)
@@ -156,13 +165,12 @@ class ContinuousBatch:
         Returns:
             The requests that got a token, and the token; an end token is not returned.
         """
-        self._let_go()  # of whom a step that failed could not
+        self._settle()
         if self.running:
             self._decode()
         while self.waiting and len(self.running) < self.max_batch_size:
             self._admit()
-        got, self._got = self._got, []
-        return got
+        return self._got.pop() if self._got else []  # taken and returned in one line, see `_count`
 
     def run(self) -> None:
         """Take steps until every request is finished."""
@@ -170,35 +178,37 @@ class ContinuousBatch:
             self.step()
 
     def _decode(self) -> None:
-        held, device = self._cache.length, self.model.device
-        lengths = [request.length for request in self.running]
+        lengths, device = [request.length for request in self.running], self.model.device
         inputs = torch.tensor([request.new_tokens[-1:] for request in self.running], device=device)
         mask = None if min(lengths) == max(lengths) else ends_together(lengths, device)
-        try:
-            logits = last_logits(self.model, inputs, self._cache, mask)
-            tokens = [request.next_token(row) for request, row in zip(self.running, logits.split(1))]
-        except BaseException:
-            self._cache.truncate(held)  # as if the step had never begun
-            raise
-        for request, token in zip(self.running, tokens):
-            self._add(request, token)
-        self._let_go()
+        logits = last_logits(self.model, inputs, self._cache, mask)
+        tokens = [request.next_token(row) for request, row in zip(self.running, logits.split(1))]
+        self._count(list(zip(self.running, tokens)), self.running, self._cache)
 
     def _admit(self) -> None:
         request, cache = self.waiting[0], KVCache(self.model.config)
         token = request.next_token(last_logits(self.model, request.token_ids.to(self.model.device), cache))
-        # What may fail, for lack of memory, comes before anything changes.
         joined = _side_by_side(self.model, self._cache, cache) if self.running else cache
-        self.waiting.popleft()
-        self._add(request, token)
-        if not request.finished:
-            self._cache = joined
-            self.running.append(request)
+        self._count([(request, token)], [*self.running, request], joined)
 
-    def _add(self, request: Request, token: int) -> None:
-        request.add(token)
-        if token not in request.ends:
-            self._got.append((request, token))
+    def _count(self, tokens: list[tuple[Request, int]], running: list[Request], cache: KVCache) -> None:
+        """Let a pass count: who got which token from it, and who runs now, with which cache."""
+        got = [*(self._got[0] if self._got else []), *(pair for pair in tokens if pair[1] not in pair[0].ends)]
+        chosen = [(request, token, len(request.new_tokens)) for request, token in tokens]
+        # Ctrl-C falls between two lines, not between the stores of one. Until this one the pass has not happened, and
+        # is repeated; after it, nothing is computed anew, and `_settle` does what is left to do.
+        self.running, self._cache, self._length, self._chosen, self._got = running, cache, cache.length, chosen, [got]
+        self._settle()
+
+    def _settle(self) -> None:
+        """Finish a pass that counts and undo one that does not; an interrupted step may have left either behind."""
+        self._cache.truncate(self._length)
+        for request, token, place in self._chosen:
+            request.add(token, place)
+        self._chosen = []
+        while self.waiting and (self.waiting[0].finished or self.waiting[0] in self.running):
+            self.waiting.popleft()
+        self._let_go()
 
     def _let_go(self) -> None:
         """Drop the rows of finished requests, and then the columns that are padding in every row."""
@@ -210,7 +220,7 @@ class ContinuousBatch:
             unused = self._cache.length - max(request.length - 1 for request in running)
             cache = KVCache.holding(self.model.config, [
                 (keys[rows, :, unused:], values[rows, :, unused:]) for keys, values in self._cache.held])
-        self.running, self._cache = running, cache
+        self.running, self._cache, self._length = running, cache, cache.length
 
 
 def _side_by_side(model: Qwen3Model, one: KVCache, other: KVCache) -> KVCache:

@@ -2,16 +2,20 @@
 
 Needed are a C++ compiler and Python's headers on a CPU, Triton on a GPU, and versions of Python and PyTorch
 that go together. Instead of asking for each, `compile_problem` compiles something small and looks whether the
-result is right.
+result is right. What is larger may still fail, and later: what `compile_or_eager` and `compile_model` give back then
+goes on uncompiled, and a warning says why.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
+import re
+import textwrap
 import types
+import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -40,13 +44,20 @@ def compile_problem(device: torch.device | str) -> str | None:
     try:
         result = torch.compile(gate)(x)
     except Exception as error:  # whatever a compiler may say
-        reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
-        return (f"torch.compile does not work here ({reason.rstrip('.:')}), so everything runs "
-                "uncompiled; chapter 1 says what to install.")
+        return (f"torch.compile does not work here ({compiler_reason(error)}), so everything runs uncompiled; "
+                "chapter 1 says what to install.")
     if not torch.allclose(result, gate(x), atol=1e-5):
         return ("torch.compile gives wrong results here, so everything runs uncompiled; "
                 "install another version of PyTorch.")
     return None
+
+
+def compiler_reason(error: Exception) -> str:
+    """What the compiler itself says, in one line without a full stop."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    its_own = [line for line in lines if re.search(r"\berror\b( \w+)?:", line)]  # among the output of a C++ compiler
+    others = [line for line in lines if line and not re.fullmatch("backend=.* raised:", line)]
+    return textwrap.shorten([*its_own, *others, type(error).__name__][0].rstrip(".:"), 300)
 
 
 def compile_or_eager(fn: Compilable, device: torch.device | str, **options: Any) -> Compilable:
@@ -58,12 +69,44 @@ def compile_or_eager(fn: Compilable, device: torch.device | str, **options: Any)
         options: as of `torch.compile`: `dynamic`, `mode`, `backend` and others.
 
     Returns:
-        What is called like `fn`. It is compiled when it is first called, not now.
+        What is called like `fn`. It is compiled when it is first called, not now. If that fails, `fn` is called in its
+        place from then on, and a warning gives the compiler's reason.
     """
     if compile_problem(device) is not None:
         return fn
     compiled: Any = torch.compile(fn, **options)
-    return compiled
+    if not isinstance(fn, torch.nn.Module):
+        return cast(Compilable, _or_plain(compiled, fn))
+    compiled.forward = _or_plain(compiled.forward, fn.__call__)
+    return cast(Compilable, compiled)
+
+
+def _or_plain(compiled: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:
+    """`compiled` until compiling fails, and from then on `plain`; a call that failed can be made again."""
+    works = True
+
+    @functools.wraps(plain)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal works
+        problem = None
+        if works:
+            try:
+                return compiled(*args, **kwargs)
+            except Exception as error:  # whatever a compiler may say
+                problem = compiler_reason(error)
+        result = plain(*args, **kwargs)  # what fails here, too, is not the compiler's fault, and goes up from here
+        if problem is not None:
+            works = False
+            warn_uncompiled(problem)
+        return result
+
+    return call
+
+
+def warn_uncompiled(reason: str) -> None:
+    """Warn that compiling has failed after all, with the compiler's reason."""
+    warnings.warn(f"torch.compile failed ({reason}), so the model or function goes on uncompiled; chapter 1 says what "
+                  "to install.", stacklevel=3)
 
 
 def compile_model(model: Qwen3Model) -> Qwen3Model:
@@ -78,7 +121,9 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
         model: is left as it is.
 
     Returns:
-        The compiled model, or `model` itself where `torch.compile` does not work (`compile_problem` says why).
+        The compiled model, in evaluation mode, or `model` itself where `torch.compile` does not work
+        (`compile_problem` says why). If compiling fails later, it goes on uncompiled, and a warning gives the
+        compiler's reason.
     """
     if compile_problem(model.device) is not None:
         return model
@@ -89,25 +134,38 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
         forward = _compiled_for_this_model(kind.forward)
         for module in modules:
             module.forward = types.MethodType(forward, module)
+    compute = fast.compute
     if model.device.type == "cuda":
-        by_layer = fast.compute
+        by_layer = compute
         recorded: Any = torch.compile(_with_shared_weights(model).compute, mode="reduce-overhead", dynamic=False)
 
-        def compute(token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
-                    last_only: bool) -> Tensor:
+        def by_length(token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
+                      last_only: bool) -> Tensor:
             if token_ids.shape[1] > 1 or not isinstance(cache, StaticKVCache):
                 return by_layer(token_ids, positions, mask, cache, last_only)
             torch.compiler.cudagraph_mark_step_begin()
             return recorded(token_ids, positions, mask, cache, last_only)
 
-        fast.compute = compute  # type: ignore[method-assign]
+        compute = by_length
+    uncompiled = _with_shared_weights(model)
+
+    def plain(token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
+              last_only: bool) -> Tensor:
+        if cache is not None:
+            cache.reserve(token_ids.shape[1])  # drops the keys and values of layers before the one that failed
+        return uncompiled.compute(token_ids, positions, mask, cache, last_only)
+
+    fast.compute = _or_plain(compute, plain)  # type: ignore[method-assign]
     return fast
 
 
 def _with_shared_weights(model: Qwen3Model) -> Qwen3Model:
-    """A copy that holds the very tensors of the model, and keeps them whatever layers the model is given later."""
+    """A copy that holds the very tensors of the model, and keeps them whatever layers the model is given later.
+
+    It is in evaluation mode, since compiled code does not ask again whether there is to be dropout.
+    """
     tensors = [*model.parameters(), *model.buffers()]
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}).eval()
 
 
 def _compiled_for_this_model(function: Any) -> Callable[..., Any]:

@@ -9,9 +9,11 @@ stood before it when it was generated.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Optional
+from weakref import WeakSet
 
 import torch
 
@@ -71,7 +73,7 @@ class Conversation:
         self.generator = random_generator(seed)
         self.messages: list[dict[str, str]] = []
         self.last_turn: Optional[Turn] = None
-        self._answering = False
+        self._streams: WeakSet[Generator[str, None, None]] = WeakSet()  # the answers that someone still holds
         if system is not None:
             self.messages.append({"role": "system", "content": system})
             check_messages(self.messages)
@@ -79,9 +81,9 @@ class Conversation:
     def say(self, text: str) -> Generator[str, None, None]:
         """Say something and stream the answer. Nothing happens until its first piece is asked for.
 
-        Question and answer are added to `messages` together, when the answer ends. One that is stopped early, by
-        closing the stream or by an error, counts as far as it was handed out; of a turn that fails before anything was
-        handed out nothing is kept, so it can be tried again.
+        Question and answer are added to `messages` with the first piece, and the answer grows there as it is handed
+        out. So one that is stopped early, by closing the stream or by an error, counts as far as it came; of a turn
+        that fails before anything was handed out nothing is kept, and it can be tried again.
 
         Args:
             text: what the user says. Control tokens in it are ordinary text.
@@ -94,29 +96,30 @@ class Conversation:
             ContextLengthError: if the conversation has become too long for the model.
             TokenizerError: if the model has no chat template.
         """
-        if self._answering:
+        stream = self._say(text)
+        self._streams.add(stream)
+        return stream
+
+    def _say(self, text: str) -> Generator[str, None, None]:
+        # Asked of the streams: a note of one's own, taken back at the end, would stay where Ctrl-C strikes before that.
+        states = [inspect.getgeneratorstate(stream) for stream in self._streams]
+        if inspect.GEN_SUSPENDED in states or states.count(inspect.GEN_RUNNING) > 1:  # this one runs, too
             raise InputError("The answer before this one is not finished: read it to its end, or close() its stream.")
         if isinstance(text, str) and not text.strip():
             raise InputError("The message is empty: say something.")
         messages = [*self.messages, {"role": "user", "content": text}]
         prompt_ids = self.tokenizer.encode_chat(messages, enable_thinking=self.enable_thinking)
         self._check_length(len(prompt_ids))
-        said, ended = "", False
-        decoder = self.tokenizer.stream()
-        self._answering = True
-        try:
-            for token_id in self._generate(prompt_ids):
-                if piece := decoder.push(token_id):
-                    said += piece
-                    yield piece
-            ended = True
-            if rest := decoder.finish():
-                said += rest
-                yield rest
-        finally:
-            self._answering = False
-            if said or ended:
+        said, decoder = "", self.tokenizer.stream()
+        for token_id in self._generate(prompt_ids):
+            if piece := decoder.push(token_id):
+                said += piece
                 self.messages = [*messages, {"role": "assistant", "content": said}]
+                yield piece
+        rest = decoder.finish()
+        self.messages = [*messages, {"role": "assistant", "content": said + rest}]
+        if rest:
+            yield rest
 
     def answer(self, text: str) -> str:
         """Say something and return the whole answer. Errors as for `say`."""

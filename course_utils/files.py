@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +83,11 @@ def write_atomically(folder: Path, writers: Mapping[str, Callable[[Path], object
     finally:
         for path in temporary.values():
             path.unlink(missing_ok=True)
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove what `write_atomically` could not, in processes that were killed. Nobody else may be writing there now."""
+    for path in folder.glob(".*.tmp"):
+        if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
+            with suppress(OSError):  # it stays, which does no harm
+                path.unlink()

@@ -2,22 +2,33 @@
 
 `generate_tokens` is the loop itself. The `generate_text_*` functions are the three usual ways to call it,
 `generate_trace` keeps what each step had to choose from, and `generate_stats` measures it.
+
+Here and elsewhere ways are said to give the same tokens: with a cache and without, side by side and alone, drafted and
+not. They add up the same products in another order, or in other company, which has its limits:
+
+- In float32 it changes a logit in its seventh digit, so the tokens are the same.
+- In bfloat16 and float16 it changes the third or fourth. Where the two likeliest tokens are as near as that, either may
+  be chosen, and from there on the texts differ.
+- Quantized weights are multiplied in another way when more than eight vectors come together (`quantization`): then a
+  logit of an int8 model may change by a percent, and either of two near tokens be chosen.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Optional, Union
+from numbers import Integral
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor
 
 from course_utils.device import peak_memory, reset_peak_memory, synchronize
 from course_utils.errors import ContextLengthError, InputError
-from course_utils.kv_cache import Cache, KVCache
-from course_utils.qwen3 import Qwen3Model
+from course_utils.kv_cache import Cache, KVCache, check_cache
+from course_utils.qwen3 import Qwen3Model, check_mask, check_token_ids, check_vocabulary
 from course_utils.sampling import GREEDY, Sampler
 
 EndTokens = Union[int, Collection[int], None]
@@ -34,7 +45,8 @@ def generate_tokens(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, e
     """Generate one token after another, for one prompt or several side by side.
 
     The arguments are checked when the function is called, before the first token is asked for. N tokens cost N forward
-    passes; without a cache each pass computes the whole text again.
+    passes; without a cache each pass computes the whole text again, for the same tokens (within the limits above). A
+    model in training mode works in evaluation mode during each pass, without dropout, and is in training mode between.
 
     Args:
         model: the model, compiled or not.
@@ -44,41 +56,55 @@ def generate_tokens(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, e
             itself is not returned, and a row that ends before the others is filled up with it.
         cache: an empty cache, or one that already holds tokens which come before `token_ids`. It is left holding all
             tokens but the last one generated.
-        attention_mask: (b, s) as for the model, for prompts padded on the left.
+        attention_mask: (b, s) as for the model, for prompts padded on the left; s counts what the cache holds, too.
         choose: picks the next token, (b, 1), from the logits, (b, vocab_size).
 
     Yields:
         The new token of each row, (b, 1).
 
     Raises:
-        InputError: if the prompt is empty, has the wrong shape or holds ids beyond the vocabulary, or if
-            max_new_tokens is no whole number from 0 on.
+        InputError: if the prompt is empty, has the wrong shape or holds ids beyond the vocabulary, if max_new_tokens
+            is no whole number from 0 on, if the mask is none or does not end in real tokens, or if the end tokens or
+            the cache are none; with the first token, if the cache is of another model, batch, number format or device.
         ContextLengthError: if prompt and new tokens do not fit into the context or the cache.
     """
     check_prompt(model, token_ids, max_new_tokens, cache)
+    if attention_mask is not None:
+        past = cache.length if cache is not None else 0
+        check_mask(attention_mask, (token_ids.shape[0], past + token_ids.shape[1]))
     return _loop(model, token_ids, max_new_tokens, end_tokens(eos_token_id), cache, attention_mask, choose)
 
 
 def end_tokens(eos_token_id: EndTokens) -> list[int]:
-    """The tokens at which a text ends, however they were given: None, one id, or several."""
-    return [] if eos_token_id is None else [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id)
+    """The tokens at which a text ends, however they were given: None, one id, or several.
+
+    Raises:
+        InputError: if it is none of these, or an id is no whole number from 0 to 2**63 - 1.
+    """
+    try:
+        given: list[Any] = [] if eos_token_id is None else list(eos_token_id)  # type: ignore[arg-type]
+    except TypeError:  # not several
+        given = [eos_token_id]
+    if not all(map(is_token_id, given)):
+        raise InputError(f"eos_token_id is {eos_token_id!r}: give a token id, several of them, or None.")
+    return [int(token) for token in given]
+
+
+def is_token_id(value: object) -> bool:
+    """Whether a value is a whole number that a tensor of token ids can hold, whatever the vocabulary."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**63
 
 
 def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cache: Optional[Cache] = None) -> None:
     """Make sure that prompts can be generated from. Arguments and errors as for `generate_tokens`."""
-    if token_ids.dim() != 2 or token_ids.numel() == 0:
-        raise InputError(f"The prompt has shape {tuple(token_ids.shape)}: give (batch, tokens) with at least one "
-                         "token, such as torch.tensor([tokenizer.encode(text)]).")
-    if token_ids.dtype not in (torch.int64, torch.int32):
-        raise InputError(f"Token ids are integers, and these are {token_ids.dtype}: use dtype=torch.long.")
+    check_token_ids(token_ids)
     if type(max_new_tokens) is not int:
         raise InputError(f"max_new_tokens is {max_new_tokens!r}: give a whole number.")
     if max_new_tokens < 0:
         raise InputError(f"max_new_tokens is {max_new_tokens}: it cannot be negative.")
-    low, high = int(token_ids.min()), int(token_ids.max())
-    if low < 0 or high >= model.config.vocab_size:
-        raise InputError(f"Token id {low if low < 0 else high} is not in the vocabulary of {model.config.vocab_size}: "
-                         "encode the prompt with this model's own tokenizer.")
+    check_vocabulary(token_ids, model.config.vocab_size)
+    if cache is not None:
+        check_cache(cache, model.config)
     past, context = (cache.length, cache.max_length) if cache is not None else (0, model.config.max_position_embeddings)
     # The last token generated is never fed back, so it needs no place.
     needed = past + token_ids.shape[1] + max(0, max_new_tokens - 1)
@@ -88,10 +114,24 @@ def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cach
                                  f"shorten the prompt or lower max_new_tokens to {max(0, context - prompt + 1)}.")
 
 
+@contextmanager
+def inference(model: Qwen3Model) -> Iterator[None]:
+    """Within this block a model has no dropout and records no gradients; behind it each of its parts is as before."""
+    training = [part for part in model.modules() if part.training] if model.training else []
+    for part in training:
+        part.training = False
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for part in training:
+            part.training = True
+
+
 def last_logits(model: Qwen3Model, token_ids: Tensor, cache: Optional[Cache] = None,
                 attention_mask: Optional[Tensor] = None) -> Tensor:
     """One forward pass for the logits of the next token, (b, vocab_size). Arguments as for the model."""
-    with torch.inference_mode():
+    with inference(model):
         return model(token_ids, cache=cache, attention_mask=attention_mask, last_only=True)[:, -1]
 
 
@@ -130,7 +170,10 @@ def generate_text_basic(model: Qwen3Model, token_ids: Tensor, max_new_tokens: in
 
 def generate_text_basic_cache(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int,
                               eos_token_id: EndTokens = None) -> Tensor:
-    """Generate greedily with a key-value cache: the same tokens as `generate_text_basic`, in less time."""
+    """Generate greedily with a key-value cache: the same tokens as `generate_text_basic`, in less time.
+
+    Within the limits that stand at the top of this module.
+    """
     return _collect(token_ids, generate_text_basic_stream(model, token_ids, max_new_tokens, eos_token_id))
 
 
@@ -170,6 +213,7 @@ def generate_trace(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eo
     Raises:
         InputError, ContextLengthError: as `generate_tokens`, or if there is not exactly one prompt, or no such `top`.
     """
+    check_prompt(model, token_ids, max_new_tokens)
     if token_ids.shape[0] != 1:
         raise InputError(f"A trace follows one prompt, and this is a batch of {token_ids.shape[0]}.")
     if not 1 <= top <= model.config.vocab_size:
@@ -199,7 +243,8 @@ class GenerationStats:
 
     Attributes:
         token_ids: (b, n), the new tokens.
-        prompt_tokens, new_tokens: counts, over all rows.
+        prompt_tokens: their number, over all rows.
+        lengths: number of new tokens of each row, without the end tokens that fill it up behind its end.
         seconds: from the call to the last token.
         time_to_first_token: seconds of the first step, which reads the whole prompt (prefill).
         peak_memory: highest use while generating; on a CPU that of the whole process so far.
@@ -207,10 +252,15 @@ class GenerationStats:
 
     token_ids: Tensor
     prompt_tokens: int
-    new_tokens: int
+    lengths: list[int]
     seconds: float
     time_to_first_token: float
     peak_memory: int
+
+    @property
+    def new_tokens(self) -> int:
+        """Number of new tokens, over all rows."""
+        return sum(self.lengths)
 
     @property
     def tokens_per_second(self) -> float:
@@ -220,9 +270,8 @@ class GenerationStats:
     @property
     def decode_tokens_per_second(self) -> float:
         """New tokens per second after the first one, the speed of decoding alone."""
-        rows = self.token_ids.shape[0]
         rest = self.seconds - self.time_to_first_token
-        return (self.new_tokens - rows) / rest if rest > 0 and self.new_tokens > rows else 0.0
+        return sum(length - 1 for length in self.lengths if length) / rest if rest > 0 else 0.0
 
 
 def generate_stats(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eos_token_id: EndTokens = None,
@@ -232,18 +281,20 @@ def generate_stats(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eo
     Run it once before you believe it: the first run of anything pays for what later runs find ready.
     Arguments and errors as for `generate_tokens`.
     """
+    steps = generate_tokens(model, token_ids, max_new_tokens, eos_token_id, cache=cache)
     device = token_ids.device
     reset_peak_memory(device)
     synchronize(device)
     started = time.perf_counter()
     first = 0.0
     tokens: list[Tensor] = []
-    for token in generate_tokens(model, token_ids, max_new_tokens, eos_token_id, cache=cache):
+    for token in steps:
         if not tokens:
             synchronize(device)
             first = time.perf_counter() - started
         tokens.append(token)
     synchronize(device)
     seconds = time.perf_counter() - started
-    new_ids = _collect(token_ids, iter(tokens))
-    return GenerationStats(new_ids, token_ids.numel(), new_ids.numel(), seconds, first, peak_memory(device))
+    new_ids, ends = _collect(token_ids, iter(tokens)), end_tokens(eos_token_id)
+    lengths = [next((place for place, token in enumerate(row) if token in ends), len(row)) for row in new_ids.tolist()]
+    return GenerationStats(new_ids, token_ids.numel(), lengths, seconds, first, peak_memory(device))

@@ -1,7 +1,8 @@
 """The memory of this computer and of this process, in bytes, without a library beside Python's own.
 
 Linux answers from `/proc`, macOS through two small commands, Windows through its own functions. A container may
-use less than the machine has, so its limit (control groups) counts where there is one.
+use less than the machine has, so its limit (control groups, https://docs.kernel.org/admin-guide/cgroup-v2.html and
+cgroup-v1/memory.html beside it) counts where there is one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import sys
 from pathlib import Path
 
 KIB = 1024
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
 
 
 def total() -> int:
@@ -31,10 +34,10 @@ def available() -> int:
         return _windows_memory().available
     if sys.platform == "darwin":
         return _macos_available(subprocess.run(["vm_stat"], capture_output=True, text=True, check=True).stdout)
-    free = _proc_kib("/proc/meminfo", "MemAvailable")
+    free = _proc_kib(_MEMINFO, "MemAvailable")
     limit = _container_bytes("memory.max", "memory/memory.limit_in_bytes")
     used = _container_bytes("memory.current", "memory/memory.usage_in_bytes")
-    return free if limit is None or used is None else max(0, min(free, limit - used))
+    return free if limit is None or used is None else max(0, min(free, limit - used + _container_cache()))
 
 
 def resident() -> int:
@@ -69,7 +72,7 @@ def reset_peak() -> bool:
     return True
 
 
-def _proc_kib(file: str, key: str) -> int:
+def _proc_kib(file: str | Path, key: str) -> int:
     """The value of the line `key:   123 kB` of a file, in bytes."""
     found = re.search(rf"^{key}:\s+(\d+) kB", Path(file).read_text(), re.MULTILINE)
     if found is None:
@@ -81,11 +84,26 @@ def _container_bytes(*names: str) -> int | None:
     """A number from the first of these control group files that there is; None for no file or no limit."""
     for name in names:
         try:
-            text = Path("/sys/fs/cgroup", name).read_text().strip()
+            text = (_CGROUP / name).read_text().strip()
         except OSError:
             continue
         return int(text) if text.isdigit() else None  # "max" is the word for no limit
     return None
+
+
+def _container_cache() -> int:
+    """What a container's use contains of files that are kept in memory until it is needed for something else, in bytes.
+
+    Those in memory alone (tmpfs) are not counted among these by the kernel.
+    """
+    # In the older version only the lines with "total_" count groups within the group.
+    for name, prefix in (("memory.stat", ""), ("memory/memory.stat", "total_")):
+        try:
+            text = (_CGROUP / name).read_text()
+        except OSError:
+            continue
+        return sum(map(int, re.findall(rf"^{prefix}(?:in)?active_file (\d+)$", text, re.MULTILINE)))
+    return 0
 
 
 def _macos_available(vm_stat: str) -> int:

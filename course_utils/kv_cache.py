@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Union
 
 import torch
@@ -35,10 +36,10 @@ class _Position:
         """Forget all tokens from position `length` on.
 
         Raises:
-            InputError: if `length` is negative or more than the cache holds.
+            InputError: if `length` is negative, more than the cache holds, or no whole number.
         """
-        if not 0 <= length <= self.length:
-            raise InputError(f"Cannot cut a cache of {self.length} tokens to {length}: "
+        if not isinstance(length, Integral) or not 0 <= length <= self.length:
+            raise InputError(f"Cannot cut a cache of {self.length} tokens to {length!r}: "
                              f"give a length from 0 to {self.length}.")
         self.length = length
 
@@ -58,8 +59,12 @@ class GrowingLayer:
 
         Returns:
             Keys and values: (batch, key-value heads, past + new tokens, head_dim).
+
+        Raises:
+            InputError: if those held are of another number of sequences, another model, number format or device.
         """
         if self.held is not None:
+            _check_new(keys, self.held[0])
             keys, values = torch.cat((self.held[0], keys), dim=2), torch.cat((self.held[1], values), dim=2)
         self.held = keys, values
         return keys, values
@@ -77,9 +82,13 @@ class KVCache(_Position):
 
     Args:
         config: of the model that will use the cache; gives the number of layers and the longest context.
+
+    Raises:
+        InputError: if it is no configuration.
     """
 
     def __init__(self, config: Qwen3Config) -> None:
+        _check_config(config)
         self.max_length = config.max_position_embeddings
         self.length = 0
         self.layers = [GrowingLayer() for _ in range(config.num_hidden_layers)]
@@ -152,13 +161,13 @@ class StaticLayer:
         """Write new keys and values after the old ones; return views of all (see `GrowingLayer.update`).
 
         Raises:
-            InputError: if the cache was made for another number of sequences, or for another model.
+            InputError: if the cache was made for another number of sequences, another model, number format or device,
+                or if gradients are asked for.
         """
-        for axis in (0, 1, 3):  # to a compiler this also says that only the length can change
-            if keys.shape[axis] != self.keys.shape[axis]:
-                raise InputError(f"Keys of shape {tuple(keys.shape)} do not fit into a cache of shape "
-                                 f"{tuple(self.keys.shape)}: make one with this model's config and a batch_size "
-                                 f"of {keys.shape[0]}.")
+        _check_new(keys, self.keys)
+        if keys.requires_grad or values.requires_grad:
+            raise InputError("A StaticKVCache is written in place, and no gradient can pass through that: call the "
+                             "model within torch.no_grad() or torch.inference_mode(), or use a KVCache.")
         self.keys[:, :, self.slots] = keys
         self.values[:, :, self.slots] = values
         return self.keys[:, :, : self.shown], self.values[:, :, : self.shown]
@@ -180,18 +189,23 @@ class StaticKVCache(_Position):
         device, dtype: as of the model's weights.
 
     Raises:
-        ContextLengthError: if `max_length` is more than the model's context.
+        InputError: if the first argument is no configuration, or batch_size no whole number from 1 on.
+        ContextLengthError: if `max_length` is no whole number from 1 up to the model's context.
     """
 
     def __init__(self, config: Qwen3Config, max_length: int, batch_size: int = 1,
                  device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
-        if not 0 < max_length <= config.max_position_embeddings:
-            raise ContextLengthError(f"A cache for {max_length} tokens does not fit this model: "
+        _check_config(config)
+        if not isinstance(batch_size, Integral) or batch_size < 1:
+            raise InputError(f"batch_size is {batch_size!r}: give a whole number from 1 on.")
+        if not isinstance(max_length, Integral) or not 0 < max_length <= config.max_position_embeddings:
+            raise ContextLengthError(f"A cache for {max_length!r} tokens does not fit this model: "
                                      f"choose max_length from 1 to {config.max_position_embeddings}.")
         self.max_length = max_length
         self.length = 0
         shape = (2, batch_size, config.num_key_value_heads, max_length, config.head_dim)
-        self._fill([torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)])
+        with torch.inference_mode(False):  # what is made within inference mode can be written to nowhere else
+            self._fill([torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)])
 
     def _fill(self, stores: list[Tensor]) -> None:
         self.layers = [StaticLayer(keys, values) for keys, values in stores]
@@ -214,7 +228,8 @@ class StaticKVCache(_Position):
     def copy(self) -> StaticKVCache:
         """A cache with the same content and memory of its own."""
         other = copy.copy(self)
-        other._fill([torch.stack((layer.keys, layer.values)) for layer in self.layers])
+        with torch.inference_mode(False):
+            other._fill([torch.stack((layer.keys, layer.values)) for layer in self.layers])
         return other
 
     @property
@@ -225,3 +240,39 @@ class StaticKVCache(_Position):
 
 Cache = Union[KVCache, StaticKVCache]
 LayerCache = Union[GrowingLayer, StaticLayer]
+
+
+def check_cache(cache: object, config: Qwen3Config) -> None:
+    """Make sure that a model can use a cache, by what can be told before the first keys are there (see `update`).
+
+    Args:
+        cache: one of the two classes here, or one of your own with the same methods.
+        config: of the model.
+
+    Raises:
+        InputError: if it is no cache, or has another number of layers than the model.
+    """
+    layers = getattr(cache, "layers", None)
+    if layers is None:
+        raise InputError(f"The cache is a {type(cache).__name__}: give a KVCache(model.config), or a StaticKVCache.")
+    if len(layers) != config.num_hidden_layers:
+        raise InputError(f"The cache has {len(layers)} layers and the model {config.num_hidden_layers}: make one with "
+                         "this model's config.")
+
+
+def _check_config(config: object) -> None:
+    if not isinstance(config, Qwen3Config):
+        raise InputError(f"A cache is made from a model's configuration, and this is a {type(config).__name__}: give "
+                         "model.config.")
+
+
+def _check_new(keys: Tensor, held: Tensor) -> None:
+    """Make sure that new keys can go with those of a cache, (b, g, tokens, k) both."""
+    fits = keys.dtype == held.dtype and keys.device == held.device
+    for axis in (0, 1, 3):  # to a compiler this also says that only the length can change
+        fits = fits and keys.shape[axis] == held.shape[axis]
+    if not fits:
+        raise InputError(f"Keys of shape {tuple(keys.shape)} in {keys.dtype} on {keys.device} do not fit into a cache "
+                         f"of shape {tuple(held.shape)} in {held.dtype} on {held.device}: make one with this model's "
+                         f"config and, for a StaticKVCache, its dtype, its device and a batch_size of "
+                         f"{keys.shape[0]}.")

@@ -11,6 +11,9 @@ reference. Copies are made in three places: a match that covers several nodes jo
 the new stretch, unless it is all that its cache holds; and an eviction copies what would otherwise keep the evicted
 memory alive.
 
+Ctrl-C may strike anywhere and the next use finds the tree in order. It falls between two lines, not between the stores
+of one: so each change of the tree is one statement, and what is only counted or sorted is made anew from the tree.
+
 Left out: more than one row, several threads, and pages of fixed size, with which a match would need no joining
 (PagedAttention, https://arxiv.org/abs/2309.06180). A node left with one child is not merged with it: that would copy
 both, and save no more than a step on the way down.
@@ -90,7 +93,7 @@ class PrefixStats:
 class Match:
     """The longest beginning of a text that the tree holds; nothing of it is evicted until the match is closed.
 
-    It is a context manager: `with prefixes.match(token_ids) as match: ...`.
+    It is a context manager: `with prefixes.match(token_ids) as match: ...`. One that nobody has any more is closed.
 
     Attributes:
         length: number of tokens found.
@@ -99,24 +102,27 @@ class Match:
         node: where the match ends. The nodes above have a child, so they stay as well.
     """
 
+    _open = False
+
     def __init__(self, cache: KVCache, node: Node) -> None:
         self.length = cache.length
         self.cache = cache
         self.node = node
-        self._open = True
-        node.pins += 1
+        self._open, node.pins = True, node.pins + 1
 
     def close(self) -> None:
         """Let what was matched be evicted again; closing twice does no harm."""
         if self._open:
-            self._open = False
-            self.node.pins -= 1
+            self._open, self.node.pins = False, self.node.pins - 1
 
     def __enter__(self) -> Match:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        self.close()  # where Ctrl-C has come between matching and closing
 
 
 class PrefixCache:
@@ -136,7 +142,6 @@ class PrefixCache:
 
     Attributes:
         root: the empty stretch that all texts begin with.
-        num_tokens: how many tokens it holds.
         stats: what it was asked so far.
 
     Raises:
@@ -156,10 +161,16 @@ class PrefixCache:
 
     def clear(self) -> None:
         """Forget all texts, those in use included (their matches go on undisturbed); the statistics stay."""
-        self.root = Node((), [], None)
-        self.num_tokens = 0
-        # Least recently used first, and each node behind all those below it: the first is a leaf.
-        self._by_use: OrderedDict[Node, None] = OrderedDict()
+        # By use: least recently used first, and each node behind all those below it, so that the first is a leaf.
+        # Counted: whether number and order are those of the tree.
+        by_use: OrderedDict[Node, None] = OrderedDict()
+        self.root, self._num_tokens, self._by_use, self._counted = Node((), [], None), 0, by_use, True
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens it holds."""
+        self._count()
+        return self._num_tokens
 
     @property
     def num_bytes(self) -> int:
@@ -192,14 +203,16 @@ class PrefixCache:
         ids = self._check_ids(token_ids)
         if at_most is not None and (not isinstance(at_most, int) or at_most < 0):
             raise InputError(f"at_most is {at_most!r}: give a number of tokens from 0 on, or None for all.")
+        self._count()
         path = self._descend(ids[:at_most])
         cache = KVCache.holding(self.config, _join(path)) if path else KVCache(self.config)
         node = path[-1][0] if path else self.root
+        self._counted = False
         self._touch(node)
-        self.stats.lookups += 1
-        self.stats.hits += bool(path)
-        self.stats.tokens_asked += len(ids)
-        self.stats.tokens_reused += cache.length
+        self._counted, stats = True, self.stats
+        stats.lookups, stats.hits, stats.tokens_asked, stats.tokens_reused = (
+            stats.lookups + 1, stats.hits + bool(path), stats.tokens_asked + len(ids),
+            stats.tokens_reused + cache.length)
         return Match(cache, node)
 
     def insert(self, token_ids: Sequence[int], cache: KVCache) -> None:
@@ -219,9 +232,11 @@ class PrefixCache:
         if not held:
             return
         ids = ids[:cache.length]
+        self._count()
         path = self._descend(ids)
         present = sum(count for _, count in path)
         node, count = path[-1] if path else (self.root, 0)
+        self._counted = False
         if present < len(ids):
             if count < len(node.token_ids):
                 node = self._split(node, count)
@@ -229,6 +244,7 @@ class PrefixCache:
             if kept:
                 node = self._add(ids[present:present + kept], _cut(held, present, present + kept), parent=node)
         self._touch(node)
+        self._counted = True
 
     def _descend(self, ids: tuple[int, ...]) -> list[tuple[Node, int]]:
         """The nodes that a text passes, with how many of their tokens agree with it: all of them, but for the last."""
@@ -242,6 +258,18 @@ class PrefixCache:
                 break
             done += count
         return path
+
+    def _count(self) -> None:
+        """Count and sort the nodes anew if a change of the tree was interrupted."""
+        if self._counted:
+            return
+        nodes = [*self.nodes()]
+        for node in reversed(nodes):
+            if node.parent is not None:
+                node.parent.last_used = max(node.parent.last_used, node.last_used)
+        self._num_tokens = sum(len(node.token_ids) for node in nodes)
+        self._by_use = OrderedDict.fromkeys(sorted(reversed(nodes), key=lambda node: node.last_used))
+        self._counted = True
 
     def _touch(self, node: Node) -> None:
         """Count a node and those above it as used now."""
@@ -258,48 +286,47 @@ class PrefixCache:
         The lower one stays the object that it was: matches that end in it go on pinning all that they use.
         """
         assert node.parent is not None
-        upper = Node(node.token_ids[:count], _cut(node.held, 0, count), node.parent,
-                     {node.token_ids[count]: node}, node.last_used)
-        node.parent.children[upper.token_ids[0]] = upper
-        node.token_ids, node.held, node.parent = node.token_ids[count:], _cut(node.held, count, None), upper
-        self._by_use[upper] = None
+        ids, first, below = node.token_ids, node.token_ids[0], _cut(node.held, count, None)
+        upper = Node(ids[:count], _cut(node.held, 0, count), node.parent, {ids[count]: node}, node.last_used)
+        node.parent.children[first], node.token_ids, node.held, node.parent = upper, ids[count:], below, upper
         return upper
 
     def _add(self, ids: tuple[int, ...], held: Held, parent: Node) -> Node:
         node = Node(ids, _own(held), parent)
         parent.children[ids[0]] = node
-        self.num_tokens += len(ids)
+        self._num_tokens += len(ids)
         return node
 
     def _make_room(self, wanted: int, bytes_per_token: int, below: Node) -> int:
         """Evict until `wanted` more tokens fit, but not the node below which they come; return how many do fit."""
-        budgets = [self.num_tokens + wanted]
+        budgets = [self._num_tokens + wanted]
         if self.max_tokens is not None:
             budgets.append(self.max_tokens)
         if self.max_bytes is not None:
             budgets.append(self.max_bytes // bytes_per_token)
         budget = min(budgets)
-        while self.num_tokens + wanted > budget:
+        while self._num_tokens + wanted > budget:
             leaf = next((node for node in self._by_use
                          if not node.children and not node.pins and node is not below), None)
             if leaf is None:
                 break
             self._evict(leaf)
-        fitting = min(wanted, budget - self.num_tokens)
+        fitting = min(wanted, budget - self._num_tokens)
         self.stats.tokens_not_kept += wanted - fitting
         return fitting
 
     def _evict(self, leaf: Node) -> None:
         assert leaf.parent is not None
-        del leaf.parent.children[leaf.token_ids[0]], self._by_use[leaf]
-        self.num_tokens -= len(leaf.token_ids)
-        self.stats.tokens_evicted += len(leaf.token_ids)
-        # A view keeps its whole tensor alive. Nodes that were split from one lie above each other, so whoever still
-        # looks at the leaf's tensors is found right above it, and gets memory of its own.
+        # A view keeps its whole tensor alive. Nodes that were split from one lie above each other, so whoever else
+        # looks at the leaf's tensors is found above it, and gets memory of its own.
         node = leaf.parent
-        while node.parent is not None and _storage(node) == _storage(leaf):
-            node.held = _own(node.held)
+        while node.parent is not None:
+            if _storage(node) == _storage(leaf):
+                node.held = _own(node.held)
             node = node.parent
+        del leaf.parent.children[leaf.token_ids[0]], self._by_use[leaf]
+        self._num_tokens -= len(leaf.token_ids)
+        self.stats.tokens_evicted += len(leaf.token_ids)
 
     def _check_ids(self, token_ids: Sequence[int]) -> tuple[int, ...]:
         if isinstance(token_ids, (str, bytes)) or not isinstance(token_ids, Sequence):

@@ -8,6 +8,13 @@ On a CPU the products are PyTorch's own operators for such weights, which unpack
 arithmetic. With many vectors at once, a prompt, int8 also rounds each vector to integers: then the product is one of
 integers, which is faster than one of floats; and int4 unpacks the weights first, as both do on other devices.
 
+So on a CPU a vector's product depends a little on how many come together: in int8 by about a percent once there are
+more than eight, since only then are they rounded; in int4 by the rounding of the number format, once there are more
+than eight in float32, or than 128 in another format. A product that never depended on it would have to leave the
+rounding out and take longer for each prompt. The consequence: where `generation`, `batching`, `speculative` and
+`text_generation` say that a text comes out the same in two ways, a quantized model may choose another of two near
+tokens if one of the ways takes more vectors at once than that: a longer prompt, more rows, more drafted tokens.
+
 Source of one scale per row of each factor: LLM.int8(), https://arxiv.org/abs/2208.07339, without its treatment of
 outliers.
 """
@@ -91,7 +98,7 @@ class Int8Linear(Int8Weight):
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (..., in_features). Returns: (..., out_features), in the dtype of x."""
-        vectors = x.reshape(-1, x.shape[-1])
+        vectors = x.reshape(-1, x.shape[-1]).contiguous()  # the last vectors of several texts are not
         if x.device.type != "cpu" or x.requires_grad:  # the operators for a CPU know nothing of gradients
             product = F.linear(vectors, self.weight.to(x.dtype)) * self.scale
         elif vectors.shape[0] <= _FEW:
@@ -151,7 +158,7 @@ class Int4Linear(Int4Weight):
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (..., in_features). Returns: (..., out_features), in the dtype of x."""
-        vectors = x.reshape(-1, x.shape[-1])
+        vectors = x.reshape(-1, x.shape[-1]).contiguous()  # the last vectors of several texts are not
         few = _FEW if x.dtype == torch.float32 else _SOME  # PyTorch's operator is slow in float32
         packed = x.device.type == "cpu" and _CPU_BLOCK is not None and not x.requires_grad
         if packed and vectors.shape[0] <= few:

@@ -11,7 +11,7 @@ Source: Qwen3 Technical Report, https://arxiv.org/abs/2505.09388.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Optional
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from course_utils.config import Qwen3Config
 from course_utils.errors import ContextLengthError, InputError
-from course_utils.kv_cache import Cache, LayerCache
+from course_utils.kv_cache import Cache, LayerCache, check_cache
 from course_utils.linear import Linear, vector_products
 
 
@@ -228,26 +228,36 @@ class Qwen3Model(nn.Module):
         Args:
             token_ids: (b, t) integers. With a cache, only the tokens that it does not hold yet.
             cache: keys and values of past tokens; it is extended by these t.
-            attention_mask: (b, s), True (or 1) for real tokens, False for padding on the left, covering past and new
-                tokens; positions are counted from the first real token. Without it all tokens are real.
+            attention_mask: (b, s), True (or 1) for real tokens, False (or 0) for padding, covering past and new tokens;
+                positions are counted from the first real token. Padding is on the left: each text ends in a real
+                token. Without a mask all tokens are real.
             last_only: compute only the last position's logits, which is all that generation needs.
 
         Returns:
             Logits, (b, t, vocab_size), or (b, 1, vocab_size) with `last_only`, in the dtype of the weights.
 
         Raises:
-            InputError: if token_ids or attention_mask have the wrong shape.
+            InputError: if token_ids or attention_mask have the wrong shape or type, ids are not in the vocabulary, the
+                mask does not end in real tokens, or the cache is of another model, batch, number format or device.
+                On a GPU within inference mode what ids and mask hold is not looked at, since each step of a generation
+                would wait for the one before; `generate_tokens` looks at them before its first step.
             ContextLengthError: if past and new tokens do not fit into the context or the cache.
         """
-        if token_ids.dim() != 2 or token_ids.shape[1] == 0:
-            raise InputError(f"token_ids has shape {tuple(token_ids.shape)}: the model expects (batch, tokens) with at "
-                             "least one token; for a single prompt use torch.tensor([ids]) or unsqueeze(0).")
+        check_token_ids(token_ids)
         t = token_ids.shape[1]
+        readable = not token_ids.is_meta and not torch.compiler.is_compiling() and (
+            token_ids.device.type == "cpu" or not torch.is_inference_mode_enabled())
+        if readable:
+            check_vocabulary(token_ids, self.config.vocab_size)
+        if cache is not None:
+            check_cache(cache, self.config)
         past = cache.length if cache is not None else 0
         longest = min(self.config.max_position_embeddings, cache.max_length if cache is not None else past + t)
         if past + t > longest:
             raise ContextLengthError(f"{past + t} tokens do not fit: the longest possible here is {longest}. "
                                      "Shorten the prompt, ask for fewer new tokens, or use a larger cache.")
+        if attention_mask is not None:
+            check_mask(attention_mask, (token_ids.shape[0], past + t), readable)
         s = cache.reserve(t) if cache is not None else t
         positions, mask = _positions_and_mask(token_ids, past, s, attention_mask)
         one_vector = token_ids.numel() == 1 and not torch.compiler.is_compiling()
@@ -264,13 +274,72 @@ class Qwen3Model(nn.Module):
         return self.lm_head(hidden[:, -1:] if last_only else hidden)
 
 
+def check_token_ids(token_ids: Tensor) -> None:
+    """Make sure that these are token ids, (b, t), at least one of them; whose vocabulary is not asked.
+
+    Raises:
+        InputError: if they are not.
+    """
+    if not isinstance(token_ids, Tensor):
+        raise InputError(f"token_ids is a {type(token_ids).__name__}: give a tensor of shape (batch, tokens), such as "
+                         "torch.tensor([tokenizer.encode(text)]).")
+    if token_ids.dim() != 2 or token_ids.numel() == 0:
+        raise InputError(f"token_ids has shape {tuple(token_ids.shape)}: the model expects (batch, tokens) with at "
+                         "least one token; for a single prompt use torch.tensor([ids]) or unsqueeze(0).")
+    if token_ids.dtype not in (torch.int64, torch.int32):
+        raise InputError(f"Token ids are integers, and these are {token_ids.dtype}: use dtype=torch.long.")
+
+
+def check_vocabulary(token_ids: Tensor | Sequence[int], vocab_size: int) -> None:
+    """Make sure that all of some ids, at least one, are in a vocabulary. For a tensor on a GPU it waits for the GPU.
+
+    Raises:
+        InputError: if one is not.
+    """
+    if not isinstance(token_ids, Tensor):
+        low, high = min(token_ids), max(token_ids)
+    elif token_ids.numel() == 1:  # in each step of a generation, so it is not worth an operation on tensors
+        low = high = int(token_ids)
+    else:
+        low, high = int(token_ids.min()), int(token_ids.max())
+    if low < 0 or high >= vocab_size:
+        raise InputError(f"Token id {low if low < 0 else high} is not in the vocabulary of {vocab_size}: encode the "
+                         "text with this model's own tokenizer.")
+
+
+def check_mask(attention_mask: Tensor, shape: tuple[int, int], readable: bool = True) -> None:
+    """Make sure that an attention mask says which tokens are real, and that each text ends in a real one.
+
+    Args:
+        attention_mask: the mask.
+        shape: (b, s), what it must cover.
+        readable: False looks at its shape alone, not at what it holds.
+
+    Raises:
+        InputError: if it does not.
+    """
+    if not isinstance(attention_mask, Tensor):
+        raise InputError(f"attention_mask is a {type(attention_mask).__name__}: give a tensor of shape {shape}.")
+    if attention_mask.shape != shape:
+        raise InputError(f"attention_mask has shape {tuple(attention_mask.shape)}: it must be {shape}, one entry for "
+                         "each token, those in the cache included.")
+    if not readable:
+        return
+    if attention_mask.dtype != torch.bool and not bool(((attention_mask == 0) | (attention_mask == 1)).all()):
+        raise InputError("attention_mask holds other numbers than 0 and 1: give 1 or True for real tokens, 0 or False "
+                         "for padding.")
+    if not bool(attention_mask[:, -1].all()):
+        raise InputError("attention_mask ends in padding, where the text is to go on: put the padding on the left, as "
+                         "course_utils.batching.pad_left does.")
+
+
 def _positions_and_mask(token_ids: Tensor, past: int, s: int,
                         attention_mask: Optional[Tensor]) -> tuple[Tensor, Optional[Tensor]]:
     """Positions, (b or 1, t), and the mask of who may look at whom, (b or 1, 1, t, s), or None if none is needed.
 
     s counts past tokens, new ones, and what a cache may show behind them, which nobody may look at.
     """
-    b, t = token_ids.shape
+    t = token_ids.shape[1]
     end = past + t
     slots = torch.arange(s, device=token_ids.device)
     new = slots[past:end]
@@ -278,9 +347,6 @@ def _positions_and_mask(token_ids: Tensor, past: int, s: int,
         if end == s and (past == 0 or t == 1):
             return new[None], None
         return new[None], (slots[None, :] <= new[:, None])[None, None]
-    if attention_mask.shape != (b, end):
-        raise InputError(f"attention_mask has shape {tuple(attention_mask.shape)}: it must be ({b}, {end}), one entry "
-                         "for each token, those in the cache included.")
     real = F.pad(attention_mask.bool(), (0, s - end))
     positions = (real.long().cumsum(dim=1) - 1).clamp(min=0)[:, past:end]
     causal = slots[None, :] <= new[:, None]  # (t, s)

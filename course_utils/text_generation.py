@@ -17,7 +17,7 @@ from course_utils.batching import pad_left
 from course_utils.errors import InputError
 from course_utils.generation import EndTokens, check_prompt, end_tokens, generate_tokens
 from course_utils.kv_cache import KVCache
-from course_utils.qwen3 import Qwen3Model
+from course_utils.qwen3 import Qwen3Model, check_vocabulary
 from course_utils.sampling import GREEDY, Sampler, Sampling
 from course_utils.tokenizer import Qwen3Tokenizer
 
@@ -46,8 +46,11 @@ def generate(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Prompt | Seq
              eos_token_id: EndTokens = None) -> Completion | list[Completion]:
     """Continue one prompt, or several side by side.
 
-    Greedily each of several prompts gets the text that it would get alone. With sampling all of them draw from one
-    random generator: the same batch with the same seed gives the same texts, another batch may give others.
+    Greedily each of several prompts gets the text that it would get alone, in float32. In bfloat16 either of two tokens
+    that are level to three digits may be chosen, and from there on the text differs; so it may with a quantized model,
+    which rounds differently where more than eight vectors come together, those of prompts included (`generation` says
+    more about both). With sampling all of them draw from one random generator: the same batch with the same seed gives
+    the same texts, another batch may give others.
 
     Args:
         model: the model, compiled or not.
@@ -219,6 +222,7 @@ def _begin(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Sequence[Any],
         if not row:
             raise InputError(f"{name} is empty: give text or token ids, at least one token.")
         try:
+            check_vocabulary(row, model.config.vocab_size)  # before it is a tensor, which holds no larger numbers
             check_prompt(model, torch.tensor([row]), max_new_tokens)
         except InputError as error:
             raise type(error)(f"{name}: {error}") from None

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -75,10 +76,17 @@ def test_what_the_mask_leaves_is_what_was_given(rows: list[list[int]]) -> None:
     assert bool((token_ids[~mask] == 4).all()) and bool(mask[:, -1].all()) and bool(mask.any(0).all())
 
 
-@pytest.mark.parametrize("rows", [[], [[]], [[1], []], ["text"], [[1.5]], [[1], ["2"]]])
+@pytest.mark.parametrize("rows", [[], [[]], [[1], []], ["text"], [[1.5]], [[1], ["2"]], [[-1]], [[1], [2**63]]])
 def test_what_is_no_batch_of_texts_is_refused(rows: Any) -> None:
     with pytest.raises(InputError, match="give a list of lists"):
         pad_left(rows)
+
+
+def test_a_batch_may_be_made_of_numbers_of_numpy() -> None:
+    token_ids, mask = pad_left([np.array([5, 6]), [np.int32(7)]], pad_token_id=np.int64(9))
+    assert token_ids.tolist() == [[5, 6], [9, 7]] and mask.tolist() == [[True, True], [False, True]]
+    with pytest.raises(InputError, match="whole number from 0 on"):
+        pad_left([[1], [2, 3]], pad_token_id=-1)
 
 
 def cache_of(kind: str, model: Qwen3Model, batch: int) -> Cache:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from course_utils import cli, environment, generation, hub, text_generation
+from course_utils import cli, environment, files, generation, hub, text_generation
 from course_utils.adapter_checkpoint import load_adapter, save_adapter
 from course_utils.checkpoint import save_checkpoint
 from course_utils.cli import main
@@ -485,6 +486,41 @@ def test_an_interrupted_training_goes_on(number, command, data, tmp_path, model_
     (result,) = (tmp_path / "whole").glob("*.safetensors")
     assert (tmp_path / "stopped" / result.name).read_bytes() == result.read_bytes()
     assert run("stopped") == 0  # and once more does nothing
+
+
+@pytest.mark.parametrize("begun", ["a full disk", "killed before", "killed within", "killed in the log"])
+def test_a_training_goes_on_that_ended_before_its_settings(begun, data, tmp_path, model_folder, monkeypatch, capsys):
+    out, training = tmp_path / "out", tmp_path / "out" / "training"
+    arguments = ["finetune", "--model", model_folder, "--data", data, "--out", str(out), "--lora", "2", *QUICK]
+    if begun == "a full disk":
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(files.os, "replace", full)
+            assert main(arguments) == 2
+        assert "No space left on device" in capsys.readouterr().err
+    else:
+        training.mkdir(parents=True)
+        if begun != "killed before":
+            for name in (".settings.json.123.tmp", ".training.lock"):
+                (training / name).write_text("{")
+            (out / ".adapter_model.safetensors.123.tmp").write_text("half")
+        if begun == "killed in the log":
+            settings = {"command": "finetune", "model": model_folder, "lora": 2}
+            (training / "settings.json").write_text(json.dumps(settings))
+            (training / ".training.jsonl.123.tmp").write_text("{")
+    assert main(arguments) == 0
+    assert {path.name for path in training.iterdir()} == {"settings.json", "training.jsonl", "training.safetensors"}
+    assert not list(out.glob(".*"))
+
+
+def test_a_folder_that_only_has_the_name_is_left_alone(data, tmp_path, model_folder, capsys):
+    (tmp_path / "out" / "training").mkdir(parents=True)
+    (tmp_path / "out" / "training" / "diary.txt").write_text("mine")
+    assert main(["finetune", "--model", model_folder, "--data", data, "--out", str(tmp_path / "out"), *QUICK]) == 2
+    assert "holds training already" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["training", "diary.txt"]
 
 
 def test_what_is_in_the_folder_is_not_overwritten(data, tmp_path, model_folder, capsys):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import torch
 from course_utils import KVCache, StaticKVCache, generate_tokens
 from course_utils.compilation import compile_model, compile_or_eager, compile_problem
 from course_utils.config import Qwen3Config
+from course_utils.errors import InputError
 from course_utils.kv_cache import Cache
 from course_utils.quantization import KINDS, quantize
 from course_utils.qwen3 import DecoderLayer, Qwen3Model
@@ -216,6 +219,87 @@ def test_without_a_compiler_it_is_the_very_model(monkeypatch: pytest.MonkeyPatch
     model = make()
     assert compile_model(model) is model
     assert generate(model)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many more graphs can be compiled; the probe has passed."""
+    left = [0]
+
+    def backend(graph: torch.fx.GraphModule, example_inputs: object) -> Callable[..., object]:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    left[0] = 1
+    assert compile_problem("cpu") is None and left == [0]
+    return left
+
+
+@pytest.mark.parametrize("fixed", [False, True], ids=["growing", "fixed"])
+@pytest.mark.parametrize("good", [0, 1, 2])
+def test_a_compiler_that_fails_later_leaves_the_model_uncompiled(failing: list[int], good: int, fixed: bool) -> None:
+    """At the first graph, or at a later one, when earlier layers have written to the cache already."""
+    model = make()
+    expected = generate(model, fixed=fixed)
+    compiled = compile_model(model)
+    failing[0] = good
+    with pytest.warns(UserWarning, match="No space left on device.*goes on uncompiled") as said:
+        assert generate(compiled, fixed=fixed) == expected
+    assert len(said) == 1
+    tried = failing[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert generate(compiled, 11, fixed) == generate(model, 11, fixed)
+    assert failing[0] == tried  # it is not tried again
+
+
+def test_a_compiler_that_fails_later_leaves_a_function_uncompiled(failing: list[int]) -> None:
+    double, model = compile_or_eager(lambda x: x * 2, "cpu"), make()
+    x = torch.arange(3.0)
+    with pytest.warns(UserWarning, match="No space left on device"):
+        assert torch.equal(double(x), x * 2)
+    compiled = compile_or_eager(model, "cpu")
+    with pytest.warns(UserWarning, match="No space left on device"):
+        assert compiled is not model and generate(compiled) == generate(model)
+
+
+def test_what_fails_uncompiled_as_well_is_no_fault_of_the_compiler(graphs: list[object]) -> None:
+    """The error is the one that an uncompiled model gives, and the next call is compiled."""
+    compiled, small = compile_model(make()), StaticKVCache(SMALL, 20, batch_size=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match="batch_size of 1") as error:
+            compiled(torch.arange(5)[None], cache=small)
+        assert error.value.__context__ is None
+        graphs.clear()
+        assert generate(compiled) == generate(make()) and graphs
+
+
+@pytest.mark.parametrize(("message", "reason"), [
+    ("backend='inductor' raised:\nCppCompileError: C++ compile error\n\nCommand:\ng++ main.cpp\n\nOutput:\nIn file\n"
+     "main.cpp:1:10: fatal error: Python.h: No such file or directory\n  1 | #include", "fatal error: Python.h: No"),
+    ("InvalidCxxCompiler: No working C++ compiler found: ('no-such-compiler',)\nmore", "no-such-compiler"),
+    ("main.cpp(1): fatal error C1083: Cannot open include file", "error C1083: Cannot open")])
+def test_the_reason_is_the_compilers_own(monkeypatch: pytest.MonkeyPatch, message: str, reason: str) -> None:
+    uncompilable(monkeypatch, RuntimeError(message))
+    problem = compile_problem("cpu")
+    assert problem is not None and reason in problem and "\n" not in problem and "backend" not in problem
+
+
+@pytest.mark.slow
+def test_a_compiler_that_is_named_and_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By the real compiler: the probe is found in PyTorch's cache, and what is new must be compiled."""
+    if (problem := compile_problem("cpu")) is not None:
+        pytest.skip(problem)
+    model = make(replace(SMALL, hidden_size=40, intermediate_size=56))
+    compiled = compile_model(model)
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(tmp_path / "no-such-compiler")))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    with pytest.warns(UserWarning, match="no-such-compiler.*goes on uncompiled"):
+        assert generate(compiled) == generate(model)
 
 
 @pytest.mark.slow

@@ -123,9 +123,10 @@ def test_streaming_comes_token_by_token(talk: Callable[..., Conversation], tiny:
     conversation = talk()
     stream = conversation.say("Hello!")
     assert not passes and not conversation.messages
-    next(stream)
+    heard = next(stream)
     hook.remove()
-    assert len(passes) == 1 and not conversation.messages
+    assert len(passes) == 1
+    assert conversation.messages == [{"role": "user", "content": "Hello!"}, {"role": "assistant", "content": heard}]
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -131,13 +131,35 @@ def test_peak_can_start_again():
     assert high - peak_memory(CPU) > 0.9 * size
 
 
-def test_a_containers_limit_counts(monkeypatch, tmp_path):
-    if sys.platform != "linux":
-        pytest.skip("needs Linux: control groups")
-    answers = {"memory.max": 10 ** 8, "memory.current": 4 * 10 ** 7}
-    monkeypatch.setattr(host_memory, "_container_bytes", lambda name, _: answers[name])
+CONTROL_GROUPS = {
+    "new": {"memory.max": "100000000\n", "memory.current": "40000000\n",
+            "memory.stat": "anon 20000000\nfile 20000000\nshmem 5000000\ninactive_file 9000000\n"
+                           "active_file 6000000\n"},
+    "old": {"memory/memory.limit_in_bytes": "100000000\n", "memory/memory.usage_in_bytes": "40000000\n",
+            "memory/memory.stat": "inactive_file 1\nactive_file 1\ntotal_inactive_file 9000000\n"
+                                  "total_active_file 6000000\n"},
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: control groups")
+@pytest.mark.parametrize("version", CONTROL_GROUPS)
+def test_a_containers_limit_counts_and_its_cache_of_files_is_free(version, monkeypatch, tmp_path):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       400000 kB\nMemAvailable:       300000 kB\n")
+    monkeypatch.setattr(host_memory, "_MEMINFO", meminfo)
+    monkeypatch.setattr(host_memory, "_CGROUP", tmp_path / "cgroup")
+    assert host_memory.available() == 300000 * 1024  # without control groups that of the machine
+    for name, text in CONTROL_GROUPS[version].items():
+        (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cgroup" / name).write_text(text)
     assert host_memory.total() == 10 ** 8
-    assert host_memory.available() == 6 * 10 ** 7
+    # 40 MB in use, 15 MB of them pages of files; the 5 MB of files that are in memory alone are not free.
+    assert host_memory.available() == 10 ** 8 - 4 * 10 ** 7 + 15 * 10 ** 6
+    meminfo.write_text("MemAvailable:       1000 kB\n")
+    assert host_memory.available() == 1000 * 1024  # and never more than the machine has
+    if version == "new":
+        (tmp_path / "cgroup" / "memory.max").write_text("max\n")
+        assert host_memory.total() > 10 ** 8
 
 
 def test_macos_table_of_pages():

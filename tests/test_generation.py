@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from test_model import SMALL, make, make_transformers, prompt
+from test_model import SMALL, make, make_transformers, prompt, variant
 
+from course_utils.batching import ContinuousBatch, pad_left
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.generation import (
     generate_stats,
@@ -16,10 +20,13 @@ from course_utils.generation import (
     generate_text_basic_stream,
     generate_tokens,
     generate_trace,
+    last_logits,
 )
 from course_utils.kv_cache import KVCache, StaticKVCache
+from course_utils.lora import TARGETS, Adapters, LoRA
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import Sampler, Sampling, occurring
+from course_utils.speculative import ModelDraft, generate_speculative
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +204,86 @@ def test_a_trace_with_no_such_number_of_candidates_is_refused(model: Qwen3Model,
     assert len(generate_trace(model, prompt(1, 5), 1, top=211)[0].candidates) == 211
 
 
+def test_stats_do_not_count_what_fills_up_a_row_that_has_ended(model: Qwen3Model) -> None:
+    ids = prompt(3, 6)
+    free = generate_text_basic(model, ids, 12).tolist()
+    end = free[0][3]
+    real = [row.index(end) if end in row else 12 for row in free]
+    stats = generate_stats(model, ids, 12, end, cache=KVCache(SMALL))
+    assert stats.lengths == real and stats.new_tokens == sum(real) < stats.token_ids.numel()
+    rest = stats.seconds - stats.time_to_first_token
+    assert stats.decode_tokens_per_second == pytest.approx(sum(max(0, n - 1) for n in real) / rest)
+    at_once = generate_stats(model, ids, 12, {row[0] for row in free[:2]} - {free[2][0]})
+    assert at_once.lengths[:2] == [0, 0] and at_once.new_tokens == at_once.lengths[2] > 0
+
+
+def with_dropout(model: Qwen3Model) -> Qwen3Model:
+    """Two models that share nothing would do as well: an adapter that matters, and half of whose inputs are dropped."""
+    model = copy.deepcopy(model)
+    adapters = Adapters(model)
+    adapters.add("dropping", LoRA(dropout=0.5, targets=TARGETS))
+    for _, lora_B in adapters.matrices("dropping").values():
+        torch.nn.init.normal_(lora_B, std=0.5)
+    return model
+
+
+GENERATORS: dict[str, Callable[[Qwen3Model, torch.Tensor], Iterator[int]]] = {
+    "plain": lambda model, ids: (int(token) for token in generate_tokens(model, ids, 12)),
+    "cache": lambda model, ids: (int(token) for token in generate_text_basic_stream(model, ids, 12)),
+    "speculative": lambda model, ids: (int(t) for t in generate_speculative(model, ids, 12, ModelDraft(model))),
+    "batch": lambda model, ids: in_a_batch(model, ids),
+}
+
+
+def in_a_batch(model: Qwen3Model, ids: torch.Tensor) -> Iterator[int]:
+    batch = ContinuousBatch(model, 2)
+    batch.submit(ids, 12)
+    batch.submit(prompt(1, 9, seed=7), 12)
+    while batch.running or batch.waiting:
+        yield batch.step()[0][1]
+
+
+@pytest.mark.parametrize("generate", GENERATORS.values(), ids=GENERATORS)
+def test_a_model_in_training_mode_generates_without_dropout_and_stays_in_it(
+        model: Qwen3Model, generate: Callable[[Qwen3Model, torch.Tensor], Iterator[int]]) -> None:
+    dropping, ids = with_dropout(model), prompt(1, 6)
+    expected = generate_text_basic_cache(dropping, ids, 12)[0].tolist()
+    assert expected != generate_text_basic_cache(model, ids, 12)[0].tolist()
+    dropping.train()
+    dropping.model.norm.eval()
+    modes = [part.training for part in dropping.modules()]
+    for _ in range(2):
+        written = []
+        for token in generate(dropping, ids):
+            assert [part.training for part in dropping.modules()] == modes  # the caller may train between two tokens
+            written.append(token)
+        assert written == expected
+    assert [part.training for part in dropping.modules()] == modes
+
+
+def test_a_pass_that_fails_leaves_the_mode_as_it_was(model: Qwen3Model) -> None:
+    dropping = with_dropout(model).train()
+    handle = dropping.model.layers[1].register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        generate_text_basic(dropping, prompt(1, 6), 3)
+    handle.remove()
+    assert all(part.training for part in dropping.modules())
+
+
+def test_in_bfloat16_a_text_beside_others_leaves_its_own_at_a_near_tie_alone() -> None:
+    """What the documentation says of its limits."""
+    model = make(SMALL, torch.bfloat16)
+    rows = [prompt(1, 3 + seed % 9, seed)[0].tolist() for seed in range(24)]
+    token_ids, mask = pad_left(rows)
+    together = torch.cat(list(generate_tokens(model, token_ids, 20, cache=KVCache(SMALL), attention_mask=mask)), dim=1)
+    for row, text in zip(rows, together.tolist()):
+        alone = generate_text_basic_cache(model, torch.tensor([row]), 20)[0].tolist()
+        place = next((n for n, (mine, other) in enumerate(zip(alone, text)) if mine != other), None)
+        if place is not None:
+            logits = last_logits(model, torch.tensor([row + alone[:place]]))[0].float()
+            assert logits.max() - logits[[alone[place], text[place]]].min() < 0.03 * logits.abs().max()
+
+
 def test_stats_count_and_time(model: Qwen3Model) -> None:
     for cache in (None, KVCache(SMALL)):
         stats = generate_stats(model, prompt(2, 6), 10, cache=cache)
@@ -216,11 +303,65 @@ def test_stats_count_and_time(model: Qwen3Model) -> None:
     (torch.tensor([[1.0, 2.0]]), "integers"),
     (torch.tensor([[1, 211]]), "Token id 211 is not in the vocabulary of 211"),
     (torch.tensor([[-1, 5]]), "Token id -1 is not in the vocabulary"),
+    ([[1, 2]], "is a list: give a tensor"),
+    ("text", "is a str: give a tensor"),
+    (np.array([[1, 2]]), "is a ndarray: give a tensor"),
 ])
-def test_bad_prompts_are_refused_at_the_call(model: Qwen3Model, ids: torch.Tensor, message: str) -> None:
-    for generate in (generate_text_basic, generate_text_basic_cache, generate_text_basic_stream, generate_stats):
+def test_bad_prompts_are_refused_at_the_call(model: Qwen3Model, ids: Any, message: str) -> None:
+    for generate in (generate_text_basic, generate_text_basic_cache, generate_text_basic_stream, generate_stats,
+                     generate_trace):
         with pytest.raises(InputError, match=message):
             generate(model, ids, 3)
+
+
+@pytest.mark.parametrize("eos", ["7", [3, "7"], 2.0, -1, 2**63, [2**70], True], ids=str)
+def test_what_is_no_end_token_is_refused_at_the_call(model: Qwen3Model, eos: Any) -> None:
+    with pytest.raises(InputError, match="eos_token_id is .*: give a token id"):
+        generate_text_basic_stream(model, prompt(1, 5), 3, eos)
+
+
+def test_end_tokens_may_be_numbers_of_numpy(model: Qwen3Model) -> None:
+    free = generate_text_basic(model, prompt(1, 6), 8)[0].tolist()
+    for eos in (np.int64(free[4]), np.array([free[4]]), (np.int32(free[4]), 210)):
+        assert generate_text_basic(model, prompt(1, 6), 8, eos)[0].tolist() == free[:free.index(free[4])]
+
+
+@pytest.mark.parametrize(("mask", "message"), [
+    (torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]), "put the padding on the left"),
+    (torch.tensor([[True, True, True, True], [True, True, True, False]]), "put the padding on the left"),
+    (torch.zeros(2, 4), "put the padding on the left"),
+    (torch.tensor([[0, 0, 1, 2], [1, 1, 1, 1]]), "other numbers than 0 and 1"),
+    (torch.tensor([[-1e9, 0, 0, 0], [0, 0, 0, 0]]), "other numbers than 0 and 1"),
+    (torch.ones(2, 3), r"must be \(2, 4\)"),
+    ([[1, 1, 1, 1], [0, 0, 1, 1]], "is a list: give a tensor"),
+])
+def test_a_mask_that_does_not_end_in_real_tokens_is_refused_at_the_call(model: Qwen3Model, passes: list[int],
+                                                                        mask: Any, message: str) -> None:
+    ids = torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]])
+    with pytest.raises(InputError, match=message):
+        generate_tokens(model, ids, 3, cache=KVCache(SMALL), attention_mask=mask)
+    with pytest.raises(InputError, match=message):
+        model(ids, attention_mask=mask)
+    assert not passes
+
+
+@pytest.mark.parametrize("mask", [torch.tensor([[0, 1, 1], [1, 1, 1]], dtype=dtype)
+                                  for dtype in (torch.bool, torch.long, torch.int32, torch.uint8, torch.float32)],
+                         ids=lambda mask: str(mask.dtype))
+def test_a_mask_may_have_any_dtype(model: Qwen3Model, mask: torch.Tensor) -> None:
+    ids = prompt(2, 3)
+    tokens = generate_tokens(model, ids, 6, cache=KVCache(SMALL), attention_mask=mask)
+    assert torch.equal(torch.cat(list(tokens), dim=1)[:1], generate_text_basic(model, ids[:1, 1:], 6))
+
+
+def test_caches_that_are_none_or_have_other_layers_are_refused_at_the_call(model: Qwen3Model) -> None:
+    for cache, message in (({}, "cache is a dict"), (True, "cache is a bool"), (KVCache, "cache is a type"),
+                           (KVCache(variant(num_hidden_layers=2)), "2 layers and the model 3"),
+                           (StaticKVCache(variant(num_hidden_layers=4), 40), "4 layers and the model 3")):
+        for use in (lambda cache: generate_tokens(model, prompt(1, 5), 3, cache=cache),
+                    lambda cache: model(prompt(1, 5), cache=cache)):
+            with pytest.raises(InputError, match=message):
+                use(cache)
 
 
 def test_too_long_is_refused_before_any_work(model: Qwen3Model, passes: list[int]) -> None:

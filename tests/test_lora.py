@@ -464,6 +464,18 @@ def test_a_compiled_model_keeps_the_adapter_and_takes_no_new_one() -> None:
 
 
 @pytest.mark.usefixtures("cheap_compiler")
+@pytest.mark.parametrize("compiler", [compile_model, lambda model: torch.compile(model)], ids=["by layers", "whole"])
+def test_compiled_in_training_mode_it_generates_without_dropout(compiler: Callable[..., Qwen3Model]) -> None:
+    adapters = adapted(LoRA(dropout=0.5), config=replace(SMALL, num_hidden_layers=1))
+    ids = prompt(1, 6)
+    expected = generate_text_basic_cache(adapters.model, ids, 8)
+    compiled = compiler(adapters.model.train())
+    for _ in range(2):
+        assert torch.equal(generate_text_basic_cache(compiled, ids, 8), expected)
+    assert adapters.model.training and all(layer.training for layer in adapters.model.model.layers)
+
+
+@pytest.mark.usefixtures("cheap_compiler")
 def test_a_model_compiled_as_a_whole_follows_the_active_adapter() -> None:
     adapters = adapted(config=replace(SMALL, num_hidden_layers=1))
     compiled = torch.compile(adapters.model)

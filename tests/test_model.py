@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
@@ -15,6 +17,7 @@ from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError, ContextLengthError, InputError
 from course_utils.generation import generate_text_basic
 from course_utils.kv_cache import Cache, KVCache, StaticKVCache
+from course_utils.quantization import quantize
 from course_utils.qwen3 import Qwen3Model, attend
 
 SMALL = Qwen3Config(vocab_size=211, hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=4,
@@ -348,6 +351,78 @@ def test_past_the_context_is_refused_before_any_work(model: Qwen3Model, kind: in
 def test_wrong_shapes_are_refused(model: Qwen3Model, ids: torch.Tensor) -> None:
     with pytest.raises(InputError, match=r"expects \(batch, tokens\)"):
         model(ids)
+
+
+@pytest.mark.parametrize(("ids", "message"), [
+    ([[1, 2]], "is a list: give a tensor"),
+    (torch.tensor([[1.0, 2.0]]), "integers"),
+    (torch.tensor([[1, 211]]), "Token id 211 is not in the vocabulary of 211"),
+    (torch.tensor([[-1, 5]]), "Token id -1 is not"),
+    (torch.tensor([[211]]), "Token id 211 is not"),
+    (torch.tensor([[-1]]), "Token id -1 is not"),
+    (torch.zeros(0, 3, dtype=torch.long), "at least one token"),
+])
+def test_what_are_no_ids_of_the_vocabulary_is_refused(model: Qwen3Model, ids: torch.Tensor, message: str) -> None:
+    cache = KVCache(SMALL)
+    for each in (model, quantize(model, "int8")):  # whose embedding would take -1 for the last token
+        with torch.inference_mode(), pytest.raises(InputError, match=message):
+            each(ids, cache=cache)
+    assert cache.length == 0
+
+
+@pytest.mark.parametrize("new", [1, 4])
+def test_a_cache_of_another_batch_model_or_dtype_is_refused_and_left_alone(model: Qwen3Model, new: int) -> None:
+    def filled(cache: Cache, by: Qwen3Model = model, b: int = 2) -> Cache:
+        by(prompt(b, 5), cache=cache)
+        return cache
+
+    heads, wide = variant(num_key_value_heads=1), variant(head_dim=32)
+    with torch.inference_mode():
+        caches = [filled(KVCache(SMALL), b=1), filled(KVCache(SMALL), b=3), filled(KVCache(heads), make(heads)),
+                  filled(KVCache(wide), make(wide)), filled(KVCache(SMALL), make(SMALL, torch.bfloat16)),
+                  StaticKVCache(SMALL, 40, batch_size=2, dtype=torch.bfloat16), StaticKVCache(wide, 40, batch_size=2)]
+        for cache in caches:
+            before, held = cache.length, cache.num_bytes
+            with pytest.raises(InputError, match="do not fit into a cache.*make one with this model's config"):
+                model(prompt(2, new), cache=cache)
+            assert (cache.length, cache.num_bytes) == (before, held)
+
+
+@pytest.mark.parametrize(("make_cache", "message"), [
+    (lambda: KVCache(make(SMALL)), "this is a Qwen3Model: give model.config"),
+    (lambda: StaticKVCache({}, 8), "this is a dict: give model.config"),
+    (lambda: StaticKVCache(SMALL, 8, batch_size=0), "batch_size is 0"),
+    (lambda: StaticKVCache(SMALL, 8, batch_size=1.0), "batch_size is 1.0"),
+    (lambda: StaticKVCache(SMALL, "8"), "A cache for '8' tokens"),
+    (lambda: StaticKVCache(SMALL, 8).truncate("0"), "to '0': give a length from 0 to 0"),
+    (lambda: KVCache(SMALL).truncate(None), "to None: give a length"),
+])
+def test_what_is_no_size_of_a_cache_is_refused(make_cache: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_cache()
+    cache = StaticKVCache(SMALL, np.int64(8), np.int32(2))
+    cache.truncate(np.int64(0))
+    assert cache.layers[0].keys.shape[::2] == (2, 8)
+
+
+def test_a_static_cache_is_used_without_gradients_in_any_mode(model: Qwen3Model) -> None:
+    with torch.inference_mode():
+        made_within, expected = StaticKVCache(SMALL, 40, batch_size=2), model(prompt())
+        model(prompt(), cache=made_within)
+        copied_within = made_within.copy()
+    for cache in (made_within, copied_within, StaticKVCache(SMALL, 40, batch_size=2)):
+        for mode in (torch.no_grad(), torch.inference_mode()):
+            cache.truncate(0)
+            with mode:
+                assert close(torch.cat([model(part, cache=cache) for part in prompt().split([12, 1, 7], dim=1)], dim=1),
+                             expected)
+        cache.truncate(0)
+        with pytest.raises(InputError, match=r"no gradient can pass.*torch.no_grad\(\)"):
+            model(prompt(), cache=cache)
+        assert cache.length == 0
+    frozen = make(SMALL).requires_grad_(False)
+    assert close(frozen(prompt(), cache=StaticKVCache(SMALL, 40, batch_size=2)), expected)
+    assert model(prompt(), cache=KVCache(SMALL)).requires_grad
 
 
 def test_a_mask_must_cover_the_cache_too(model: Qwen3Model) -> None:

@@ -14,7 +14,7 @@ import pytest
 from course_utils import files
 from course_utils.cli import main
 from course_utils.errors import InputError
-from course_utils.exercises import check, lookup, show_progress
+from course_utils.exercises import check, lookup, progress, show_progress
 from course_utils.exercises.progress import (
     Progress,
     Record,
@@ -25,6 +25,7 @@ from course_utils.exercises.progress import (
     record,
 )
 from course_utils.exercises.progress_table import learners_table
+from course_utils.file_lock import FileLock
 
 WHEN = "2026-01-02T03:04:05+00:00"
 
@@ -202,6 +203,28 @@ def test_several_notebooks_at_once_lose_nothing(path):
         troubles = list(notebooks.map(work, range(4)))
     assert troubles == [[""] * 20] * 4
     assert set(own_progress().exercises) == {f"{notebook}.{number}" for notebook in range(4) for number in range(20)}
+
+
+class TestSomeoneElseWrites:
+    """`record` waits, says so, and does not wait for ever."""
+
+    @pytest.fixture
+    def lock(self, path, monkeypatch):
+        monkeypatch.setattr(progress, "_SAYS_THAT_IT_WAITS", 0.05)
+        with FileLock(path.with_name(".progress.json.lock")) as lock:
+            yield lock
+
+    def test_it_waits_and_says_so_once(self, path, lock, capsys):
+        threading.Timer(0.3, lock.release).start()
+        assert record("1.1", passed=True) == "" and own_progress().passed("1.1")
+        said = capsys.readouterr().out
+        assert said.count("\n") == 1 and said.startswith("Waiting for another notebook") and str(path) in said
+
+    def test_it_gives_up(self, path, lock, monkeypatch, capsys):
+        monkeypatch.setattr(progress, "_LONGEST_WAIT", 0.2)
+        trouble = record("1.1", passed=True)
+        assert "not added to your progress" in trouble and "another process has been writing it" in trouble
+        assert capsys.readouterr().out.count("Waiting") == 1 and not path.exists()
 
 
 class TestTables:

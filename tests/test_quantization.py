@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from course_utils import quantization
+from course_utils.batching import ContinuousBatch, pad_left
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
 from course_utils.compilation import compile_model, compile_problem
 from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError, InputError
-from course_utils.generation import generate_text_basic_cache, generate_trace
+from course_utils.generation import generate_text_basic_cache, generate_tokens, generate_trace
 from course_utils.kv_cache import KVCache
 from course_utils.linear import Linear
 from course_utils.loading import load_model, load_tokenizer
@@ -34,6 +35,7 @@ from course_utils.quantization import (
     quantize,
 )
 from course_utils.qwen3 import Qwen3Model
+from course_utils.speculative import PromptLookup, generate_speculative
 from course_utils.training.evaluate import held_out_blocks
 from course_utils.training.loop import held_out_loss
 
@@ -213,6 +215,15 @@ def test_vectors_may_come_in_any_arrangement(module: type, shape: tuple[int, ...
     torch.testing.assert_close(linear(x), one_by_one, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("module", [Int8Linear, Int4Linear])
+@pytest.mark.parametrize("n", [2, 8, 9])
+@every_format
+def test_vectors_may_lie_apart_in_memory(module: type, n: int, dtype: torch.dtype) -> None:
+    """As the last one of each of several prompts does."""
+    linear, x = module(random(128, 96).to(dtype)), random(n, 5, 96).to(dtype)
+    assert torch.equal(linear(x[:, -1:]), linear(x[:, -1:].clone(memory_format=torch.contiguous_format)))
+
+
 def test_without_the_operator_4_bits_are_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on other devices, and in the order of a processor with shorter registers."""
     weight, x = random(128, 96), random(5, 96, seed=1)
@@ -324,6 +335,61 @@ def test_a_cache_changes_nothing_beyond_rounding(kind: Kind) -> None:
         parts = torch.cat([quantized(part, cache=cache) for part in IDS.split([4, 1, 6], dim=1)], dim=1)
         whole = quantized(IDS)
     assert (parts - whole).norm() <= (0.02 if kind == "int8" else 1e-5) * whole.norm()
+
+
+# How many vectors come together: what the documentation says of its limits
+
+
+def lively(kind: Kind, dtype: torch.dtype = torch.float32) -> Qwen3Model:
+    """A quantized model whose texts do not repeat themselves."""
+    model = make_model(dtype=torch.float32)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.dim() == 1), std=0.2, generator=generator)
+    return quantize(model.to(dtype), kind)
+
+
+def prompts(count: int, shortest: int, longest: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    lengths = torch.randint(shortest, longest + 1, (count,), generator=generator).tolist()
+    return [torch.randint(CONFIG.vocab_size, (1, length), generator=generator) for length in lengths]
+
+
+@every_kind
+def test_up_to_eight_vectors_at_once_texts_are_those_that_come_out_alone(kind: Kind) -> None:
+    model, several = lively(kind), prompts(16, 1, 20)
+    alone = [generate_text_basic_cache(model, ids, 20)[0].tolist() for ids in several]
+    assert len({tuple(text[-5:]) for text in alone}) == 16
+    batch = ContinuousBatch(model, 8)
+    requests = [batch.submit(ids, 20) for ids in several]
+    batch.run()
+    assert [request.new_tokens for request in requests] == alone
+    for ids, text in zip(several[:6], alone):
+        told = generate_speculative(model, ids, 20, PromptLookup(1), num_drafted=7)
+        assert [int(token) for token in told] == text
+
+
+@every_kind
+def test_prompts_of_nine_tokens_and_more_may_come_together(kind: Kind) -> None:
+    """Their vectors are rounded one by one, whether alone or beside others."""
+    model, several = lively(kind), prompts(8, 9, 20)
+    token_ids, mask = pad_left([ids[0].tolist() for ids in several])
+    together = torch.cat(list(generate_tokens(model, token_ids, 20, cache=KVCache(CONFIG), attention_mask=mask)), dim=1)
+    assert together.tolist() == [generate_text_basic_cache(model, ids, 20)[0].tolist() for ids in several]
+
+
+@pytest.mark.parametrize(("kind", "dtype", "few", "least", "most"), [
+    ("int8", torch.float32, 8, 1e-4, 0.03), ("int8", torch.bfloat16, 8, 1e-4, 0.05),
+    ("int4", torch.float32, 8, 0, 1e-5), ("int4", torch.bfloat16, 128, 0, 0.05)], ids=str)
+def test_beyond_the_limit_logits_depend_on_how_many_come_together(kind: Kind, dtype: torch.dtype, few: int,
+                                                                  least: float, most: float) -> None:
+    model = lively(kind, dtype)
+    ids = torch.randint(CONFIG.vocab_size, (few + 1, 1), generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        alone = torch.cat([model(row[None]) for row in ids]).float()
+        for count, low, high in ((few, 0, 1e-5 if dtype == torch.float32 else most), (few + 1, least, most)):
+            difference = (model(ids[:count]).float() - alone[:count]).norm() / alone[:count].norm()
+            assert low <= difference <= high
 
 
 def test_quantizing_twice_is_refused() -> None:

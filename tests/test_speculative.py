@@ -18,7 +18,7 @@ from course_utils.generation import generate_text_basic_cache, generate_tokens
 from course_utils.kv_cache import Cache, KVCache, StaticKVCache
 from course_utils.loading import load_model, load_tokenizer
 from course_utils.qwen3 import Qwen3Model
-from course_utils.sampling import Sampling, draw
+from course_utils.sampling import Sampler, Sampling, draw
 from course_utils.speculative import Draft, ModelDraft, PromptLookup, Speculation, accept, generate_speculative
 
 CPU = torch.device("cpu")
@@ -185,6 +185,52 @@ def test_every_end_leaves_text_and_cache_as_the_plain_loop_does(model: Qwen3Mode
         expected = [int(token) for token in generate_tokens(model, ids, n, end, cache=theirs)]
         assert speculate(model, ids, n, draft, eos_token_id=end, cache=ours) == expected, (n, end)
         assert same_content(ours, theirs), (n, end)
+
+
+@pytest.mark.parametrize("make_cache", [growing, fixed], ids=["growing", "fixed"])
+def test_a_caller_that_stops_early_finds_the_cache_as_the_plain_loop_leaves_it(
+        model: Qwen3Model, make_cache: Callable[[int], Cache]) -> None:
+    ids = prompt(1, 6)
+    free = plain(model, ids, 14)
+    for taken, end in itertools.product(range(1, 14), (None, free[9])):
+        theirs, ours = make_cache(20), make_cache(20)
+        streams = (generate_tokens(model, ids, 14, end, cache=theirs),
+                   generate_speculative(model, ids, 14, Told(ids[0].tolist() + free, 5), end, cache=ours))
+        for stream in streams:
+            for _ in itertools.islice(stream, taken):
+                pass
+            stream.close()  # type: ignore[attr-defined]
+        assert same_content(ours, theirs), (taken, end)
+
+
+def test_a_stream_that_is_closed_late_leaves_a_cache_alone_that_was_gone_on_with(model: Qwen3Model) -> None:
+    ids, cache = prompt(1, 6), KVCache(SMALL)
+    free = plain(model, ids, 14)
+    stream = generate_speculative(model, ids, 14, Told(ids[0].tolist() + free), cache=cache)
+    assert [int(next(stream)) for _ in range(3)] == free[:3]
+    cache.truncate(6 + 2)
+    rest = generate_tokens(model, torch.tensor([free[2:3]]), 4, cache=cache)
+    assert [int(token) for token in rest] == free[3:7]
+    stream.close()  # type: ignore[attr-defined]
+    assert cache.length == 6 + 6
+
+
+def test_a_round_that_fails_leaves_nothing_of_what_nobody_has_seen(model: Qwen3Model) -> None:
+    ids, cache = prompt(1, 6), KVCache(SMALL)
+
+    class Failing(Told):
+        def propose(self, text: Tensor, count: int, choose: Callable[[Tensor], Tensor]) -> Tensor:
+            if text.shape[1] > 10:
+                raise KeyboardInterrupt
+            return super().propose(text, count, choose)
+
+    free, seen = plain(model, ids, 14), []
+    with pytest.raises(KeyboardInterrupt):
+        for token in generate_speculative(model, ids, 14, Failing(ids[0].tolist() + free), cache=cache):
+            seen.append(int(token))
+    assert seen == free[:len(seen)] and cache.length == 6 + len(seen) - 1
+    rest = generate_tokens(model, torch.tensor([seen[-1:]]), 14 - len(seen), cache=cache)
+    assert seen + [int(token) for token in rest] == free
 
 
 def test_several_end_tokens(model: Qwen3Model) -> None:
@@ -488,8 +534,6 @@ def test_sampling_that_leaves_one_token_is_greedy(model: Qwen3Model, close_draft
 
 
 def test_a_repetition_penalty_counts_drafted_tokens_too(model: Qwen3Model, close_draft: Qwen3Model) -> None:
-    from course_utils.sampling import Sampler
-
     ids, sampling = prompt(1, 6), Sampling(temperature=0, repetition_penalty=3.0)
     expected = [int(token) for token in generate_tokens(model, ids, 24, cache=KVCache(SMALL),
                                                         choose=Sampler(sampling, 0, ids))]
@@ -499,6 +543,23 @@ def test_a_repetition_penalty_counts_drafted_tokens_too(model: Qwen3Model, close
     drawn, speculation = Sampling(temperature=2, repetition_penalty=3.0), Speculation()
     speculate(model, ids, 24, ModelDraft(noisy(model, 0)), sampling=drawn, speculation=speculation)
     assert speculation.acceptance_rate == 1  # the draft takes what it has drafted into account as well
+
+
+@pytest.mark.parametrize("kind", ["model", "lookup", "told"])
+@pytest.mark.parametrize("sampling", [Sampling(temperature=1e6), Sampling(temperature=1e6, repetition_penalty=2.0),
+                                      Sampling(temperature=0)], ids=str)
+def test_ids_without_text_are_never_drawn(model: Qwen3Model, close_draft: Qwen3Model, kind: str,
+                                          sampling: Sampling) -> None:
+    """Models have some rows more than their tokenizer has tokens; here most."""
+    ids = prompt(1, 9)  # of the whole vocabulary, so that a look-up proposes others, too
+    draft: Draft = {"model": ModelDraft(close_draft), "lookup": PromptLookup(1),
+                    "told": Told([*ids[0].tolist(), *range(205, 211), *range(205, 211)])}[kind]
+    for seed in range(4):
+        told = speculate(model, ids, 24, draft, sampling=sampling, seed=seed, vocab_size=20)
+        assert len(told) == 24 and max(told) < 20
+    if sampling.temperature == 0:
+        greedy = Sampler(sampling, vocab_size=20)
+        assert told == [int(t) for t in generate_tokens(model, ids, 24, cache=KVCache(SMALL), choose=greedy)]
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------

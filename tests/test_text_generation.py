@@ -314,6 +314,7 @@ def test_a_list_with_one_prompt_gives_a_list(model: Qwen3Model, small_tokenizer:
     ([["a"]], "A prompt is"), ("half \ud800", "surrogate"),
     ([5, -1], "The prompt: Token id -1 is not in the vocabulary"),
     (["a", [999_999]], "Prompt 2 of 2: Token id 999999 is not in the vocabulary"),
+    ([5, 2**63], f"The prompt: Token id {2**63} is not in the vocabulary"), ([-2**70], "The prompt: Token id -"),
 ])
 def test_bad_prompts_are_refused(model: Qwen3Model, small_tokenizer: Qwen3Tokenizer, prompts: Any,
                                  message: str) -> None:

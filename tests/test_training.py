@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from test_model import SMALL, make, make_transformers, prompt, variant
+from torch._dynamo.backends.common import aot_autograd
 
+from course_utils import compilation
 from course_utils.errors import CheckpointError, ContextLengthError, CourseError, InputError
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
@@ -395,3 +400,31 @@ def test_a_short_run_learns_and_resumes_compiled(tmp_path: Path) -> None:
     assert losses == [record.loss for record in its_records] and len(losses) == 40
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
     assert held_out_loss(whole, np.stack(list(islice(counting(32), 100, 104)))) < 0.5 * losses[0]
+
+
+# A compiler that fails in the middle
+
+
+@pytest.mark.parametrize("when", ["loss", "gradient"])
+def test_a_compiler_that_fails_leaves_the_training_uncompiled(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the weights of one that was never compiled, and a warning that says why."""
+    def good(graph: torch.fx.GraphModule, example_inputs: object) -> Callable[..., object]:
+        return make_boxed_func(graph.forward)
+
+    def failing(graph: torch.fx.GraphModule, example_inputs: object) -> Callable[..., object]:
+        raise OSError(28, "No space left on device")
+
+    backend = aot_autograd(fw_compiler=failing if when == "loss" else good, bw_compiler=failing)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    monkeypatch.setattr(compilation, "compile_problem", lambda device: None)
+    torch.compiler.reset()
+    models = []
+    for compiled in (False, True):
+        model, steps = make(SMALL), plan(compiled=compiled, bfloat16=False)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            assert len(list(train(model, supply(steps), steps))) == 6
+        reasons = [str(warning.message) for warning in said if "uncompiled" in str(warning.message)]
+        assert len(reasons) == compiled and all("No space left on device" in reason for reason in reasons)
+        models.append(model)
+    assert torch.equal(*map(weights_of, models))

@@ -333,12 +333,55 @@ def test_another_training_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+    for name in (CHECKPOINT, LOG, "settings.json"):
+        (tmp_path / f".{name}.123.tmp").write_text("half")
+    (tmp_path / ".mine.tmp").write_text("not ours")
+    assert len(list(train(make(SMALL), supply(), PLAN, tmp_path))) == 6
+    assert contents(tmp_path).keys() == {CHECKPOINT, LOG, ".mine.tmp"}
+
+
+def test_a_checkpoint_of_before_the_first_step(tmp_path: Path) -> None:
     trainer = Trainer(make(SMALL), supply(), PLAN)
-    (tmp_path / f".{CHECKPOINT}.123.tmp").write_text("half")
     save_training(trainer, tmp_path / CHECKPOINT)
-    assert contents(tmp_path).keys() == {CHECKPOINT}
     trainer.update()
-    load_training(Trainer(make(SMALL), supply(), PLAN), tmp_path / CHECKPOINT)  # of before the first step
+    load_training(Trainer(make(SMALL), supply(), PLAN), tmp_path / CHECKPOINT)
+
+
+def test_two_trainings_in_one_folder(tmp_path: Path) -> None:
+    """The second one says so and changes nothing; it may begin as soon as the first has ended, however that was."""
+    first = train(make(SMALL), supply(), PLAN, tmp_path, save_every=1)
+    next(first)
+    before = contents(tmp_path)
+    with pytest.raises(CheckpointError, match="Another training is going on in .* choose another folder"):
+        train(make(SMALL), supply(), PLAN, tmp_path)
+    assert contents(tmp_path) == before
+    first.close()
+    train(make(SMALL), supply(), PLAN, tmp_path)  # which is let go unused
+    with pytest.raises(CheckpointError, match="another plan"):
+        train(make(SMALL), supply(), plan(steps=7), tmp_path)
+    assert [record.step for record in train(make(SMALL), supply(), PLAN, tmp_path)] == [2, 3, 4, 5, 6]
+    assert contents(tmp_path).keys() == {CHECKPOINT, LOG}
+
+
+def test_ctrl_c_while_the_handlers_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It strikes as soon as it can, and finds all others in their places again."""
+    terminated = signal.signal(signal.SIGTERM, lambda *_: None)
+    before, change = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}, signal.signal
+
+    def change_and_strike(number: signal.Signals, handler: Any) -> Any:
+        old = change(number, handler)
+        if handler is before[signal.SIGINT]:
+            signal.raise_signal(signal.SIGINT)
+        return old
+
+    try:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(signal, "signal", change_and_strike)
+            with run.interrupts_held_back():
+                pass
+        assert {number: signal.getsignal(number) for number in before} == before
+    finally:
+        signal.signal(signal.SIGTERM, terminated)
 
 
 # Interruptions of a real process
@@ -359,6 +402,8 @@ def test_a_process_that_was_stopped_resumes(number: signal.Signals, die: tuple[s
         while not die and child.stdout.readline() not in ("25\n", ""):
             pass
         if not die:
+            with pytest.raises(CheckpointError, match="in another process"):
+                train(fresh_model(), fresh_blocks(), LONG, tmp_path)
             child.send_signal(number)
         _, errors = child.communicate(timeout=120)
     finally:

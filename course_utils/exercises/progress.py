@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Optional
 
 from course_utils.errors import InputError
+from course_utils.file_lock import FileLock
 from course_utils.files import describe_damage, json_writer, write_atomically
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
 FORMAT = "course-utils progress"
+_SAYS_THAT_IT_WAITS, _LONGEST_WAIT, _BETWEEN_TRIES = 1.0, 20.0, 0.02  # seconds
 
 
 @dataclass(frozen=True)
@@ -199,14 +194,23 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold back other notebooks that would write the file now: between reading and writing their part would be lost."""
-    # A file of its own, since the one that is written is replaced. The lock goes when it is closed, even by a crash.
-    with path.with_name(f".{path.name}.lock").open("a") as file:
-        with suppress(OSError):  # a drive without locks: going on may lose an answer, stopping would lose it surely
-            if sys.platform == "win32":
-                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-            else:
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _alone(path: Path) -> FileLock:
+    """Hold back other notebooks that would write the file now: between reading and writing their part would be lost.
+
+    Raises:
+        TimeoutError: if another one holds on to it for too long.
+    """
+    begun, said = time.monotonic(), False
+    while True:
+        try:
+            return FileLock(path.with_name(f".{path.name}.lock"))  # of its own, since the file itself is replaced
+        except BlockingIOError as error:
+            waited = time.monotonic() - begun
+            if waited > _LONGEST_WAIT:
+                raise TimeoutError(error.errno, f"another process has been writing it for {_LONGEST_WAIT:.0f} seconds"
+                                   ) from error
+            if waited > _SAYS_THAT_IT_WAITS and not said:
+                said = True
+                print(f"Waiting for another notebook or process to let go of {str(path)!r}, where your progress is "
+                      f"kept, for {_LONGEST_WAIT:.0f} seconds at most ...", flush=True)
+        time.sleep(_BETWEEN_TRIES)

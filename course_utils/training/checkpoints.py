@@ -41,8 +41,6 @@ def save_training(trainer: Trainer, path: Path) -> None:
     header = {_STATE: json.dumps(_state(trainer))}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left_over in path.parent.glob(f".{path.name}.*.tmp"):  # by a process that was killed while it wrote
-            left_over.unlink()
         write_atomically(path.parent, {path.name: lambda file: save_file(on_cpu, file, metadata=header)})
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"The training could not be saved as {str(path)!r} ({error}); what was there before is "

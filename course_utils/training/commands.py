@@ -22,7 +22,7 @@ from course_utils.chat import ChatTemplate
 from course_utils.checkpoint import save_checkpoint
 from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError, InputError
-from course_utils.files import json_writer, read_json, write_atomically
+from course_utils.files import json_writer, read_json, remove_scratch, write_atomically
 from course_utils.loading import load_model, load_tokenizer
 from course_utils.lora import Adapters, LoRA, count_parameters
 from course_utils.qwen3 import Qwen3Model
@@ -39,7 +39,7 @@ from course_utils.training.own_data import (
 )
 from course_utils.training.recipes import RECIPES
 from course_utils.training.records import Record
-from course_utils.training.run import CHECKPOINT
+from course_utils.training.run import CHECKPOINT, LOCK, only_training
 from course_utils.training.run import run as go_through
 
 _RUN, _SETTINGS = "training", "settings.json"
@@ -175,6 +175,22 @@ def _open_run(out: Path, settings: Mapping[str, Any]) -> Path:
         CheckpointError: if another run or a model is in `out`, or it cannot be written to.
     """
     run = out / _RUN
+    _check_run(run, settings)
+    with only_training(run):
+        _check_run(run, settings)  # another command may just have begun one
+        try:
+            remove_scratch(out)
+            remove_scratch(run)
+            if not (run / _SETTINGS).is_file():
+                write_atomically(run, {_SETTINGS: json_writer(settings)})
+        except OSError as error:
+            raise _not_written(run, error) from error
+    return run
+
+
+def _check_run(run: Path, settings: Mapping[str, Any]) -> None:
+    """Raise unless this run is the one in the folder, or nothing is there but what a run may have begun with."""
+    out = run.parent
     if (run / _SETTINGS).is_file():
         there = read_json(run / _SETTINGS)
         other = [f"{key} {there.get(key)!r} instead of {value!r}" for key, value in settings.items()
@@ -182,21 +198,18 @@ def _open_run(out: Path, settings: Mapping[str, Any]) -> Path:
         if other:
             raise CheckpointError(f"In {str(out)!r} there is another training, with {', '.join(other)}: give the same "
                                   "arguments to go on with it, or choose another folder.")
-        return run
-    found = [name for name in (*_RESULTS, _RUN) if (out / name).exists()]
+        return
+    found = [name for name in _RESULTS if (out / name).exists()]
+    if run.exists() and not (run.is_dir() and all(_of_the_beginning(path.name) for path in run.iterdir())):
+        found.append(_RUN)
     if found:
         raise CheckpointError(f"{str(out)!r} holds {found[0]} already, which must not be overwritten: choose another "
                               "folder.")
-    _write(run, settings)
-    return run
 
 
-def _write(run: Path, settings: Mapping[str, Any]) -> None:
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        write_atomically(run, {_SETTINGS: json_writer(settings)})
-    except OSError as error:
-        raise _not_written(run, error) from error
+def _of_the_beginning(name: str) -> bool:
+    """Whether a file may be there before the settings are: of a run that a full disk or a kill ended at once."""
+    return name == LOCK or name.startswith(f".{_SETTINGS}.")
 
 
 def _new_tokenizer(documents: Sequence[OwnDocument], vocab_size: int, folder: Path) -> Qwen3Tokenizer:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_utils.compilation import compile_or_eager
+from course_utils.compilation import compile_or_eager, compiler_reason, warn_uncompiled
 from course_utils.errors import ContextLengthError, CourseError, InputError
 from course_utils.qwen3 import Qwen3Model
 from course_utils.training.dataset import IGNORED, Supply
@@ -39,7 +39,8 @@ class TrainingPlan:
         gradient_clip: longest gradient let through.
         bfloat16: compute matrix products in bfloat16 (autocast). That is faster on processors which have
             instructions for it, and slower on others. Weights, gradients and moments are float32 either way.
-        compiled: use `torch.compile` where it works. It takes a while at the start, which a long run earns back.
+        compiled: use `torch.compile` where it works, and as long as it does. It takes a while at the start, which a
+            long run earns back.
         seed: of what is random in a step, such as the dropout of an adapter.
 
     Raises:
@@ -203,6 +204,7 @@ class Trainer:
         # that is another one after a resumption.
         self._forward: Callable[[Tensor], Tensor] = (
             compile_or_eager(model, model.device, dynamic=False) if plan.compiled else model)
+        self._compiled = self._forward is not model
 
     def update(self) -> float:
         """Make one update.
@@ -220,21 +222,42 @@ class Trainer:
         token_ids, labels = ids_and_labels(self.supplies[length].take(rows), self.model)
         for group in self.optimizer.param_groups:
             group["lr"] = plan.rate(self.steps_done)
-        self.optimizer.zero_grad()
-        loss = 0.0
         with _training(self.model, plan.seed + self.steps_done):
-            for ids, part, share in self.parts(token_ids, labels):
-                with torch.autocast(self.model.device.type, torch.bfloat16, enabled=plan.bfloat16):
-                    # The mean over all tokens is that over the parts, each with its share: gradients just add up.
-                    part_loss = next_token_loss(self._forward, ids, part) * share
-                part_loss.backward()
-                loss += part_loss.item()
+            loss = self._loss_and_gradient(token_ids, labels)
             norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), plan.gradient_clip).item()
             if not math.isfinite(loss) or not math.isfinite(norm):
                 raise CourseError(f"At step {self.steps_done + 1} the loss is {loss} and the gradient's length {norm}: "
                                   "begin again, or from the last checkpoint, with a smaller learning rate.")
             self.optimizer.step()
         self.steps_done += 1
+        return loss
+
+    def _loss_and_gradient(self, token_ids: Tensor, labels: Tensor) -> float:
+        """The loss of a step, and its gradient in the parameters; uncompiled from the step on in which that fails.
+
+        What computes the gradient is compiled only when it is needed, so that may fail although the loss is there.
+        """
+        if not self._compiled:
+            return self._add_up(self._forward, token_ids, labels)
+        try:
+            return self._add_up(self._forward, token_ids, labels)
+        except Exception as error:  # whatever a compiler may say
+            reason = compiler_reason(error)
+        torch.manual_seed(self.plan.seed + self.steps_done)
+        loss = self._add_up(self.model, token_ids, labels)  # what fails here, too, is not the compiler's fault
+        self._forward, self._compiled = self.model, False
+        warn_uncompiled(reason)
+        return loss
+
+    def _add_up(self, forward: Callable[[Tensor], Tensor], token_ids: Tensor, labels: Tensor) -> float:
+        self.optimizer.zero_grad()
+        loss = 0.0
+        for ids, part, share in self.parts(token_ids, labels):
+            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.plan.bfloat16):
+                # The mean over all tokens is that over the parts, each with its share: gradients just add up.
+                part_loss = next_token_loss(forward, ids, part) * share
+            part_loss.backward()
+            loss += part_loss.item()
         return loss
 
     def parts(self, token_ids: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor, float]]:

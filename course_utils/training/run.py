@@ -6,21 +6,23 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from course_utils.errors import InputError
+from course_utils.errors import CheckpointError, InputError
+from course_utils.file_lock import FileLock
+from course_utils.files import remove_scratch
 from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import timed
 from course_utils.training.checkpoints import load_training, save_training
 from course_utils.training.loop import Trainer, TrainingPlan, held_out_loss, ids_and_labels
 from course_utils.training.records import Log, Record
 
-CHECKPOINT, LOG = "training.safetensors", "training.jsonl"  # in the folder of a run
+CHECKPOINT, LOG, LOCK = "training.safetensors", "training.jsonl", ".training.lock"  # in the folder of a run
 
 
 def train(model: Qwen3Model, blocks: Mapping[int, Iterable[np.ndarray]], plan: TrainingPlan,
@@ -54,8 +56,8 @@ def train(model: Qwen3Model, blocks: Mapping[int, Iterable[np.ndarray]], plan: T
 
     Raises:
         InputError, ContextLengthError: if the model, the blocks and the plan do not fit each other.
-        CheckpointError: if the folder holds a checkpoint of another training or a damaged one, or if nothing can be
-            written there; what was there before is unchanged.
+        CheckpointError: if the folder holds a checkpoint of another training or a damaged one, if another training is
+            going on in it, or if nothing can be written there; what was there before is unchanged.
         CourseError: if the loss is no longer a number.
     """
     return run(Trainer(model, blocks, plan), folder, save_every=save_every, report_every=report_every,
@@ -70,14 +72,36 @@ def run(trainer: Trainer, folder: str | Path | None = None, *, save_every: int =
             raise InputError(f"{name} is {number!r}: give a number of steps, at least 1.")
     if held_out is not None:
         ids_and_labels(held_out, trainer.model)
-    checkpoint = None if folder is None else Path(folder) / CHECKPOINT
-    if checkpoint is not None and checkpoint.exists():
-        load_training(trainer, checkpoint)
-    log = Log(None if folder is None else Path(folder) / LOG, trainer.steps_done)
-    return _steps(trainer, checkpoint, log, save_every, report_every, held_out, sample)
+    with ExitStack() as held:
+        checkpoint = None if folder is None else Path(folder) / CHECKPOINT
+        if checkpoint is not None:
+            held.enter_context(only_training(checkpoint.parent))
+            remove_scratch(checkpoint.parent)
+            if checkpoint.exists():
+                load_training(trainer, checkpoint)
+        log = Log(None if folder is None else Path(folder) / LOG, trainer.steps_done)
+        return _steps(trainer, checkpoint, log, held.pop_all(), save_every, report_every, held_out, sample)
 
 
-def _steps(trainer: Trainer, checkpoint: Path | None, log: Log, save_every: int, report_every: int,
+def only_training(folder: Path) -> FileLock:
+    """Keep other trainings out of a folder until the lock is released, by whatever end of this process if not before.
+
+    Raises:
+        CheckpointError: if there is one already, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / LOCK)
+    except BlockingIOError as error:
+        raise CheckpointError(
+            f"Another training is going on in {str(folder)!r}, in another process or, neither finished nor closed, in "
+            "this one: wait for its end, stop it, or choose another folder.") from error
+    except OSError as error:
+        raise CheckpointError(f"{str(folder)!r} could not be written to ({error}): free disk space, or choose another "
+                              "folder.") from error
+
+
+def _steps(trainer: Trainer, checkpoint: Path | None, log: Log, held: ExitStack, save_every: int, report_every: int,
            held_out: np.ndarray | None, sample: Callable[[Qwen3Model], str] | None) -> Iterator[Record]:
     model, plan, unsaved = trainer.model, trainer.plan, False
 
@@ -90,28 +114,29 @@ def _steps(trainer: Trainer, checkpoint: Path | None, log: Log, save_every: int,
     bar = tqdm(desc="training", total=plan.steps * plan.tokens_per_step, unit=" tokens", unit_scale=True,
                initial=trainer.steps_done * plan.tokens_per_step, mininterval=1,
                disable=bool(os.environ.get("TQDM_DISABLE")))  # tqdm's own switch, which its notebook bar overlooks
-    try:
-        while trainer.steps_done < plan.steps:
-            with interrupts_held_back():
-                unsaved = False  # a step that is broken off leaves weights that are half old, half new
-                with timed(model.device) as watch:
-                    loss = trainer.update()
-                unsaved = True
-                step = trainer.steps_done
-                due = step % report_every == 0 or step == plan.steps
-                record = Record(step, loss, plan.tokens_per_step / watch.seconds,
-                                held_out_loss(model, held_out) if due and held_out is not None else None,
-                                sample(model) if due and sample is not None else None)
-                log.write(record)
-                if step % save_every == 0 or step == plan.steps:
-                    save()
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            bar.update(plan.tokens_per_step)
-            yield record
-    finally:
-        bar.close()
-        if unsaved:
-            save()
+    with held:
+        try:
+            while trainer.steps_done < plan.steps:
+                with interrupts_held_back():
+                    unsaved = False  # a step that is broken off leaves weights that are half old, half new
+                    with timed(model.device) as watch:
+                        loss = trainer.update()
+                    unsaved = True
+                    step = trainer.steps_done
+                    due = step % report_every == 0 or step == plan.steps
+                    record = Record(step, loss, plan.tokens_per_step / watch.seconds,
+                                    held_out_loss(model, held_out) if due and held_out is not None else None,
+                                    sample(model) if due and sample is not None else None)
+                    log.write(record)
+                    if step % save_every == 0 or step == plan.steps:
+                        save()
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                bar.update(plan.tokens_per_step)
+                yield record
+        finally:
+            bar.close()
+            if unsaved:
+                save()
 
 
 @contextmanager
@@ -137,7 +162,7 @@ def interrupts_held_back() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in handlers.items():
+        for number, handler in reversed(handlers.items()):  # Ctrl-C last: from then on it may strike
             signal.signal(number, handler)
     if held_back:
         handlers[held_back[0]](held_back[0], None)
