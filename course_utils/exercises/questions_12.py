@@ -28,7 +28,7 @@ QUESTIONS: tuple[Question, ...] = (
                "The sum 1 + 1/2 + 1/4 + ... comes near 2 after a few terms. The four further tokens add less than a "
                "tenth, and each of them has to be drafted and checked.", right=True),
         Option("Fewer, because more of them are rejected.",
-               "The share of accepted tokens falls, but none of the first four is rejected because of those behind "
+               "The share of accepted tokens falls, but none of the first four is rejected because of those after "
                "it."),
     )),
     Question("12.C", "The draft has drawn a token with q = 0.4, for which the target has p = 0.1. With which "

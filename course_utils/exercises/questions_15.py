@@ -6,10 +6,10 @@ QUESTIONS: tuple[Question, ...] = (
     Question("15.A", "Your service has 64 users with long texts, and the GPU is full. You store the weights in 4 bits "
                      "instead of 16. What do you gain?", (
         Option("Four times as many users.",
-               "The weights take a quarter of the room. The caches, which take most of it here, are as large as "
-               "before."),
+               "The weights take less than a third of the room. The caches, which take most of it here, are as large "
+               "as before."),
         Option("Room for some more caches.",
-               "It is three quarters of what the weights took. With small models and many users that is little; "
+               "It is more than two thirds of what the weights took. With small models and many users that is little; "
                "shorter contexts, or caches in fewer bits, gain more.", right=True),
         Option("Nothing: the caches are what fills the memory.",
                "They fill most of it, but the weights were not free. What they give back is room for caches."),
@@ -25,7 +25,7 @@ QUESTIONS: tuple[Question, ...] = (
                "others."),
         Option("Because the gate multiplies number by number.",
                "That is why each machine can do it with its own numbers. It does not say how to divide the matrix "
-               "behind it."),
+               "after it."),
         Option("So that every machine stores equally much.",
                "Half of a matrix is half of it, whichever way it is cut."),
     )),
@@ -36,6 +36,6 @@ QUESTIONS: tuple[Question, ...] = (
         Option("By their sum.",
                "Each is already a mean over its own tokens. The sum of two means is too long."),
         Option("By a quarter of the first plus three quarters of the second.",
-               "Each part has the share of its tokens, as in gradient accumulation.", right=True),
+               "Each part is weighted by its share of the tokens, as in gradient accumulation.", right=True),
     )),
 )

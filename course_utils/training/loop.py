@@ -254,7 +254,7 @@ class Trainer:
         loss = 0.0
         for ids, part, share in self.parts(token_ids, labels):
             with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.plan.bfloat16):
-                # The mean over all tokens is that over the parts, each with its share: gradients just add up.
+                # The mean over all tokens is that over the parts, each weighted by its share: gradients just add up.
                 part_loss = next_token_loss(forward, ids, part) * share
             part_loss.backward()
             loss += part_loss.item()
