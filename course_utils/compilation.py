@@ -93,6 +93,8 @@ def _or_plain(compiled: Callable[..., Any], plain: Callable[..., Any]) -> Callab
             try:
                 return compiled(*args, **kwargs)
             except Exception as error:  # whatever a compiler may say
+                if "fail_on_recompile" in str(error):  # the caller has asked for it: torch.compiler.set_stance
+                    raise
                 problem = compiler_reason(error)
         result = plain(*args, **kwargs)  # what fails here, too, is not the compiler's fault, and goes up from here
         if problem is not None:

@@ -266,6 +266,13 @@ def test_a_compiler_that_fails_later_leaves_a_function_uncompiled(failing: list[
         assert compiled is not model and generate(compiled) == generate(model)
 
 
+def test_who_asked_for_an_error_when_compiling_again_gets_one() -> None:
+    double = compile_or_eager(lambda x: x * 2, "cpu", backend="eager", dynamic=False)
+    double(torch.arange(3.0))
+    with torch.compiler.set_stance("fail_on_recompile"), pytest.raises(RuntimeError, match="fail_on_recompile"):
+        double(torch.arange(4.0))
+
+
 def test_what_fails_uncompiled_as_well_is_no_fault_of_the_compiler(graphs: list[object]) -> None:
     """The error is the one that an uncompiled model gives, and the next call is compiled."""
     compiled, small = compile_model(make()), StaticKVCache(SMALL, 20, batch_size=2)
