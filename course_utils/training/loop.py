@@ -15,6 +15,7 @@ from torch import Tensor
 from course_utils.compilation import compile_or_eager
 from course_utils.errors import ContextLengthError, CourseError, InputError
 from course_utils.qwen3 import Qwen3Model
+from course_utils.sampling import random_generator
 from course_utils.training.dataset import IGNORED, Supply
 
 BETAS = (0.9, 0.98)
@@ -64,12 +65,13 @@ class TrainingPlan:
             raise InputError(f"block_lengths is {self.block_lengths!r}: give at least one, such as (512,).")
         whole = [("steps", self.steps, 1), ("tokens_per_step", self.tokens_per_step, 1),
                  ("micro_batches", self.micro_batches, 1), ("warm_up_steps", self.warm_up_steps, 0),
-                 ("seed", self.seed, 0), *(("a block length", length, 1) for length in self.block_lengths)]
+                 *(("a block length", length, 1) for length in self.block_lengths)]
         if self.decay_steps is not None:
             whole.append(("decay_steps", self.decay_steps, 1))
         for name, value, least in whole:
             if type(value) is not int or value < least:
                 raise InputError(f"{name} is {value!r} in the training plan: give a whole number from {least} on.")
+        random_generator(self.seed)  # it says what a seed is
         for name, positive in (("learning_rate", True), ("gradient_clip", True), ("weight_decay", False)):
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
@@ -222,7 +224,7 @@ class Trainer:
             group["lr"] = plan.rate(self.steps_done)
         self.optimizer.zero_grad()
         loss = 0.0
-        with _training(self.model, plan.seed + self.steps_done):
+        with _training(self.model, (plan.seed + self.steps_done) % 2**64):
             for ids, part, share in self.parts(token_ids, labels):
                 with torch.autocast(self.model.device.type, torch.bfloat16, enabled=plan.bfloat16):
                     # The mean over all tokens is that over the parts, each with its share: gradients just add up.
