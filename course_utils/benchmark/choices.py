@@ -74,7 +74,7 @@ def check_settings(settings: Settings, config: Qwen3Config) -> None:
     for name, least in (("prompt_tokens", 1), ("new_tokens", 2), ("runs", 1)):
         if getattr(settings, name) < least:
             raise InputError(f"{name} is {getattr(settings, name)}: give at least {least}.")
-    random_generator(settings.seed)  # it says what a seed is
+    random_generator(settings.seed)  # it says what a seed may be
     context = config.max_position_embeddings
     if settings.prompt_tokens + settings.new_tokens > context:
         raise ContextLengthError(f"{settings.prompt_tokens} prompt tokens and {settings.new_tokens} new ones do not "

@@ -180,7 +180,7 @@ def _content(path: Path) -> bytes:
         ValueError: if it is too large.
     """
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "It is no file" if not path.is_dir() else "It is a folder")
+        raise OSError(errno.EINVAL, "It is a folder" if path.is_dir() else "It is no regular file")
     with path.open("rb") as file:
         data = file.read(_LONGEST + 1)
     if len(data) > _LONGEST:

@@ -65,13 +65,13 @@ class TrainingPlan:
             raise InputError(f"block_lengths is {self.block_lengths!r}: give at least one, such as (512,).")
         whole = [("steps", self.steps, 1), ("tokens_per_step", self.tokens_per_step, 1),
                  ("micro_batches", self.micro_batches, 1), ("warm_up_steps", self.warm_up_steps, 0),
-                 *(("a block length", length, 1) for length in self.block_lengths)]
+                 ("seed", self.seed, 0), *(("a block length", length, 1) for length in self.block_lengths)]
         if self.decay_steps is not None:
             whole.append(("decay_steps", self.decay_steps, 1))
         for name, value, least in whole:
             if type(value) is not int or value < least:
                 raise InputError(f"{name} is {value!r} in the training plan: give a whole number from {least} on.")
-        random_generator(self.seed)  # it says what a seed is
+        random_generator(self.seed)  # it says how large a seed may be
         for name, positive in (("learning_rate", True), ("gradient_clip", True), ("weight_decay", False)):
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
