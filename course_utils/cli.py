@@ -169,8 +169,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_training_arguments(parser: argparse.ArgumentParser, steps: int, block_length: int, batch: int,
                             learning_rate: float | None) -> None:
     """Those that `train` and `finetune` share, with their defaults."""
-    parser.add_argument("--data", required=True, metavar="PATH", help="a text file, a file of JSON lines with "
-                        '{"text": ...} or {"messages": [...]}, or a folder of such files')
+    parser.add_argument("--data", required=True, metavar="PATH", help="a text file, a file of records (.json, .jsonl "
+                        'or .csv with {"text": ...}, {"messages": [...]}, ShareGPT or Alpaca), or a folder of these')
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where the result goes; after an "
                         "interruption the same command goes on there")
     parser.add_argument("--steps", type=int, default=steps, metavar="N", help="updates (default: %(default)s)")
