@@ -323,9 +323,9 @@ def _output_file(name: str, suffixes: Sequence[str] = ()) -> Path:
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"{name!r} is no kind of picture that can be drawn: end its name with "
                          f"{' or '.join(suffixes)}.")
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise InputError(f"{name!r} cannot be written: give a file in a folder that exists.")
     try:  # permissions, a read-only or full disk, a name too long: only trying tells
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise InputError(f"{name!r} cannot be written: give a file in a folder that exists.")
         with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent):
             pass
     except OSError as error:

@@ -25,7 +25,7 @@ from course_utils.chat import ChatTemplate, Message, plain_messages, plain_tools
 from course_utils.errors import CourseError, InputError, TokenizerError
 
 # These mark the model's own thoughts in an answer; a chat template looks for them to take old thoughts out.
-_THOUGHTS = ("<think>", "</think>")
+THOUGHTS = ("<think>", "</think>")
 # Unicode's last private-use plane: characters that mean nothing, to stand for something else for a moment.
 _PRIVATE_USE = range(0x100000, 0x10FFFE)
 
@@ -325,7 +325,7 @@ def _any_of(strings: Iterable[str]) -> re.Pattern[str]:
 
 def _replace_in_message(message: Message, stand_ins: dict[str, str]) -> dict[str, Any]:
     """The message with a stand-in for each special token in its texts."""
-    own = {token: char for token, char in stand_ins.items() if token not in _THOUGHTS}
+    own = {token: char for token, char in stand_ins.items() if token not in THOUGHTS}
     kept = own if message["role"] == "assistant" else stand_ins
     return {key: _replace(value, kept if key == "content" else stand_ins) for key, value in message.items()}
 

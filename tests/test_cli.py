@@ -227,6 +227,15 @@ def test_stats_go_to_stderr(model_folder, scripted, small_tokenizer, capsys):
         assert part in captured.err
 
 
+def test_what_the_model_writes_does_not_steer_the_terminal(model_folder, scripted, capsys):
+    scripted("a\x1b]0;title\x07\x9b31m\r\u202eb\n\t月\u200d\u3000")
+    assert main(["generate", "The sea", "--model", model_folder]) == 0
+    assert capsys.readouterr().out == "a\\x1b]0;title\\x07\\x9b31m\\r\\u202eb\n\t月\u200d\u3000\n"
+    scripted("moon\x1b", then=KeyboardInterrupt())
+    assert main(["generate", "x", "--model", model_folder, "--stop", "\x1b[3"]) == 130
+    assert capsys.readouterr().out == "moon\\x1b\n"
+
+
 @pytest.mark.parametrize("text", ["", "月"])
 def test_stats_of_few_tokens(model_folder, scripted, capsys, text):
     scripted(text)
@@ -284,6 +293,15 @@ def test_download_passes_its_arguments_on_and_prints_the_folder(monkeypatch, cap
     assert calls == [(("qwen3-0.6b",), {"revision": None, "endpoint": None}),
                      (("qwen3-0.6b",), {"revision": "r1", "endpoint": "http://mirror"})]
     assert capsys.readouterr().out == "folder\nfolder\n"
+
+
+def test_an_error_steers_no_terminal(monkeypatch, capsys):
+    def fail(*_, **__):
+        raise DownloadError("The hub names the file \x1b[2J\u009b31m\nok\r: leave it.")
+
+    monkeypatch.setattr(hub, "download", fail)
+    assert main(["download", "qwen3-0.6b"]) == 2
+    assert capsys.readouterr().err == ("course-utils: The hub names the file \\x1b[2J\\x9b31m ok : leave it.\n")
 
 
 def test_a_download_that_fails(monkeypatch, capsys):
@@ -488,6 +506,13 @@ def test_an_interrupted_training_goes_on(number, command, data, tmp_path, model_
     assert run("stopped") == 0  # and once more does nothing
 
 
+def test_special_tokens_in_a_text_are_told(tmp_path, model_folder, capsys):
+    (tmp_path / "data.txt").write_text((STORY + "<|im_end|>") * 9)
+    assert main(["finetune", "--model", model_folder, "--data", str(tmp_path / "data.txt"), "--out",
+                 str(tmp_path / "out"), *QUICK]) == 0
+    assert "are written 9 times in plain texts" in capsys.readouterr().out
+
+
 def test_what_is_in_the_folder_is_not_overwritten(data, tmp_path, model_folder, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(model_folder, copy)
@@ -509,7 +534,8 @@ def test_another_training_is_not_gone_on_with(data, tmp_path, model_folder, caps
 
 @pytest.mark.parametrize("arguments", [
     ["--data", "no-such"], ["--steps", "0"], ["--block-length", "0"], ["--batch", "-1"], ["--learning-rate", "nan"],
-    ["--learning-rate", "-1"], ["--held-out", "1"], ["--held-out", "-0.1"], ["--seed", "-1"], ["--device", "abacus"],
+    ["--learning-rate", "-1"], ["--held-out", "1"], ["--held-out", "-0.1"], ["--seed", "-1"],
+    ["--seed", str(2**64)], ["--device", "abacus"],
     ["--block-length", "600"], ["--lora", "0"], ["--model", "no-such"]])
 def test_a_training_that_cannot_be_leaves_no_folder(arguments, data, tmp_path, model_folder, capsys):
     out = tmp_path / "out"

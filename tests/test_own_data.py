@@ -220,6 +220,13 @@ def test_a_text_that_only_looks_like_records_is_a_text(content: str, tmp_path: P
     assert [document.content for document in read_documents(tmp_path)] == [content]
 
 
+def test_paths_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for path in ("~no-such-person/data.txt", "x" * 5000, str(tmp_path / "circle"), "a\0b"):
+        with pytest.raises(InputError, match="check the path of the data"):
+            read_documents(path)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jsonl")

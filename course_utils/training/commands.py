@@ -32,6 +32,7 @@ from course_utils.training.loop import Trainer, TrainingPlan, held_out_loss
 from course_utils.training.own_data import (
     OwnDocument,
     count_special_tokens,
+    data_path,
     encode_documents,
     endless_blocks,
     held_out_blocks,
@@ -76,7 +77,7 @@ class OwnTraining:
 
     def documents(self) -> list[OwnDocument]:
         """Raises: InputError: as `read_documents`, or if the result would lie among the data."""
-        data = Path(self.data).expanduser().resolve()
+        data = data_path(self.data).resolve()
         if data == self.out.resolve() or data in self.out.resolve().parents:
             raise InputError(f"{str(self.out)!r} lies in the data, so the log of the training would be trained on: "
                              "choose a folder elsewhere.")

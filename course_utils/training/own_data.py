@@ -79,7 +79,7 @@ def read_documents(path: str | Path) -> list[OwnDocument]:
     Raises:
         InputError: if there is no such file, nothing in it, or something that is not as described above; says where.
     """
-    path = Path(path).expanduser()
+    path = data_path(path)
     if not path.exists():
         raise InputError(f"There is no file or folder {str(path)!r}: check the path of the data.")
     files = [path]
@@ -93,6 +93,20 @@ def read_documents(path: str | Path) -> list[OwnDocument]:
         raise InputError(f"{str(path)!r} is a pipe or a device: give a file, which can be read again when an "
                          "interrupted training goes on.")
     return [document for file in files for document in _read(file)]
+
+
+def data_path(path: str | Path) -> Path:
+    """The path of one's data, with a tilde written out.
+
+    Raises:
+        InputError: if there can be no such path: a home of nobody, a circle of links, a name too long.
+    """
+    try:
+        found = Path(path).expanduser()
+        found.resolve().exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{str(path)!r} cannot be looked for ({error}): check the path of the data.") from error
+    return found
 
 
 def count_special_tokens(documents: Sequence[OwnDocument], tokenizer: Qwen3Tokenizer) -> int:
