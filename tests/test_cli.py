@@ -22,6 +22,7 @@ from course_utils.environment import EnvironmentReport, Row
 from course_utils.errors import DownloadError
 from course_utils.loading import load_model, load_tokenizer
 from course_utils.lora import Adapters, LoRA
+from course_utils.printable import printable
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import GREEDY, Sampling
 from course_utils.training.loop import Trainer
@@ -70,6 +71,11 @@ def scripted(monkeypatch, small_tokenizer):
     return script
 
 
+def shown(text):
+    """What a terminal is sent; a model with random weights writes control characters, too."""
+    return printable(text, keep="\n\t") + "\n"
+
+
 def run_program(*arguments, **options):
     """The program in a process of its own."""
     return subprocess.run([sys.executable, "-m", "course_utils", *arguments], capture_output=True, text=True,
@@ -111,7 +117,7 @@ def test_generate_prints_what_the_loop_gives(model_folder, small_tokenizer, caps
     ends = sorted(small_tokenizer.end_token_ids)
     expected = generation.generate_text_basic(load_model(model_folder), token_ids, 12, eos_token_id=ends)
     captured = capsys.readouterr()
-    assert captured.out == small_tokenizer.decode(expected[0].tolist()) + "\n"
+    assert captured.out == shown(small_tokenizer.decode(expected[0].tolist()))
     assert captured.err == ""
 
 
@@ -123,7 +129,7 @@ def test_generate_quantizes_the_weights(model_folder, small_tokenizer, capsys):
     token_ids = torch.tensor([small_tokenizer.encode("The little")])
     expected = generation.generate_text_basic_cache(quantize(load_model(model_folder), "int4"), token_ids, 6,
                                                     eos_token_id=sorted(small_tokenizer.end_token_ids))
-    assert capsys.readouterr().out == small_tokenizer.decode(expected[0].tolist()) + "\n"
+    assert capsys.readouterr().out == shown(small_tokenizer.decode(expected[0].tolist()))
 
 
 def test_generate_by_default_makes_100_tokens_and_joins_characters(model_folder, scripted, small_tokenizer, capsys):
@@ -163,7 +169,7 @@ def test_a_drawn_text_is_that_of_generate(model_folder, small_tokenizer, capsys)
     assert main(["generate", "The 小船", "--model", model_folder, "--max-new-tokens", "30", *arguments]) == 0
     expected = text_generation.generate(load_model(model_folder), small_tokenizer, "The 小船", 30,
                                         Sampling(2.5, 90, 0.9, 0.01, 1.3), 11, ["cat", "月"])
-    assert capsys.readouterr().out == expected.text + "\n"
+    assert capsys.readouterr().out == shown(expected.text)
 
 
 @pytest.fixture
