@@ -19,9 +19,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from course_utils.errors import CourseError, InputError
+from course_utils.printable import printable
 
 if TYPE_CHECKING:
     from course_utils.sampling import Sampling
@@ -167,8 +169,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_training_arguments(parser: argparse.ArgumentParser, steps: int, block_length: int, batch: int,
                             learning_rate: float | None) -> None:
     """Those that `train` and `finetune` share, with their defaults."""
-    parser.add_argument("--data", required=True, metavar="PATH", help="a text file, a file of JSON lines with "
-                        '{"text": ...} or {"messages": [...]}, or a folder of such files')
+    parser.add_argument("--data", required=True, metavar="PATH", help="a text file, a file of records (.json, .jsonl "
+                        'or .csv with {"text": ...}, {"messages": [...]}, ShareGPT or Alpaca), or a folder of these')
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where the result goes; after an "
                         "interruption the same command goes on there")
     parser.add_argument("--steps", type=int, default=steps, metavar="N", help="updates (default: %(default)s)")
@@ -190,7 +192,7 @@ def _check(options: argparse.Namespace) -> int:
     from course_utils.environment import EnvironmentReport, environment_report, repository_row
 
     report = EnvironmentReport((*environment_report().rows, repository_row()))
-    print(report, flush=True)
+    print(printable(str(report), keep="\n"), flush=True)
     return PROBLEM if report.problems else 0
 
 
@@ -227,11 +229,11 @@ def _generate(options: argparse.Namespace) -> int:
     times, status = [time.perf_counter()], 0
     try:
         for piece in text:
-            print(piece, end="", flush=True)
+            print(printable(piece, keep="\n\t"), end="", flush=True)
             if len(text.token_ids) == len(times):  # the last piece comes without a token
                 times.append(time.perf_counter())
     except KeyboardInterrupt:
-        print(text.interrupt(), end="")
+        print(printable(text.interrupt(), keep="\n\t"), end="")
         status = INTERRUPTED
     print(flush=True)
     if options.stats:
@@ -294,7 +296,7 @@ def _bench(options: argparse.Namespace) -> int:
         from course_utils.benchmark.published import TEXTBOOK
 
         report.published = TEXTBOOK
-    print(report, file=sys.stderr if options.json == "-" else sys.stdout)
+    print(printable(str(report), keep="\n"), file=sys.stderr if options.json == "-" else sys.stdout)
     if options.json == "-":
         print(report.to_json(), end="")
     elif json_file is not None:
@@ -321,8 +323,13 @@ def _output_file(name: str, suffixes: Sequence[str] = ()) -> Path:
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"{name!r} is no kind of picture that can be drawn: end its name with "
                          f"{' or '.join(suffixes)}.")
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise InputError(f"{name!r} cannot be written: give a file in a folder that exists.")
+    try:  # permissions, a read-only or full disk, a name too long: only trying tells
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise InputError(f"{name!r} cannot be written: give a file in a folder that exists.")
+        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{name!r} cannot be written ({error.strerror}): give a file in another folder.") from error
     return path
 
 
@@ -381,7 +388,7 @@ def _own_training(options: argparse.Namespace) -> OwnTraining:
 def _download(options: argparse.Namespace) -> int:
     from course_utils.hub import download
 
-    print(download(options.model, revision=options.revision, endpoint=options.endpoint))
+    print(printable(str(download(options.model, revision=options.revision, endpoint=options.endpoint))))
     return 0
 
 

@@ -24,7 +24,7 @@ from course_utils.kv_cache import KVCache
 from course_utils.prefix_cache import PrefixCache, generate_with_prefix
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import GREEDY, Sampler, Sampling, random_generator
-from course_utils.tokenizer import Qwen3Tokenizer
+from course_utils.tokenizer import THOUGHTS, Qwen3Tokenizer
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ class Conversation:
         if isinstance(text, str) and not text.strip():
             raise InputError("The message is empty: say something.")
         messages = [*self.messages, {"role": "user", "content": text}]
-        prompt_ids = self.tokenizer.encode_chat(messages, enable_thinking=self.enable_thinking)
+        prompt_ids = self.tokenizer.encode_chat(self._with_ended_thoughts(messages),
+                                                enable_thinking=self.enable_thinking)
         self._check_length(len(prompt_ids))
         said, decoder = "", self.tokenizer.stream()
         for token_id in self._generate(prompt_ids):
@@ -141,6 +142,23 @@ class Conversation:
             turn = self.last_turn = replace(turn, new_tokens=turn.new_tokens + 1)
             yield int(token)
             token = next(tokens, None)
+
+    def _with_ended_thoughts(self, messages: list[dict[str, str]]) -> list[dict[str, str]]:
+        """Messages in which a thought that was cut off has an end. Templates take old thoughts out of what the model
+        is given, but know them only by their end.
+        """
+        check_messages(messages)
+        begin, end = THOUGHTS
+        opened = self.tokenizer.chat_template.render([{"role": "user", "content": "?"}],
+                                                     enable_thinking=self.enable_thinking)
+        by_template = opened.rfind(begin) > opened.rfind(end)  # some begin the thought themselves
+
+        def ended(message: dict[str, str]) -> dict[str, str]:
+            text = message["content"]
+            cut_off = text.rfind(begin) > text.rfind(end) or by_template and end not in text
+            return {**message, "content": f"{text}\n{end}\n\n"} if cut_off else message
+
+        return [ended(message) if message["role"] == "assistant" else message for message in messages]
 
     def _reused(self) -> int:
         return self.prefixes.stats.tokens_reused if self.prefixes is not None else 0

@@ -6,9 +6,18 @@ subclasses say which kind of thing went wrong. Those about a bad argument are al
 
 from __future__ import annotations
 
+from course_utils.printable import printable
+
 
 class CourseError(Exception):
-    """Base of all errors that this package raises on purpose."""
+    """Base of all errors that this package raises on purpose.
+
+    A message may quote a stranger: the name of a tensor, what a server said. Wherever it is shown, in a terminal or
+    above a traceback, it is one line and steers nothing.
+    """
+
+    def __str__(self) -> str:
+        return printable(" ".join(super().__str__().splitlines()))
 
 
 class InputError(CourseError, ValueError):

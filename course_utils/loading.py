@@ -18,7 +18,7 @@ from course_utils.device import get_device
 from course_utils.family import FAMILY, find_repo_id
 from course_utils.hub import BUNDLED, resolve
 from course_utils.qwen3 import Qwen3Model
-from course_utils.sampling import Sampling
+from course_utils.sampling import Sampling, random_generator
 from course_utils.tokenizer import Qwen3Tokenizer
 
 DEFAULT_MODEL = "tiny"
@@ -92,7 +92,7 @@ def random_model(name_or_config: str | Path | Qwen3Config, dtype: torch.dtype = 
     """
     config = name_or_config if isinstance(name_or_config, Qwen3Config) else _config_of(name_or_config)
     device = get_device() if device is None else device
-    generator = torch.Generator().manual_seed(seed)
+    generator = random_generator(seed)
     with torch.device("meta"):
         model = Qwen3Model(config)
     weights = {name: _random_weight(parameter, dtype, device, generator)

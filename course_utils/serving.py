@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import importlib.metadata
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -19,12 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from course_utils.chat import Message, check_messages
 from course_utils.checkpoint import save_checkpoint
@@ -37,6 +38,7 @@ from course_utils.tokenizer import Qwen3Tokenizer
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _NEEDED = ("transformers", "fastapi", "uvicorn", "openai", "pydantic")
 _GRACE = 10.0  # seconds a server has to end by itself
+_LONGEST_LINE = 1_000_000  # bytes of an event; one holds a piece of text, mostly a token
 
 
 def export_model(model: Qwen3Model, tokenizer: Qwen3Tokenizer, folder: str | Path) -> Path:
@@ -81,7 +83,7 @@ def stream_chat(address: str, model: str, messages: Sequence[Message], max_new_t
         model: the name by which the server knows it; most take the folder or the hub name they were started with.
         messages: as for `ChatTemplate.render`.
         max_new_tokens: how many tokens at most.
-        seconds: how long to wait for each piece.
+        seconds: how long to wait for each piece, from the moment on when it is asked for.
 
     Yields:
         Pieces of the answer.
@@ -93,17 +95,95 @@ def stream_chat(address: str, model: str, messages: Sequence[Message], max_new_t
     if not address.startswith(("http://", "https://")):
         raise InputError(f"The address is {address!r}: give one such as http://127.0.0.1:8000/v1.")
     check_messages(messages)
-    request = urllib.request.Request(f"{address.rstrip('/')}/chat/completions", json.dumps({
-        "model": model, "messages": list(messages), "max_tokens": max_new_tokens, "temperature": 0, "stream": True,
-        "chat_template_kwargs": {"enable_thinking": False}}).encode(), {"Content-Type": "application/json"})
-    return _answer(address, request, seconds)
-
-
-def _answer(address: str, request: urllib.request.Request, seconds: float) -> Iterator[str]:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a server of one's own is behind no proxy
     try:
-        with opener.open(request, timeout=seconds) as response:
-            for line in response:
+        body = json.dumps({
+            "model": model, "messages": list(messages), "max_tokens": max_new_tokens, "temperature": 0, "stream": True,
+            "chat_template_kwargs": {"enable_thinking": False}}).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"The messages cannot be written as JSON ({error}): give texts, numbers, lists and "
+                         "objects.") from error
+    return _answer(address, body, seconds)
+
+
+class _Deadline:
+    """The moment until which bytes may come; it can be moved."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.move()
+
+    def move(self) -> None:
+        self._end = time.monotonic() + self._seconds
+
+    def left(self) -> float:
+        """Seconds that are left. Raises: TimeoutError: if none are."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"nothing to show within {self._seconds:g} seconds")
+        return left
+
+
+class _TimedReader(io.RawIOBase):
+    """Reads from a socket until the deadline, however slowly the bytes come: a socket's own limit is for each of them.
+
+    Args:
+        raw: of the response, which is read from.
+        sock: beneath it.
+    """
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: _Deadline) -> None:
+        self._raw, self._sock, self._deadline = raw, sock, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(self._deadline.left())
+        try:
+            return self._raw.readinto(buffer)
+        except TimeoutError:
+            self._deadline.left()
+            raise
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    """A response with a deadline in all, for its head as for its body."""
+
+    def __init__(self, deadline: _Deadline, sock: socket.socket, **options: Any) -> None:
+        super().__init__(sock, **options)
+        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock, deadline))
+
+
+@contextmanager
+def _response(address: str, body: bytes, deadline: _Deadline) -> Iterator[http.client.HTTPResponse]:
+    """Send a request and open the answer. No proxy: a server of one's own is behind none."""
+    parts = urlsplit(f"{address.rstrip('/')}/chat/completions")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.netloc.rpartition("@")[2], timeout=deadline.left())
+    connection.response_class = partial(_TimedResponse, deadline)  # type: ignore[assignment]
+    try:
+        connection.request("POST", parts.path, body, {"Content-Type": "application/json", "Connection": "close"})
+        with connection.getresponse() as response:
+            yield response
+    finally:
+        connection.close()
+
+
+def _answer(address: str, body: bytes, seconds: float) -> Iterator[str]:
+    deadline = _Deadline(seconds)
+    try:
+        with _response(address, body, deadline) as response:
+            if response.status != 200:
+                said = response.read(300).decode(errors="replace").strip()
+                raise CourseError(f"The server at {address} refused the request ({response.status} {response.reason}: "
+                                  f"{said}): check the name of the model and the messages.")
+            while line := response.readline(_LONGEST_LINE + 1):
+                if len(line) > _LONGEST_LINE:
+                    raise ValueError(f"a line of more than {_LONGEST_LINE} bytes")
                 if not line.startswith(b"data:"):
                     continue  # empty lines separate the events, and lines that begin with a colon are comments
                 data = line[len(b"data:"):].strip()
@@ -112,17 +192,13 @@ def _answer(address: str, request: urllib.request.Request, seconds: float) -> It
                 text, ended = _delta(parse_json(data))
                 if text:
                     yield text
+                    deadline.move()
                 if ended:
                     return
-    except urllib.error.HTTPError as error:
-        with error:
-            said = error.read(300).decode(errors="replace").strip()
-        raise CourseError(f"The server at {address} refused the request ({error.code} {error.reason}: {said}): check "
-                          "the name of the model and the messages.") from error
     except (OSError, http.client.HTTPException) as error:
         raise CourseError(f"The server at {address} cannot be reached, or has stopped answering ({error}): start it, "
                           "or check the address.") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CourseError(f"What the server at {address} sends is no chat completion ({error}): check the "
                           "address.") from error
     raise CourseError(f"The answer of the server at {address} broke off before its end: look into the server's log.")
@@ -133,7 +209,10 @@ def _delta(event: dict[str, Any]) -> tuple[str, bool]:
     if "error" in event:
         raise CourseError(f"The server ended the answer with an error: {event['error']}.")
     choice = event["choices"][0]
-    return choice["delta"].get("content") or "", choice.get("finish_reason") is not None
+    text = choice["delta"].get("content") or ""
+    if not isinstance(text, str):
+        raise TypeError(f"the text is {str(text)[:80]}")
+    return text, choice.get("finish_reason") is not None
 
 
 def missing_for_serving() -> list[str]:

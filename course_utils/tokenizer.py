@@ -14,18 +14,18 @@ import codecs
 import json
 import operator
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models
 
-from course_utils.chat import ChatTemplate, Message, check_messages, read_settings, token_string
+from course_utils.chat import ChatTemplate, Message, plain_messages, plain_tools, read_settings, token_string
 from course_utils.errors import CourseError, InputError, TokenizerError
 
 # These mark the model's own thoughts in an answer; a chat template looks for them to take old thoughts out.
-_THOUGHTS = ("<think>", "</think>")
+THOUGHTS = ("<think>", "</think>")
 # Unicode's last private-use plane: characters that mean nothing, to stand for something else for a moment.
 _PRIVATE_USE = range(0x100000, 0x10FFFE)
 
@@ -164,36 +164,38 @@ class Qwen3Tokenizer:
         add_generation_prompt: bool = True,
         enable_thinking: bool = False,
         neutralize: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[int]:
         """Messages to token ids, by the checkpoint's chat template.
 
         Args:
-            messages: the turns, oldest first, each `{"role": ..., "content": ...}`.
+            messages: the turns, oldest first, each `{"role": ..., "content": ...}`; see `check_messages`.
             add_generation_prompt: end with the beginning of an answer.
             enable_thinking: let the model think aloud first.
-            neutralize: special tokens written inside a message become ordinary text, so that nobody can end
+            neutralize: special tokens written inside a message or a tool become ordinary text, so that nobody can end
                 their turn and speak as somebody else. Only `<think>` and `</think>` in an assistant's own
                 message stay, for the template looks for them.
+            tools: JSON descriptions of functions that the model may call, for templates that know of tools.
 
         Returns:
             The ids; for messages without such strings the same as `encode(chat_template.render(messages))`.
 
         Raises:
-            InputError: the messages are not as described.
+            InputError: the messages or tools are not as described, or the template refuses them.
             TokenizerError: there is no chat template, or it fails.
         """
         template = self.chat_template
         if not neutralize:
-            return self.encode(template.render(messages, add_generation_prompt, enable_thinking))
-        check_messages(messages)
+            return self.encode(template.render(messages, add_generation_prompt, enable_thinking, tools))
+        plain, described = plain_messages(messages), plain_tools(tools)
         # While the template is at work, a private-use character stands for each special token inside the
         # messages. What is special in the rendered text then comes from the template alone.
-        present = set(json.dumps([dict(m) for m in messages], ensure_ascii=False, skipkeys=True, default=str))
-        present |= set(template.source)
+        present = set(json.dumps([plain, described], ensure_ascii=False))
+        present |= set(template.source) | set(template.with_tools or "")
         free = (chr(code) for code in _PRIVATE_USE if chr(code) not in present)
         stand_ins = dict(zip(self.special_tokens, free, strict=False))
-        safe_messages = [_replace_in_message(message, stand_ins) for message in messages]
-        text = template.render(safe_messages, add_generation_prompt, enable_thinking)
+        safe_messages = [_replace_in_message(message, stand_ins) for message in plain]
+        text = template.render(safe_messages, add_generation_prompt, enable_thinking, _replace(described, stand_ins))
         originals = str.maketrans({stand_in: token for token, stand_in in stand_ins.items()})
         ids: list[int] = []
         for piece in self._special_pattern.split(text):
@@ -323,7 +325,7 @@ def _any_of(strings: Iterable[str]) -> re.Pattern[str]:
 
 def _replace_in_message(message: Message, stand_ins: dict[str, str]) -> dict[str, Any]:
     """The message with a stand-in for each special token in its texts."""
-    own = {token: char for token, char in stand_ins.items() if token not in _THOUGHTS}
+    own = {token: char for token, char in stand_ins.items() if token not in THOUGHTS}
     kept = own if message["role"] == "assistant" else stand_ins
     return {key: _replace(value, kept if key == "content" else stand_ins) for key, value in message.items()}
 

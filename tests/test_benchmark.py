@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from course_utils import KVCache, benchmark, generate_text_basic, random_model
-from course_utils.benchmark import ROWS, Report, Row, Settings, Subject, run, run_benchmark
+from course_utils.benchmark import ROWS, Report, Row, Settings, Subject, run, run_benchmark, weights
 from course_utils.benchmark.choices import choose_rows, choose_settings, longest_text
 from course_utils.benchmark.costs import arithmetic_rate, cache_elements
 from course_utils.benchmark.engines import CourseEngine, step_bytes
@@ -172,6 +172,31 @@ def test_shapes_of_the_family() -> None:
 def test_a_disk_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
     with pytest.raises(InputError, match="TMPDIR"):
+        run_benchmark([ROWS["kv"]], SUBJECT, FEW, CPU)
+
+
+@pytest.mark.parametrize(("names", "device", "rows_hold"), [
+    (["kv", "static"], "cpu", 2.0), (["kv", "static"], "cuda", 4.0), (["kv", "int8"], "cuda", 3.01)])
+def test_a_memory_that_is_too_small(names: list[str], device: str, rows_hold: float,
+                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU each row has the weights for itself; on a CPU those of the same form share them."""
+    subject, free = Subject.of_shape("qwen3-32b"), {}
+    monkeypatch.setattr(weights, "free_memory", lambda device: free[device.type])
+    forms, needed = [ROWS[name].weights for name in names], 1.05 * weights._weights(subject)
+    free.update({"cpu": 2.1 * needed, device: 1.01 * rows_hold * needed})
+    weights.require_memory(subject, forms, torch.device(device))
+    free[device] = 0.99 * rows_hold * needed
+    with pytest.raises(InputError, match=rf"need \d+\.\d GB of memory, and \d+\.\d GB are free \({device}\)"):
+        weights.require_memory(subject, forms, torch.device(device))
+    free.update({device: 9 * needed, "cpu": 1.9 * needed})  # they are made on the CPU first
+    with pytest.raises(InputError, match=r"GB are free \(cpu\)"):
+        weights.require_memory(subject, forms, torch.device(device))
+
+
+def test_memory_is_looked_at_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "free_memory", lambda _: 1)
+    monkeypatch.setattr(run, "make_checkpoint", lambda *_: pytest.fail("weights are made"))
+    with pytest.raises(InputError, match="GB of memory"):
         run_benchmark([ROWS["kv"]], SUBJECT, FEW, CPU)
 
 
@@ -453,7 +478,9 @@ def test_an_interrupted_benchmark_prints_what_it_has(monkeypatch: pytest.MonkeyP
     (["--model", "nano", "--shape", "qwen3-4b"], "leave one out"), (["--runs", "0"], "at least 1"),
     (["--model", "nano", "--prompt-tokens", "2048"], "2048"), (["--contexts", "1,many"], "whole numbers"),
     (["--model", "nano", "--contexts", "4096"], "4096"), (["--plot", "b.doc"], ".png or .svg"),
-    (["--json", "/no/such/folder/b.json"], "folder that exists"), (["--device", "abacus"], "abacus")])
+    (["--json", "/no/such/folder/b.json"], "folder that exists"), (["--json", "x" * 300], "another folder"),
+    (["--plot", "x" * 300 + ".png"], "another folder"), (["--seed", str(2**64)], "2**64 - 1"),
+    (["--seed", "-1"], "2**64 - 1"), (["--device", "abacus"], "abacus")])
 def test_bad_input_is_one_clear_error(arguments: list[str], reason: str, canned: list[object],
                                       capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *arguments]) == 2

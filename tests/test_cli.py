@@ -23,6 +23,7 @@ from course_utils.environment import EnvironmentReport, Row
 from course_utils.errors import DownloadError
 from course_utils.loading import load_model, load_tokenizer
 from course_utils.lora import Adapters, LoRA
+from course_utils.printable import printable
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import GREEDY, Sampling
 from course_utils.training.loop import Trainer
@@ -71,6 +72,11 @@ def scripted(monkeypatch, small_tokenizer):
     return script
 
 
+def shown(text):
+    """What a terminal is sent; a model with random weights writes control characters, too."""
+    return printable(text, keep="\n\t") + "\n"
+
+
 def run_program(*arguments, **options):
     """The program in a process of its own."""
     return subprocess.run([sys.executable, "-m", "course_utils", *arguments], capture_output=True, text=True,
@@ -112,7 +118,7 @@ def test_generate_prints_what_the_loop_gives(model_folder, small_tokenizer, caps
     ends = sorted(small_tokenizer.end_token_ids)
     expected = generation.generate_text_basic(load_model(model_folder), token_ids, 12, eos_token_id=ends)
     captured = capsys.readouterr()
-    assert captured.out == small_tokenizer.decode(expected[0].tolist()) + "\n"
+    assert captured.out == shown(small_tokenizer.decode(expected[0].tolist()))
     assert captured.err == ""
 
 
@@ -124,7 +130,7 @@ def test_generate_quantizes_the_weights(model_folder, small_tokenizer, capsys):
     token_ids = torch.tensor([small_tokenizer.encode("The little")])
     expected = generation.generate_text_basic_cache(quantize(load_model(model_folder), "int4"), token_ids, 6,
                                                     eos_token_id=sorted(small_tokenizer.end_token_ids))
-    assert capsys.readouterr().out == small_tokenizer.decode(expected[0].tolist()) + "\n"
+    assert capsys.readouterr().out == shown(small_tokenizer.decode(expected[0].tolist()))
 
 
 def test_generate_by_default_makes_100_tokens_and_joins_characters(model_folder, scripted, small_tokenizer, capsys):
@@ -164,7 +170,7 @@ def test_a_drawn_text_is_that_of_generate(model_folder, small_tokenizer, capsys)
     assert main(["generate", "The 小船", "--model", model_folder, "--max-new-tokens", "30", *arguments]) == 0
     expected = text_generation.generate(load_model(model_folder), small_tokenizer, "The 小船", 30,
                                         Sampling(2.5, 90, 0.9, 0.01, 1.3), 11, ["cat", "月"])
-    assert capsys.readouterr().out == expected.text + "\n"
+    assert capsys.readouterr().out == shown(expected.text)
 
 
 @pytest.fixture
@@ -228,6 +234,15 @@ def test_stats_go_to_stderr(model_folder, scripted, small_tokenizer, capsys):
         assert part in captured.err
 
 
+def test_what_the_model_writes_does_not_steer_the_terminal(model_folder, scripted, capsys):
+    scripted("a\x1b]0;title\x07\x9b31m\r\u202eb\n\t月\u200d\u3000")
+    assert main(["generate", "The sea", "--model", model_folder]) == 0
+    assert capsys.readouterr().out == "a\\x1b]0;title\\x07\\x9b31m\\r\\u202eb\n\t月\u200d\u3000\n"
+    scripted("moon\x1b", then=KeyboardInterrupt())
+    assert main(["generate", "x", "--model", model_folder, "--stop", "\x1b[3"]) == 130
+    assert capsys.readouterr().out == "moon\\x1b\n"
+
+
 @pytest.mark.parametrize("text", ["", "月"])
 def test_stats_of_few_tokens(model_folder, scripted, capsys, text):
     scripted(text)
@@ -285,6 +300,15 @@ def test_download_passes_its_arguments_on_and_prints_the_folder(monkeypatch, cap
     assert calls == [(("qwen3-0.6b",), {"revision": None, "endpoint": None}),
                      (("qwen3-0.6b",), {"revision": "r1", "endpoint": "http://mirror"})]
     assert capsys.readouterr().out == "folder\nfolder\n"
+
+
+def test_an_error_steers_no_terminal(monkeypatch, capsys):
+    def fail(*_, **__):
+        raise DownloadError("The hub names the file \x1b[2J\u009b31m\nok\r: leave it.")
+
+    monkeypatch.setattr(hub, "download", fail)
+    assert main(["download", "qwen3-0.6b"]) == 2
+    assert capsys.readouterr().err == ("course-utils: The hub names the file \\x1b[2J\\x9b31m ok : leave it.\n")
 
 
 def test_a_download_that_fails(monkeypatch, capsys):
@@ -523,6 +547,13 @@ def test_a_folder_that_only_has_the_name_is_left_alone(data, tmp_path, model_fol
     assert [path.name for path in (tmp_path / "out").rglob("*")] == ["training", "diary.txt"]
 
 
+def test_special_tokens_in_a_text_are_told(tmp_path, model_folder, capsys):
+    (tmp_path / "data.txt").write_text((STORY + "<|im_end|>") * 9)
+    assert main(["finetune", "--model", model_folder, "--data", str(tmp_path / "data.txt"), "--out",
+                 str(tmp_path / "out"), *QUICK]) == 0
+    assert "are written 9 times in plain texts" in capsys.readouterr().out
+
+
 def test_what_is_in_the_folder_is_not_overwritten(data, tmp_path, model_folder, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(model_folder, copy)
@@ -544,7 +575,8 @@ def test_another_training_is_not_gone_on_with(data, tmp_path, model_folder, caps
 
 @pytest.mark.parametrize("arguments", [
     ["--data", "no-such"], ["--steps", "0"], ["--block-length", "0"], ["--batch", "-1"], ["--learning-rate", "nan"],
-    ["--learning-rate", "-1"], ["--held-out", "1"], ["--held-out", "-0.1"], ["--seed", "-1"], ["--device", "abacus"],
+    ["--learning-rate", "-1"], ["--held-out", "1"], ["--held-out", "-0.1"], ["--seed", "-1"],
+    ["--seed", str(2**64)], ["--device", "abacus"],
     ["--block-length", "600"], ["--lora", "0"], ["--model", "no-such"]])
 def test_a_training_that_cannot_be_leaves_no_folder(arguments, data, tmp_path, model_folder, capsys):
     out = tmp_path / "out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -115,6 +116,40 @@ def test_pieces_are_whole_characters_and_join_to_the_message(talk: Callable[...,
     pieces = list(conversation.say("什么是词元？"))
     assert len(pieces) > 5 and not any("\ufffd" in piece or not piece for piece in pieces)
     assert conversation.messages[-1] == {"role": "assistant", "content": "".join(pieces)}
+
+
+@pytest.mark.parametrize("cut", ["<think>\nA cat", "<think>", "<think>\nA cat.\n</think>\n\nIt is.<think>No"])
+def test_a_thought_that_was_cut_off_is_not_read_again(cut: str, small_tokenizer: Qwen3Tokenizer) -> None:
+    model = make(variant(vocab_size=small_tokenizer.vocab_size, max_position_embeddings=512))
+    conversation = Conversation(model, small_tokenizer, enable_thinking=True)
+    write(conversation, small_tokenizer.encode(cut))
+    conversation.answer("A cat.")
+    assert conversation.messages[-1]["content"] == cut  # what was said is kept
+    prompts = []
+    generate = conversation._generate
+    conversation._generate = lambda ids: prompts.append(ids) or generate(ids)  # type: ignore[method-assign]
+    conversation.answer("The moon.")
+    assert small_tokenizer.decode(prompts[0]) == (
+        "<|im_start|>user\nA cat.<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n"
+        "<|im_start|>user\nThe moon.<|im_end|>\n<|im_start|>assistant\n")
+    assert conversation.messages[1]["content"] == cut
+
+
+def test_a_thought_that_the_template_begins_is_cut_off_too(small_tokenizer_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(small_tokenizer_folder, tmp_path / "thinking")
+    template = folder / "chat_template.jinja"
+    begun = '"<|im_start|>assistant\\n"'
+    source = template.read_text(encoding="utf-8")
+    assert source.count(begun) == 1
+    template.write_text(source.replace(begun, begun[:-1] + '<think>\\n"'), encoding="utf-8")
+    tokenizer = Qwen3Tokenizer(folder)
+    conversation = Conversation(make(variant(vocab_size=tokenizer.vocab_size, max_position_embeddings=512)), tokenizer,
+                                enable_thinking=True)
+    for said, kept in (("A cat", ""), ("A cat.\n</think>\n\nIt is.", "It is.")):
+        write(conversation, tokenizer.encode(said))
+        conversation.answer("A cat.")
+        messages = conversation._with_ended_thoughts([*conversation.messages, {"role": "user", "content": "a"}])
+        assert f"assistant\n{kept}<|im_end|>\n<|im_start|>user\na" in tokenizer.chat_template.render(messages)
 
 
 def test_streaming_comes_token_by_token(talk: Callable[..., Conversation], tiny: Qwen3Model) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -260,11 +261,37 @@ class TestTables:
         header, of, first, second = learners_table({"a.json": ann, "bob.json": bob}).splitlines()
         assert header.split()[:2] == ["learner", "1"] and header.split()[-4:] == ["98", "all", "last", "passed"]
         assert of.split()[-2] == "2"
-        assert first.startswith("Ann?[31m? ") and first.split()[-3:] == ["2", "2", "2026-05-06"]
+        assert first.startswith("Ann\\x1b[31m\\n ") and first.split()[-3:] == ["2", "2", "2026-05-06"]
         assert second.startswith("bob.json ") and second.split()[-3:] == ["0", "0", "2026-01-02"]
 
 
+    def test_no_field_steers_the_terminal(self, chapter_98):
+        kept = {"98.1": Record(0, "20260102\x1b030405"), "98.\x1b[2J": Record(1)}
+        table = learners_table({"a\x9b31m\n.json": Progress(kept, name="")})
+        assert all(letter.isprintable() or letter == "\n" for letter in table) and len(table.splitlines()) == 3
+        assert table.endswith("2026-01-02")
+
+
 class TestCommand:
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+    def test_huge_files_and_pipes_cost_the_others_nothing(self, chapter_98, path, tmp_path, capsys):
+        record("98.1", passed=True)
+        os.mkfifo(tmp_path / "pipe.json")
+        with (tmp_path / "huge.json").open("wb") as file:
+            file.truncate(10**11)
+        assert main(["progress", str(tmp_path / "pipe.json"), str(path), str(tmp_path / "huge.json")]) == 2
+        out, err = capsys.readouterr()
+        assert str(path) in out
+        pipe, huge = err.splitlines()
+        assert "It is no regular file" in pipe and "larger than any progress" in huge
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+    def test_a_pipe_in_place_of_the_own_file(self, chapter_98, path, capsys):
+        os.mkfifo(path)
+        check("98.1", double)
+        passed, trouble = capsys.readouterr().out.splitlines()
+        assert passed == "PASSED 98.1 Twice" and "no regular file" in trouble
+
     def test_shows_the_own_progress(self, chapter_98, path, capsys):
         record("98.1", passed=True)
         assert main(["progress"]) == 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -115,9 +117,13 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
 
         def do_POST(self) -> None:
             type(self).request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(self.status)
-            self.end_headers()
-            self.wfile.write(self.body)
+            try:
+                self.send_response(self.status)
+                self.end_headers()
+                for part in [self.body] if isinstance(self.body, bytes) else self.body:
+                    self.wfile.write(part)
+            except OSError:
+                pass  # the client has gone
 
         def log_message(self, *_: object) -> None:
             pass
@@ -153,7 +159,11 @@ def test_client_reads_events_as_engines_send_them(scripted, end: bytes) -> None:
     (200, b"data: <html>\n\n", "no chat completion"),
     (200, b'data: {"choices": []}\n\n', "no chat completion"),
     (200, b"data: 3\n\n", "no chat completion"),
+    (200, b'data: {"choices": [{"delta": {"content": [1]}}]}\n\n', "no chat completion"),
     (200, b"data: " + b"[" * 100_000 + b"\n\n", "no chat completion"),
+    (200, itertools.repeat(b"data: {" + b"x" * 100_000), "a line of more than 1000000 bytes"),
+    (301, b"", "301"),
+    (500, b"\x1b]0;title\x07\x9b31m\nred\r\xe2\x80\xaeolleh", r"\\x1b\]0;title\\x07.31m red.\\u202eolleh\)"),
     (404, b"no such model", "404 Not Found: no such model"),
     (500, b"", "500"),
 ])
@@ -163,10 +173,55 @@ def test_client_says_what_went_wrong(scripted, status: int, body: bytes, message
         ask(scripted)
 
 
+def drip(parts: Iterable[bytes], pause: float = 0.05) -> Iterator[bytes]:
+    for part in parts:
+        time.sleep(pause)
+        yield part
+
+
+@pytest.mark.parametrize("parts", [(b":",) * 200, (b": ping\n\n",) * 200, (event(None),) * 200,
+                                   (event("one"), *(b"x",) * 200)],
+                         ids=["bytes", "comments", "events without text", "after a piece"])
+def test_a_drip_ends_in_time(scripted, parts: tuple[bytes, ...]) -> None:
+    scripted.body = drip(parts)
+    begin = time.monotonic()
+    with pytest.raises(CourseError, match="nothing to show within 0.5 seconds"):
+        list(stream_chat(scripted.address, "m", CHATS["English"], seconds=0.5))
+    assert time.monotonic() - begin < 4
+
+
+def test_a_drip_in_the_head_ends_in_time() -> None:
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            try:
+                for part in drip([b"HTTP/1.1 200 OK\r\nX: ", *(b"x",) * 200]):
+                    connection.sendall(part)
+            except OSError:
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        begin = time.monotonic()
+        with pytest.raises(CourseError, match="nothing to show within 0.5 seconds"):
+            list(stream_chat(f"http://127.0.0.1:{server.getsockname()[1]}/v1", "m", CHATS["English"], seconds=0.5))
+        assert time.monotonic() - begin < 4
+
+
+def test_a_reader_may_take_its_time(scripted) -> None:
+    scripted.body = drip([event("a"), event("b"), event("c", "stop")], pause=0.3)
+    pieces = []
+    for piece in stream_chat(scripted.address, "m", CHATS["English"], seconds=0.5):
+        pieces.append(piece)
+        time.sleep(0.6)
+    assert pieces == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize(("address", "messages", "message"), [
     ("127.0.0.1:8000/v1", CHATS["English"], "The address is '127.0.0.1:8000/v1'"),
     ("http://127.0.0.1:9/v1", [], "message"),
     ("http://127.0.0.1:9/v1", [{"role": "user", "content": {1, 2}}], "content"),
+    ("http://127.0.0.1:9/v1", [{"role": "user", "content": "a", "name": {1}}], "cannot be written as JSON"),
 ])
 def test_what_cannot_be_asked_is_refused_at_once(address: str, messages: list, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -8,6 +8,7 @@ from course_utils.benchmark.engines import ROWS, Row
 from course_utils.benchmark.report import Settings
 from course_utils.config import Qwen3Config
 from course_utils.errors import ContextLengthError, InputError
+from course_utils.sampling import random_generator
 
 UNSETTLED_STEPS, CONTEXT_STEPS = 3, 8
 """At each context so many steps are made before the clock counts, and so many are timed."""
@@ -67,12 +68,13 @@ def check_settings(settings: Settings, config: Qwen3Config) -> None:
     """Raise unless the settings make sense for a model.
 
     Raises:
-        InputError: if a count is too small.
+        InputError: if a count is too small, or the seed no whole number from 0 to 2**64 - 1.
         ContextLengthError: if prompt and new tokens, or a context, do not fit into the model's context.
     """
     for name, least in (("prompt_tokens", 1), ("new_tokens", 2), ("runs", 1)):
         if getattr(settings, name) < least:
             raise InputError(f"{name} is {getattr(settings, name)}: give at least {least}.")
+    random_generator(settings.seed)  # it says what a seed may be
     context = config.max_position_embeddings
     if settings.prompt_tokens + settings.new_tokens > context:
         raise ContextLengthError(f"{settings.prompt_tokens} prompt tokens and {settings.new_tokens} new ones do not "

@@ -23,7 +23,7 @@ from course_utils.benchmark.costs import arithmetic_rate
 from course_utils.benchmark.engines import Row
 from course_utils.benchmark.machine import hardware, installed_version, versions
 from course_utils.benchmark.report import Report, RowResult, Run, Settings
-from course_utils.benchmark.weights import Subject, Workspace, make_checkpoint, require_disk_space
+from course_utils.benchmark.weights import Subject, Workspace, make_checkpoint, require_disk_space, require_memory
 from course_utils.benchmark.worker import RowError, Worker
 from course_utils.errors import CourseError, InputError
 
@@ -45,13 +45,14 @@ def run_benchmark(rows: Sequence[Row], subject: Subject, settings: Settings, dev
         device: where to compute.
 
     Raises:
-        InputError: if a setting makes no sense, there are no rows, or the disk is too small for the weights.
+        InputError: if a setting makes no sense, there are no rows, or disk or memory are too small for the weights.
         ContextLengthError: if prompt and new tokens, or a context, do not fit into the model's context.
         CheckpointError: if the weights cannot be read or written.
     """
     check_settings(settings, subject.config)
     if not rows:
         raise InputError("There are no rows to measure: name at least one.")
+    require_memory(subject, [row.weights for row in rows], device)
     report = Report(
         date=datetime.now(UTC).isoformat(timespec="seconds"), model=subject.name,
         weights=f"{'its own' if subject.checkpoint else 'random'} weights in "

@@ -7,7 +7,7 @@ the weights once per form, not once per row.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import torch
 
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
 from course_utils.config import Qwen3Config
+from course_utils.device import free_memory
 from course_utils.errors import InputError
 from course_utils.family import FAMILY, SHORT_NAMES, find_repo_id, timing_config
 from course_utils.hub import BUNDLED, resolve
@@ -129,12 +130,39 @@ def require_disk_space(subject: Subject, forms: Iterable[str], folder: Path) -> 
     Raises:
         InputError: with how much is needed and where.
     """
-    with torch.device("meta"):
-        weights = sum(parameter.numel() for parameter in Qwen3Model(subject.config).parameters())
     written = {form for form in forms if form != "original" or subject.checkpoint is None}
-    needed = int(_SPARE * weights * sum(_BYTES_PER_WEIGHT[form] for form in written))
+    needed = int(_SPARE * _weights(subject) * sum(_BYTES_PER_WEIGHT[form] for form in written))
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(f"The weights to be measured need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free at "
                          f"{str(folder)!r}: free some space, set TMPDIR to a folder on a larger disk, or choose fewer "
                          "rows.")
+
+
+def require_memory(subject: Subject, forms: Sequence[str], device: torch.device) -> None:
+    """Raise unless the weights fit into memory: while they are made, on the CPU, and while all rows hold them.
+
+    Args:
+        subject: whose weights.
+        forms: of each row; on a CPU rows with the same one share its pages, on other devices each has its own copy.
+        device: where the rows compute.
+
+    Raises:
+        InputError: with how much is needed and where.
+    """
+    cpu = torch.device("cpu")
+    held = set(forms) if device.type == "cpu" else forms
+    made = {form for form in {"original", *forms} if form != "original" or subject.checkpoint is None}
+    for place, per_weight in ((cpu, max((_BYTES_PER_WEIGHT[form] for form in made), default=0.0)),
+                              (device, sum(_BYTES_PER_WEIGHT[form] for form in held))):
+        needed, free = int(_SPARE * _weights(subject) * per_weight), free_memory(place)
+        if needed > free:
+            raise InputError(f"The weights to be measured need {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} "
+                             f"GB are free ({place.type}): close other programs, or choose fewer rows or a smaller "
+                             "model.")
+
+
+def _weights(subject: Subject) -> int:
+    """How many weights a subject has."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Qwen3Model(subject.config).parameters())

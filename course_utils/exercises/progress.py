@@ -6,6 +6,7 @@ one, such as one on a drive that outlives the machine; if it is empty, nothing i
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +21,7 @@ from course_utils.json_text import parse_json
 
 FORMAT = "course-utils progress"
 _SAYS_THAT_IT_WAITS, _LONGEST_WAIT, _BETWEEN_TRIES = 1.0, 20.0, 0.02  # seconds
+_LONGEST = 1_000_000  # bytes of a file; a whole course takes a hundredth
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def read_progress(path: Path) -> Progress:
         InputError: if it cannot be read, or is no progress.
     """
     try:
-        return _parse(path.read_bytes())
+        return _parse(_content(path))
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
     except ValueError as error:
@@ -154,7 +156,7 @@ def record(exercise_id: str, passed: bool) -> str:
 
 def _read_or_put_aside(path: Path) -> tuple[Progress, str]:
     try:
-        return _parse(path.read_bytes()), ""
+        return _parse(_content(path)), ""
     except FileNotFoundError:
         return Progress({}), ""
     except ValueError:
@@ -163,6 +165,22 @@ def _read_or_put_aside(path: Path) -> tuple[Progress, str]:
             number += 1
         path.rename(aside)
         return Progress({}), f"{str(path)!r} {damage}. It is now {aside.name!r}, and a new one was begun."
+
+
+def _content(path: Path) -> bytes:
+    """What is in a file, but no more than a progress can have.
+
+    Raises:
+        OSError: if it cannot be read, or is no file: a pipe would have to be waited for.
+        ValueError: if it is too large.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "It is a folder" if path.is_dir() else "It is no regular file")
+    with path.open("rb") as file:
+        data = file.read(_LONGEST + 1)
+    if len(data) > _LONGEST:
+        raise ValueError("too large")
+    return data
 
 
 def _parse(data: bytes) -> Progress:
@@ -179,8 +197,10 @@ def _parse(data: bytes) -> Progress:
 
 def _damage(path: Path) -> str:
     """What is wrong with a file that is no progress, as the end of a sentence."""
+    if path.stat().st_size > _LONGEST:
+        return "is larger than any progress in this course"
     try:
-        parse_json(path.read_bytes())
+        parse_json(_content(path))
     except ValueError:
         return describe_damage(path)
     return "holds something else than the progress in this course"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from course_utils.errors import InputError
 from course_utils.exercises import lookup
 from course_utils.exercises.progress import Progress, Record, own_progress
+from course_utils.printable import printable
 
 
 def show_progress(chapter: int | None = None) -> None:
@@ -67,9 +69,10 @@ def learners_table(learners: Mapping[str, Progress]) -> str:
     rows = [["learner", *map(str, chapters), "all", "last passed"]]
     rows.append(["of", *(str(len(ids)) for ids in chapters.values()), str(len(everything)), ""])
     for label, progress in learners.items():
-        days = [kept.passed[:10] for kept in progress.exercises.values() if kept.passed is not None]
+        days = [str(datetime.fromisoformat(kept.passed).date()) for kept in progress.exercises.values()
+                if kept.passed is not None]
         counts = [_count(progress, ids) for ids in (*chapters.values(), everything)]
-        rows.append([_printable(progress.name[:30] or label), *map(str, counts), max(days, default="")])
+        rows.append([printable(progress.name[:30] or label), *map(str, counts), max(days, default="")])
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
                      for row in rows)
@@ -83,8 +86,3 @@ def _exercises() -> dict[int, list[str]]:
 
 def _count(progress: Progress, ids: list[str]) -> int:
     return sum(progress.passed(exercise_id) for exercise_id in ids)
-
-
-def _printable(name: str) -> str:
-    """A name out of someone else's file, which must not steer the terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)

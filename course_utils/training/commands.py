@@ -31,6 +31,8 @@ from course_utils.training.bpe import END_OF_TEXT, IM_END, train_bpe
 from course_utils.training.loop import Trainer, TrainingPlan, held_out_loss
 from course_utils.training.own_data import (
     OwnDocument,
+    count_special_tokens,
+    data_path,
     encode_documents,
     endless_blocks,
     held_out_blocks,
@@ -54,7 +56,7 @@ class OwnTraining:
     """What both commands are told.
 
     Attributes:
-        data: a text file, a file of JSON lines, or a folder of both.
+        data: a text file, a file of records, or a folder of both, as `read_documents` takes them.
         out: folder of the result.
         steps: number of updates.
         block_length: tokens that the model sees at once.
@@ -75,7 +77,7 @@ class OwnTraining:
 
     def documents(self) -> list[OwnDocument]:
         """Raises: InputError: as `read_documents`, or if the result would lie among the data."""
-        data = Path(self.data).expanduser().resolve()
+        data = data_path(self.data).resolve()
         if data == self.out.resolve() or data in self.out.resolve().parents:
             raise InputError(f"{str(self.out)!r} lies in the data, so the log of the training would be trained on: "
                              "choose a folder elsewhere.")
@@ -250,6 +252,9 @@ def _train(model: Qwen3Model, tokenizer: Qwen3Tokenizer, documents: Sequence[Own
     print(f"{len(trained)} documents or pieces with {tokens} tokens to train on, {len(held_out)} held out; "
           f"{count.trainable} of {count.total} parameters are trained; the text is seen about "
           f"{plan.steps * plan.tokens_per_step / tokens:.1f} times.")
+    if special := count_special_tokens(documents, tokenizer):
+        print(f"Special tokens such as <|im_end|> are written {special} times in plain texts, and are ordinary text "
+              "there: a chat belongs into a record with messages.")
     if going_on:
         print("Going on with the training that was interrupted.")
     elif blocks is not None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from course_utils.compilation import compile_or_eager, compiler_reason, warn_uncompiled
 from course_utils.errors import ContextLengthError, CourseError, InputError
 from course_utils.qwen3 import Qwen3Model
+from course_utils.sampling import random_generator
 from course_utils.training.dataset import IGNORED, Supply
 
 BETAS = (0.9, 0.98)
@@ -71,6 +72,7 @@ class TrainingPlan:
         for name, value, least in whole:
             if type(value) is not int or value < least:
                 raise InputError(f"{name} is {value!r} in the training plan: give a whole number from {least} on.")
+        random_generator(self.seed)  # it says how large a seed may be
         for name, positive in (("learning_rate", True), ("gradient_clip", True), ("weight_decay", False)):
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
@@ -222,7 +224,7 @@ class Trainer:
         token_ids, labels = ids_and_labels(self.supplies[length].take(rows), self.model)
         for group in self.optimizer.param_groups:
             group["lr"] = plan.rate(self.steps_done)
-        with _training(self.model, plan.seed + self.steps_done):
+        with _training(self.model, (plan.seed + self.steps_done) % 2**64):
             loss = self._loss_and_gradient(token_ids, labels)
             norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), plan.gradient_clip).item()
             if not math.isfinite(loss) or not math.isfinite(norm):

@@ -1,16 +1,26 @@
-"""One's own text -> blocks to train on: text files, or JSON lines of texts and chats.
+"""One's own text -> blocks to train on: text files, and records of texts and chats.
 
-A text file is one document. In a `.jsonl` file each line is one: `{"text": "..."}`, or
-`{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}`, of which only the
-assistant's answers count in the loss. A folder stands for all such files in it. Everything is read and checked before
-anything is trained; what cannot be used is refused with its file and line.
+A text file is one document. Records are JSON (an array, or an object on each line) or CSV with a header, and each is
+one document in a shape that is common on the hub:
+
+- `{"text": "..."}`, a text;
+- `{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}`, a chat, with `"tools"`
+  where there are any;
+- `{"conversations": [{"from": "human", "value": "..."}, {"from": "gpt", "value": "..."}]}`, a chat, as ShareGPT has it;
+- `{"instruction": "...", "input": "...", "output": "..."}`, a question and its answer, as Alpaca has it.
+
+Of a chat only the assistant's answers count in the loss. A folder stands for all such files in it. Everything is read
+and checked before anything is trained; what cannot be used is refused with its file and line.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import random
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,7 +34,13 @@ from course_utils.json_text import parse_json
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.dataset import IGNORED, epochs, label_answers, pack_labelled, split
 
-SUFFIXES = (".txt", ".md", ".jsonl")  # what is read of a folder
+_JSON, _TABLES = (".json", ".jsonl", ".ndjson"), {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (".txt", ".md", *_JSON, *_TABLES)  # what is read of a folder
+# Data that somebody may mean to be read; passing over it in silence would train on less than was given.
+_OTHER_DATA = (".parquet", ".arrow", ".feather", ".xlsx", ".gz", ".bz2", ".xz", ".zst", ".zip")
+_SHAPES = ('{"text": "..."}, {"messages": [...]}, {"conversations": [...]} as in ShareGPT, or {"instruction": "...", '
+           '"output": "..."} as in Alpaca')
+_SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}  # in ShareGPT; others are called as here
 _MOST_HELD_OUT = 64  # blocks: more would take longer to measure and say no more
 
 Labelled = tuple[Sequence[int], Sequence[int]]  # token ids, and labels of equal length
@@ -37,35 +53,71 @@ class OwnDocument:
     Attributes:
         content: a text, or the messages of a chat.
         place: where it was read, for errors: a file, or a file and a line.
+        tools: descriptions of those that the assistant of a chat could call; None for none.
     """
 
     content: Union[str, list[Message]]
     place: str
+    tools: list[Mapping[str, Any]] | None = None
 
     def text(self, template: ChatTemplate) -> str:
-        """The document as text; a chat as the template writes it."""
-        return self.content if isinstance(self.content, str) else template.render(self.content, False)
+        """The document as text; a chat as the template writes it.
+
+        Raises:
+            InputError: if the template refuses the chat; says where.
+        """
+        if isinstance(self.content, str):
+            return self.content
+        try:
+            return template.render(self.content, False, tools=self.tools)
+        except InputError as error:
+            raise InputError(f"{self.place}: {error}") from error
 
 
 def read_documents(path: str | Path) -> list[OwnDocument]:
-    """Read a text file, a file of JSON lines, or a folder of both, in the order of their names.
+    """Read a text file, a file of records, or a folder of both, in the order of their names.
 
     Raises:
-        InputError: if there is no such file, nothing in it, or something that is not as described; says where.
+        InputError: if there is no such file, nothing in it, or something that is not as described above; says where.
     """
-    path = Path(path).expanduser()
+    path = data_path(path)
     if not path.exists():
         raise InputError(f"There is no file or folder {str(path)!r}: check the path of the data.")
     files = [path]
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*SUFFIXES, *_OTHER_DATA)
+                       and file.is_file())
         if not files:
             raise InputError(f"The folder {str(path)!r} holds no file to train on: its name must end in "
                              f"{', '.join(SUFFIXES)}.")
-    documents: list[OwnDocument] = []
-    for file in files:
-        documents += _read_json_lines(file) if file.suffix.lower() == ".jsonl" else _read_text(file)
-    return documents
+    elif not path.is_file():
+        raise InputError(f"{str(path)!r} is a pipe or a device: give a file, which can be read again when an "
+                         "interrupted training goes on.")
+    return [document for file in files for document in _read(file)]
+
+
+def data_path(path: str | Path) -> Path:
+    """The path of one's data, with a tilde written out.
+
+    Raises:
+        InputError: if there can be no such path: a home of nobody, a circle of links, a name too long.
+    """
+    try:
+        found = Path(path).expanduser()
+        found.resolve().exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{str(path)!r} cannot be looked for ({error}): check the path of the data.") from error
+    return found
+
+
+def count_special_tokens(documents: Sequence[OwnDocument], tokenizer: Qwen3Tokenizer) -> int:
+    """How often a special token of the tokenizer is written in the texts that are no chats. It is ordinary text there:
+    else a stranger's text could end a document or speak as somebody in a chat.
+    """
+    if not tokenizer.special_tokens:
+        return 0
+    pattern = re.compile("|".join(map(re.escape, tokenizer.special_tokens)))
+    return sum(len(pattern.findall(document.content)) for document in documents if isinstance(document.content, str))
 
 
 def encode_documents(documents: Sequence[OwnDocument], tokenizer: Qwen3Tokenizer,
@@ -136,31 +188,95 @@ def held_out_blocks(documents: Sequence[Labelled], block_length: int, end_id: in
 
 def _encode(document: OwnDocument, tokenizer: Qwen3Tokenizer) -> tuple[list[int], list[int]]:
     if isinstance(document.content, str):
-        ids = tokenizer.encode(document.content)
+        ids = tokenizer.encode(document.content, special_tokens=False)
         return ids, ids
     try:
-        ids = tokenizer.encode_chat(document.content, add_generation_prompt=False)
+        ids = tokenizer.encode_chat(document.content, add_generation_prompt=False, tools=document.tools)
     except InputError as error:
         raise InputError(f"{document.place}: {error}") from error
     return ids, label_answers(ids, tokenizer)
 
 
-def _read_text(file: Path) -> list[OwnDocument]:
+def _read(file: Path) -> list[OwnDocument]:
+    suffix = file.suffix.lower()
+    if suffix in _OTHER_DATA:
+        raise InputError(f"{str(file)!r} is of a kind that is not read here: convert or unpack it to one that ends in "
+                         f"{', '.join(SUFFIXES)}, or take it away.")
     text = _content(file)
     if not text.strip():
-        raise InputError(f"{str(file)!r} is empty: give a file with text, or take it away.")
+        raise InputError(f"{str(file)!r} is empty: give a file with text or records, or take it away.")
+    if suffix in (*_JSON, *_TABLES):
+        entries = _json_entries(text, file) if suffix in _JSON else _table_entries(text, file, _TABLES[suffix])
+        documents = [_document(entry, place) for entry, place in entries]
+        if not documents:
+            raise InputError(f"{str(file)!r} is empty of records: give a file with some, or take it away.")
+        return documents
+    kind = _kind_of_records(text)
+    if kind is not None:
+        raise InputError(f"{str(file)!r} holds records in {kind} and is not named so: let its name end in "
+                         f"{' or '.join(_JSON[:2] if kind == 'JSON' else _TABLES)}, so that it is read as such.")
     return [OwnDocument(text, str(file))]
 
 
-def _read_json_lines(file: Path) -> list[OwnDocument]:
-    documents = []
-    for number, line in enumerate(_content(file).split("\n"), start=1):
-        if line.strip():
-            place = f"{file}, line {number}"
-            documents.append(OwnDocument(_document(line, place), place))
-    if not documents:
-        raise InputError(f"{str(file)!r} is empty: give a file with a JSON object on each line, or take it away.")
-    return documents
+def _json_entries(text: str, file: Path) -> Iterator[tuple[Any, str]]:
+    """What a JSON file holds, and where: the elements of an array, a single value, or a value on each line."""
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if len(lines) > 1 and _is_json(lines[0][1]):
+        for number, line in lines:
+            yield _parsed(line, f"{file}, line {number}"), f"{file}, line {number}"
+        return
+    whole, place = _parsed(text, str(file)), f"{file}, line {lines[0][0]}"
+    if not isinstance(whole, list):
+        yield whole, place
+    for number, entry in enumerate(whole if isinstance(whole, list) else [], start=1):
+        yield entry, f"{file}, record {number}"
+
+
+def _parsed(text: str, place: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise InputError(f"{place}: this is no JSON ({error}): write an array of objects, or one object on each "
+                         "line.") from error
+
+
+def _is_json(line: str) -> bool:
+    try:
+        parse_json(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _table_entries(text: str, file: Path, delimiter: str) -> Iterator[tuple[dict[str, str], str]]:
+    """The rows of a table under a header, and where."""
+    limit = csv.field_size_limit(max(len(text), 1))  # its own is 131,072 characters, less than a story
+    try:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        header = next(row for row in rows if row)
+        for row in rows:
+            place = f"{file}, line {rows.line_num}"
+            if row and len(row) != len(header):
+                raise InputError(f"{place}: this row has {len(row)} cells and the header {len(header)}: put a text "
+                                 f"with {delimiter!r} or line feeds in it between double quotes.")
+            if row:
+                yield dict(zip(header, row)), place
+    except csv.Error as error:
+        raise InputError(f"{file}, line {rows.line_num}: this is no table ({error}): double a double quote that stands "
+                         "inside a text, and put the text between double quotes.") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _kind_of_records(text: str) -> str | None:
+    """Whether a text is records after all: "JSON", "CSV" or None."""
+    first = text.lstrip().partition("\n")[0]
+    if first.startswith(("{", "[")):
+        for part in (first, text):
+            if _is_json(part) and isinstance(value := parse_json(part), (dict, list)) and value:
+                return "JSON" if isinstance(value, dict) or isinstance(value[0], dict) else None
+    columns = {column.strip(' "') for column in re.split("[,\t]", first)}
+    return "CSV" if {"instruction", "output"} <= columns else None
 
 
 def _content(file: Path) -> str:
@@ -176,34 +292,73 @@ def _content(file: Path) -> str:
                          "take it away if it is no text at all.") from error
 
 
-def _document(line: str, place: str) -> str | list[Message]:
-    """The content of a JSON line."""
-    try:
-        entry = parse_json(line)
-    except ValueError as error:
-        raise InputError(f"{place}: this is no JSON ({error}): write one object on each line.") from error
-    if not isinstance(entry, dict) or ("text" in entry) == ("messages" in entry):
-        raise InputError(f'{place}: write an object with either "text" or "messages" in it, such as '
-                         '{"text": "..."}.')
+def _document(entry: Any, place: str) -> OwnDocument:
+    """What a record holds."""
+    if not isinstance(entry, dict):
+        raise InputError(f"{place}: this is no object: write each record as either {_SHAPES}.")
     try:
         json.dumps(entry, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(f"{place}: this holds half of a character (a lone surrogate), which no text has: correct "
                          "it.") from error
-    return _text(entry["text"], place) if "text" in entry else _messages(entry["messages"], place)
+    shapes = [key for key in ("text", "messages", "conversations", "instruction") if key in entry]
+    if shapes == ["text", "instruction"]:
+        shapes = ["instruction"]  # Alpaca's own data has the question and its answer once more, as one text
+    if len(shapes) != 1:
+        fields = ", ".join(repr(str(key)[:40]) for key in list(entry)[:12])
+        raise InputError(f"{place}: the record has {'the fields ' + fields if fields else 'no fields'}: give it those "
+                         f"of one shape, which is either {_SHAPES}.")
+    if shapes == ["text"]:
+        return OwnDocument(_text(entry, "text", place), place)
+    if shapes == ["instruction"]:
+        messages = _alpaca(entry, place)
+    else:
+        messages = _messages(entry[shapes[0]], place)
+    if "system" in entry and isinstance(entry["system"], str) and entry["system"].strip():
+        messages = [{"role": "system", "content": entry["system"]}, *messages]
+    return OwnDocument(messages, place, _tools(entry.get("tools"), place))
 
 
-def _text(text: Any, place: str) -> str:
+def _text(entry: Mapping[str, Any], key: str, place: str) -> str:
+    text = entry.get(key)
     if not isinstance(text, str) or not text.strip():
-        raise InputError(f'{place}: "text" is {text!r}: write a text that is not empty.')
+        raise InputError(f'{place}: "{key}" is {repr(text)[:80]}: write a text that is not empty.')
     return text
 
 
+def _alpaca(entry: Mapping[str, Any], place: str) -> list[Message]:
+    asked, answer = _text(entry, "instruction", place), _text(entry, "output", place)
+    if str(entry.get("input") or "").strip():
+        asked += "\n\n" + _text(entry, "input", place)
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+
+
 def _messages(messages: Any, place: str) -> list[Message]:
+    if isinstance(messages, list):
+        messages = [_turn(message) for message in messages]
     try:
         check_messages(messages)
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
-    if not any(message["role"] == "assistant" and message["content"].strip() for message in messages):
+    if not any(message["role"] == "assistant" and ((message.get("content") or "").strip() or message.get("tool_calls"))
+               for message in messages):
         raise InputError(f"{place}: no message is from the assistant, so there is nothing to learn: add the answer.")
     return list(messages)
+
+
+def _turn(message: Any) -> Any:
+    """A message of ShareGPT, `{"from": ..., "value": ...}`, as others write it; any other as it is."""
+    if not isinstance(message, dict) or not {"from", "value"} <= message.keys():
+        return message
+    return {"role": _SPEAKERS.get(str(message["from"]), message["from"]), "content": message["value"]}
+
+
+def _tools(tools: Any, place: str) -> list[Mapping[str, Any]] | None:
+    """Descriptions of tools, which data sets often keep as JSON in a text."""
+    if isinstance(tools, str) and tools.strip():
+        tools = _parsed(tools, f'{place}, "tools"')
+    if not tools:
+        return None
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise InputError(f'{place}: "tools" is {repr(tools)[:80]}: write a list of JSON descriptions, or leave it out.')
+    return tools

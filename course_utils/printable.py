@@ -1,0 +1,30 @@
+"""Text of strangers made fit for a terminal, which obeys some of the characters that it is sent.
+
+An escape sequence moves the cursor, changes the title or the colours, and on some terminals more; a carriage return
+writes over the line; a bidirectional override shows a text in another order than it has. Such characters can stand in
+what a model writes, in the names of files and tensors, in what a server says and in files that others have made.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Control characters (C0, DEL, C1), line and paragraph separators, embeddings, overrides and isolates of direction, and
+# halves of surrogate pairs. Joiners and marks, which emoji and many scripts need, are none of these.
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""The text with each character that steers a terminal written out, such as `\x1b`; all others stay.
+
+    A text that comes in pieces may be handed over piece by piece.
+
+    Args:
+        text: from whoever.
+        keep: characters that may stay, such as line feeds where the text has lines.
+    """
+    return _STEERING.sub(lambda match: match[0] if match[0] in keep else _written_out(match[0]), text)
+
+
+def _written_out(character: str) -> str:
+    return character.encode("unicode_escape").decode()
