@@ -50,9 +50,11 @@ class CtrlC:
         sys.settrace(self.before)
 
     def called(self, frame: FrameType, event: str, argument: object) -> Any:
-        file = frame.f_code.co_filename
-        # A sampler that has half drawn cannot draw the same again.
-        return self.line if file.startswith(PACKAGE) and not file.endswith("sampling.py") else None
+        file, name = frame.f_code.co_filename, frame.f_code.co_qualname
+        # A sampler that has half drawn cannot draw the same again. And a tracer is also called where a `with` block is
+        # left, before its lock is given back, where no signal ever comes: Python looks for those behind a call.
+        spared = file.endswith("sampling.py") or name.startswith("_TemplateProcess.")
+        return self.line if file.startswith(PACKAGE) and not spared else None
 
     def line(self, frame: FrameType, event: str, argument: object) -> Any:
         if event == "line":
