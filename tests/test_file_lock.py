@@ -70,7 +70,7 @@ def test_a_file_that_was_taken_away_in_between_is_no_lock(tmp_path: Path, monkey
             FileLock(path)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="flock is not what locks there")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX: flock")
 def test_on_a_drive_without_locks_everybody_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")

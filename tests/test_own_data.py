@@ -244,3 +244,10 @@ def test_one_short_document_cannot_be_divided() -> None:
     with pytest.raises(InputError, match="no part of it can be held out"):
         hold_out([([1], [1])], 0.1, seed=0)
     assert hold_out([([1], [1])], 0, seed=0) == ([([1], [1])], [])
+
+
+def test_a_table_that_is_refused_leaves_the_limit_of_other_tables_alone(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("text\nA boat.\nA cat,a dog.\n")
+    with pytest.raises(InputError, match="this row has 2 cells"):
+        read_documents(tmp_path / "data.csv")
+    assert csv.field_size_limit() == 131_072

@@ -250,17 +250,24 @@ def _is_json(line: str) -> bool:
 
 def _table_entries(text: str, file: Path, delimiter: str) -> Iterator[tuple[dict[str, str], str]]:
     """The rows of a table under a header, and where."""
-    limit = csv.field_size_limit(max(len(text), 1))  # its own is 131,072 characters, less than a story
+    rows = _rows(text, file, delimiter)
+    _, header = rows[0]
+    for line, row in rows[1:]:
+        place = f"{file}, line {line}"
+        if len(row) != len(header):
+            raise InputError(f"{place}: this row has {len(row)} cells and the header {len(header)}: put a text "
+                             f"with {delimiter!r} or line feeds in it between double quotes.")
+        yield dict(zip(header, row)), place
+
+
+def _rows(text: str, file: Path, delimiter: str) -> list[tuple[int, list[str]]]:
+    """The rows of a table that are not empty, each with the number of its last line."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    # The limit's own value is 131,072 characters, less than a story. It is everybody's, so it is changed for no longer
+    # than it takes to read the table.
+    limit = csv.field_size_limit(max(len(text), 1))
     try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        header = next(row for row in rows if row)
-        for row in rows:
-            place = f"{file}, line {rows.line_num}"
-            if row and len(row) != len(header):
-                raise InputError(f"{place}: this row has {len(row)} cells and the header {len(header)}: put a text "
-                                 f"with {delimiter!r} or line feeds in it between double quotes.")
-            if row:
-                yield dict(zip(header, row)), place
+        return [(rows.line_num, row) for row in rows if row]
     except csv.Error as error:
         raise InputError(f"{file}, line {rows.line_num}: this is no table ({error}): double a double quote that stands "
                          "inside a text, and put the text between double quotes.") from error
