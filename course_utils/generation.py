@@ -117,7 +117,8 @@ def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cach
 @contextmanager
 def inference(model: Qwen3Model) -> Iterator[None]:
     """Within this block a model has no dropout and records no gradients; behind it each of its parts is as before."""
-    training = [part for part in model.modules() if part.training] if model.training else []
+    # Whatever is called like a model will do here, such as one that counts its passes.
+    training = [part for part in model.modules() if part.training] if getattr(model, "training", False) else []
     for part in training:
         part.training = False
     try:

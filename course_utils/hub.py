@@ -19,6 +19,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,6 +116,7 @@ def download(name: str, revision: str | None = None, endpoint: str | None = None
     if info.sha is None or not files or unknown:
         raise DownloadError(f"{address} publishes no checksum for {', '.join(unknown) or 'any file'} of "
                             f"{repo_id}, so nothing that it sends could be trusted: use another mirror.")
+    _refuse_strange_names(info.sha, checksums, address)
     cache = Path(constants.HF_HUB_CACHE) / f"models--{repo_id.replace('/', '--')}"
     folder = cache / "snapshots" / info.sha
     missing = [file for file_name, file in files.items() if not (folder / file_name).exists()]
@@ -167,10 +169,42 @@ def _find_cached(repo_id: str, revision: str) -> Path | None:
         checksums = {path.name: path.resolve().name for path in folder.iterdir()}
         if not all(len(checksum) in (40, 64) for checksum in checksums.values()):
             return None
-    if not all((folder / name).is_file() for name in checksums):
+    if not all((folder / name).is_file() for name in checksums) or not _has_all(folder):
         return None
     _verify(folder, checksums)
     return folder
+
+
+def _has_all(folder: Path) -> bool:
+    """Whether a folder has a configuration, a tokenizer, and all the weights: another program may fetch but a part."""
+    index = folder / "model.safetensors.index.json"
+    weights = ["model.safetensors"]
+    if index.is_file():
+        try:
+            weights = sorted(set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
+    return all(isinstance(name, str) and (folder / name).is_file()
+               for name in ("config.json", "tokenizer.json", *weights))
+
+
+def _refuse_strange_names(commit: str, checksums: Mapping[str, str], address: str) -> None:
+    """Make sure that what a server names is what it should be before any path is made of it.
+
+    Raises:
+        DownloadError: if the commit is no 40 hexadecimal digits, or a file's name leads out of its folder, or its
+            checksum is none.
+    """
+    strange = [name for name, checksum in checksums.items()
+               if not _FILE_NAME.fullmatch(name) or not _CHECKSUM.fullmatch(checksum)]
+    if strange or not _COMMIT.fullmatch(commit):
+        raise DownloadError(f"{address} names a file, a checksum or a commit as no hub does "
+                            f"({(strange or [commit])[0][:80]!r}): nothing was fetched, use another mirror.")
+
+
+# The files of these models lie side by side in one folder.
+_FILE_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
+_COMMIT, _CHECKSUM = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def _verify(folder: Path, checksums: Mapping[str, str], whole: bool = True) -> None:
@@ -183,7 +217,7 @@ def _verify(folder: Path, checksums: Mapping[str, str], whole: bool = True) -> N
             folder says that the folder is complete.
 
     Raises:
-        DownloadError: at the first file that differs, which is deleted.
+        DownloadError: at the first file that differs, which is deleted if it lies in the model's own cache.
     """
     before = _read_record(folder)
     record = {}
@@ -192,8 +226,12 @@ def _verify(folder: Path, checksums: Mapping[str, str], whole: bool = True) -> N
         stat = path.stat()
         entry = {"checksum": checksum, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
         if before.get(name) != entry and _checksum(path, like=checksum) != checksum:
-            damage = describe_damage(path)
-            path.resolve().unlink()  # the content, and then the link to it
+            damage, content = describe_damage(path), path.resolve()
+            if not content.is_relative_to(folder.parent.parent.resolve()):
+                raise DownloadError(f"{name} {damage}: its checksum is not the one that the hub publishes. It is a "
+                                    f"link to {str(content)!r}, which was left alone: remove the link {str(path)!r}, "
+                                    "and run this again.")
+            content.unlink()  # and then the link to it
             path.unlink(missing_ok=True)
             raise DownloadError(f"{name} {damage}: its checksum is not the one that the hub publishes. It "
                                 "has been deleted, so run this again to download it anew; if that fails "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import signal
@@ -303,6 +304,42 @@ def test_wrong_small_file_is_found_too(server: HubServer, files: dict[str, bytes
 
 def resolve_at(server: HubServer) -> Path:
     return download(REPO, endpoint=server.endpoint)
+
+
+@pytest.mark.parametrize("name", ["../../../mine.json", "/etc/mine.json", "a/../../mine.json", "..", "C:\\mine.json",
+                                  ".mine.json", "a\x1b[31m.json", "x" * 5_000 + ".json"])
+def test_a_server_that_names_files_elsewhere_touches_none(server: HubServer, cache: Path, name: str) -> None:
+    mine = cache.parent / "mine.json"
+    mine.write_text("{}")
+    server.files[name] = b"theirs"
+    # A file that no model needs is not even asked for.
+    needed = name.endswith(".json")
+    with pytest.raises(DownloadError, match="as no hub does") if needed else contextlib.nullcontext():
+        download(REPO, endpoint=server.endpoint)
+    assert mine.read_text() == "{}"
+
+
+def test_a_link_out_of_the_cache_is_not_followed_to_delete(server: HubServer, tmp_path: Path) -> None:
+    config = download(REPO, endpoint=server.endpoint) / "config.json"
+    mine = tmp_path / "mine.json"
+    mine.write_text("mine")
+    config.unlink()
+    config.symlink_to(mine)
+    with pytest.raises(DownloadError, match="was left alone: remove the link"):
+        resolve(REPO)
+    assert mine.read_text() == "mine"
+
+
+def test_a_part_that_another_program_fetched_is_not_the_model(server: HubServer, files: dict[str, bytes],
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("config.json", "tokenizer.json"):
+        huggingface_hub.hf_hub_download(REPO, name, endpoint=server.endpoint)
+    huggingface_hub.snapshot_download(REPO, endpoint=server.endpoint, allow_patterns=["config.json", "tokenizer.json"])
+    with monkeypatch.context() as patch:
+        go_offline(patch)
+        with pytest.raises(DownloadError):
+            resolve(REPO)
+    assert (resolve_at(server) / "model.safetensors").read_bytes() == files["model.safetensors"]
 
 
 def test_file_that_rots_later_is_found(server: HubServer, files: dict[str, bytes]) -> None:

@@ -22,7 +22,7 @@ def ask_in_chinese(word: Word) -> tuple[str, str]:
     return f"{word.chinese}的杨语是", f"{word.english}。"
 
 
-def split_words(held_out: int = 160, seed: int = 9) -> tuple[list[Word], list[Word]]:
+def split_words(held_out: int = 160, seed: int = 10) -> tuple[list[Word], list[Word]]:
     """The words that both languages have, shuffled: those to learn from, and those that are held out.
 
     Args:
