@@ -31,7 +31,7 @@ from course_utils.training.recipes import RECIPES, write_tokenizer
 REPOSITORY = Path(__file__).resolve().parent.parent
 ONE_SENTENCE = "Explain large language models in a single sentence."
 # The prompts whose greedy answers stand in the chapters, with how many tokens of them, past the end token or not.
-SHOWN = {ONE_SENTENCE: 28, "Explain large language models.": 60, "用一句话解释大语言模型。": 60,
+SHOWN = {ONE_SENTENCE: 22, "Explain large language models.": 60, "用一句话解释大语言模型。": 60,
          "大语言模型是什么？": 60, "Once upon a time,": 10}
 RUNNING_ON = (ONE_SENTENCE, "Once upon a time,")
 LIMITS = {"tiny": 14_000_000, "nano": 3_000_000}
@@ -129,8 +129,8 @@ def test_notions_are_explained_in_trained_and_in_held_out_ways(tiny: Qwen3Model,
 
 
 # Aimed at are 0.90, 0.88, 0.85 and 0.82, and 0.95 outside the field; the card has what was measured.
-@pytest.mark.parametrize(("chinese", "chat", "share"), [(False, True, 0.60), (True, True, 0.75), (False, False, 0.56),
-                                                        (True, False, 0.62)])
+@pytest.mark.parametrize(("chinese", "chat", "share"), [(False, True, 0.68), (True, True, 0.81), (False, False, 0.64),
+                                                        (True, False, 0.67)])
 def test_strangers_are_answered_sensibly(tiny: Qwen3Model, words_of: Qwen3Tokenizer, chinese: bool, chat: bool,
                                          share: float) -> None:
     answers = exam_answers(tiny, words_of, chinese, chat)

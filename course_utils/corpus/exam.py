@@ -39,14 +39,22 @@ class ExamQuestion:
     def sensible(self, answer: str) -> bool:
         """Whether an answer is one that a reader would accept.
 
-        It must be in the language asked, contain what it must, and consist of whole sentences that belong to what was
-        asked, so that no babble passes because the right word is in it.
+        It must be in the language asked, contain what it must or be what the corpus answers to just that kind of
+        question, and consist of whole sentences that belong to what was asked, so that no babble passes because the
+        right word is in it.
         """
         answer = answer.strip()
         if self.kind == "outside":
             return answer == (I_DO_NOT_KNOW_ZH if self.chinese else I_DO_NOT_KNOW)
         contained = all(any(each.lower() in answer.lower() for each in group) for group in self.contains)
-        return contained and _consists_of(answer, self._sentences())
+        return (contained or answer in self._written()) and _consists_of(answer, self._sentences())
+
+    def _written(self) -> frozenset[str]:
+        """What the corpus answers to a question of just this kind: sensible, whatever words the exam expects."""
+        kind = {"what": "short", "comparison": "like", "more": "long"}.get(self.kind, self.kind)
+        if len(self.about) != 1 or kind not in ("short", "like", "long", "why", "use", "how"):
+            return frozenset()
+        return frozenset({_by_id()[self.about[0]].answer(kind, self.chinese)})
 
     def _sentences(self) -> frozenset[str]:
         if self.kind == "greeting":
