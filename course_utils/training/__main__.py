@@ -53,8 +53,9 @@ def measure(folder: Path) -> None:
     figures = evaluate.all_figures(model, tokenizer)
     if folder.name != "tiny":
         tiny = load_model("tiny", device="cpu")
-        blocks = evaluate.held_out_blocks(tokenizer, 40, 512)
-        figures["same likeliest next token as tiny, held-out documents"] = evaluate.agreement(tiny, model, blocks)
+        for where, blocks in (("held-out documents", evaluate.held_out_blocks(tokenizer, 40, 512)),
+                              ("their answers alone", evaluate.answer_blocks(tokenizer, 40, 512))):
+            figures[f"same likeliest next token as tiny, {where}"] = evaluate.agreement(tiny, model, blocks)
     for measure, value in figures.items():
         print(f"{measure}: {value:.4f}")
     answers = [answer for chinese in (False, True)

@@ -30,9 +30,9 @@ from course_utils.kv_cache import KVCache
 from course_utils.quantization import KINDS, quantize
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
-from course_utils.training.dataset import pack
+from course_utils.training.dataset import IGNORED, pack
 from course_utils.training.loop import held_out_loss
-from course_utils.training.recipes import HELD_OUT_SEED, RECIPES
+from course_utils.training.recipes import HELD_OUT_SEED, RECIPES, blocks_of
 
 
 def complete(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Sequence[list[int]], max_new_tokens: int,
@@ -195,22 +195,40 @@ def held_out_blocks(tokenizer: Qwen3Tokenizer, number: int, block_length: int, k
 
 def loss_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer, number: int = 40,
                  block_length: int = 512) -> dict[str, float]:
-    """Loss in nats per token on held-out documents, of all kinds and of stories: as the model is, and quantized."""
+    """Loss in nats per token on held-out documents, of all kinds and of stories: as the model is, and quantized.
+
+    The last stage of training counts only answers, so what a stranger would ask is no longer foreseen: the loss of the
+    answers alone stands beside that of all tokens.
+    """
     models = {"": model, **{f", {kind}": quantize(model, kind) for kind in KINDS}}
     figures = {}
-    for documents_of in (None, "story", "story_zh"):
-        blocks = held_out_blocks(tokenizer, number, block_length, documents_of)
+    measured = {"all kinds": held_out_blocks(tokenizer, number, block_length),
+                "all kinds, answers alone": answer_blocks(tokenizer, number, block_length),
+                **{kind: held_out_blocks(tokenizer, number, block_length, kind) for kind in ("story", "story_zh")}}
+    for name, blocks in measured.items():
         for weights, each in models.items():
-            figures[f"held-out loss, {documents_of or 'all kinds'}{weights}"] = held_out_loss(each, blocks)
+            figures[f"held-out loss, {name}{weights}"] = held_out_loss(each, blocks)
     return figures
 
 
 @torch.inference_mode()
 def agreement(model: Qwen3Model, other: Qwen3Model, blocks: np.ndarray) -> float:
-    """How often two models name the same likeliest next token, over all positions of all blocks."""
-    same = [(model(ids).argmax(-1) == other(ids).argmax(-1)).float().mean().item()
-            for ids in torch.from_numpy(blocks.astype(np.int64)).split(4)]
-    return float(np.mean(same))
+    """How often two models name the same likeliest next token, over all positions of blocks (n, t), or, with labels
+    (n, 2, t), over those whose next token counts."""
+    same, of = 0, 0
+    for part in torch.from_numpy(blocks.astype(np.int64)).split(4):
+        ids = part if part.dim() == 2 else part[:, 0]
+        equal = model(ids).argmax(-1) == other(ids).argmax(-1)
+        counts = torch.ones_like(equal) if part.dim() == 2 else part[:, 1].roll(-1, dims=1) != IGNORED
+        if part.dim() == 3:
+            counts[:, -1] = False  # what would come next is not in the block
+        same, of = same + int((equal & counts).sum()), of + int(counts.sum())
+    return same / of
+
+
+def answer_blocks(tokenizer: Qwen3Tokenizer, number: int, block_length: int) -> np.ndarray:
+    """Held-out blocks with labels, of which only the answers count: (number, 2, block_length + 1)."""
+    return np.stack(list(islice(blocks_of(tokenizer, block_length, HELD_OUT_SEED, answers_only=True), number)))
 
 
 def all_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> dict[str, float]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-
-import numpy as np
 
 from course_utils.corpus.notions import notions
 from course_utils.corpus.questions import questions
@@ -15,9 +12,8 @@ from course_utils.errors import InputError
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.dataset import IGNORED
-from course_utils.training.evaluate import share_right, share_translated
+from course_utils.training.evaluate import answer_blocks, share_right, share_translated
 from course_utils.training.loop import held_out_loss
-from course_utils.training.recipes import HELD_OUT_SEED, blocks_of
 
 Labelled = tuple[Sequence[int], Sequence[int]]  # token ids, and labels of equal length
 
@@ -86,5 +82,4 @@ def old_loss(model: Qwen3Model, tokenizer: Qwen3Tokenizer, number: int = 4, bloc
 
     Questions are only read, as in the last stage of its training.
     """
-    blocks = blocks_of(tokenizer, block_length, HELD_OUT_SEED, answers_only=True)
-    return held_out_loss(model, np.stack(list(islice(blocks, number))))
+    return held_out_loss(model, answer_blocks(tokenizer, number, block_length))
