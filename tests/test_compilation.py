@@ -303,9 +303,9 @@ def test_a_compiler_that_is_named_and_absent(monkeypatch: pytest.MonkeyPatch, tm
         pytest.skip(problem)
     model = make(replace(SMALL, hidden_size=40, intermediate_size=56))
     compiled = compile_model(model)
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(tmp_path / "no-such-compiler")))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    with pytest.warns(UserWarning, match="no-such-compiler.*goes on uncompiled"):
+    absent = {"cpp.cxx": (None, str(tmp_path / "no-such-compiler"))}
+    with torch._inductor.config.patch(absent), pytest.warns(UserWarning, match="no-such-compiler.*goes on uncompiled"):
         assert generate(compiled) == generate(model)
 
 

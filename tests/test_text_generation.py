@@ -63,7 +63,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, small_tokenizer: Qwen3Tokenizer) -
 def test_the_text_is_that_of_transformers(tiny: tuple[Qwen3Model, Qwen3Tokenizer]) -> None:
     model, tokenizer = tiny
     other = make_transformers(model)
-    for prompt in ("The little boat", "从前，"):
+    for prompt in ("One day,", "从前，"):
         ids = torch.tensor([tokenizer.encode(prompt)])
         expected = other.generate(ids, max_new_tokens=25, do_sample=False, attention_mask=torch.ones_like(ids),
                                   eos_token_id=sorted(tokenizer.end_token_ids))[0, ids.shape[1]:].tolist()

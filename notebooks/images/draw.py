@@ -9,7 +9,7 @@ from course_utils.plots.figure import as_output
 from course_utils.plots.pipeline import generation_loop
 
 # The ids and the next token are those of the bundled model.
-IMAGES = {"generation_loop.png": lambda: generation_loop("Explain logits.", [2240, 2135, 13], " Logits")}
+IMAGES = {"generation_loop.png": lambda: generation_loop("Explain logits.", [1085, 2021, 13], " Logits")}
 
 
 def main() -> None:
