@@ -169,7 +169,8 @@ WITH_TOOLS = {
 }
 # Earlier versions neither drop what is None nor know other names for thoughts.
 if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 23):
-    WITH_TOOLS = {name: messages for name, messages in WITH_TOOLS.items() if name not in ("nulls", "thinking", "reasoning")}
+    for name in ("nulls", "thinking", "reasoning"):
+        del WITH_TOOLS[name]
 
 
 @pytest.mark.parametrize("tools", [None, [], TOOLS], ids=["none", "empty", "tools"])
