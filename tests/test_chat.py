@@ -169,7 +169,7 @@ WITH_TOOLS = {
 }
 # Earlier versions neither drop what is None nor know other names for thoughts.
 if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 23):
-    for name in ("nulls", "thinking", "reasoning"):
+    for name in ("nulls", "null", "thinking", "reasoning"):
         del WITH_TOOLS[name]
 
 
