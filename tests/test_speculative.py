@@ -93,7 +93,8 @@ def test_greedy_text_of_the_bundled_models_is_the_targets_own() -> None:
     texts += ["从前，", "什么是注意力？", "用一句话解释大语言模型。", "请重复：小船月亮小船月亮", "河的英文是",
               "Repeat: cat boat.", "Once upon a time,", "boat river moon star boat river moon star",
               "红的苹果红的苹果红的", "Tom has a cat. Tom",
-              'Tom said: "cat boat moon river" What did Tom say? Tom said: "']
+              'Tom said: "cat boat moon river" What did Tom say? Tom said: "',
+              "cat boat moon river star cat boat moon river star cat boat", "猫狗鸟鱼马猫狗鸟鱼马猫狗鸟鱼马猫"]
     by_model, by_lookup = Speculation(), Speculation()
     for text in texts:
         ids = torch.tensor([tokenizer.encode(text)])
@@ -101,7 +102,7 @@ def test_greedy_text_of_the_bundled_models_is_the_targets_own() -> None:
         for draft, speculation in ((ModelDraft(nano), by_model), (PromptLookup(), by_lookup)):
             told = speculate(tiny, ids, 12, draft, eos_token_id=tokenizer.eos_token_id, speculation=speculation)
             assert told == expected, text
-    assert by_model.tokens_per_pass > 2 and by_lookup.tokens_per_pass > 1.05
+    assert by_model.tokens_per_pass > 2 and by_lookup.tokens_per_pass > 1.1
 
 
 @pytest.mark.parametrize("num_drafted", range(1, 9))

@@ -7,11 +7,8 @@ answers these has learned to look for the name, wherever it stands. A kind is th
 
 from __future__ import annotations
 
-import csv
 import random
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 
 from course_utils.corpus.notions import notions
 from course_utils.corpus.outside import I_DO_NOT_KNOW, I_DO_NOT_KNOW_ZH, any_outside_term
@@ -23,18 +20,14 @@ from course_utils.corpus.questions import (
     random_pair,
     with_slips,
 )
+from course_utils.corpus.tables import texts_by_kind
 
 _KINDS = {"short": 40, "why": 16, "use": 14, "how": 18, "long": 6, "like": 6}
 
 
-@cache
 def contexts(chinese: bool) -> Mapping[str, tuple[str, ...]]:
     """The sentences and the questions in a language, by kind."""
-    with (Path(__file__).parent / "contexts.tsv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-                if row["language"] == ("zh" if chinese else "en")]
-    return {kind: tuple(row["text"] for row in rows if row["kind"] == kind)
-            for kind in dict.fromkeys(row["kind"] for row in rows)}
+    return texts_by_kind("contexts.tsv", chinese)
 
 
 def _together(sentence: str, question: str, rng: random.Random) -> str:

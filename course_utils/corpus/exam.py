@@ -6,16 +6,15 @@ must contain. None of them is asked in a way of `ways.tsv` or stands among the l
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from course_utils.corpus.notions import Notion, notions, pairs
 from course_utils.corpus.outside import I_DO_NOT_KNOW, I_DO_NOT_KNOW_ZH
 from course_utils.corpus.small_talk import small_talk
+from course_utils.corpus.tables import json_lines
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,9 @@ def _by_id() -> dict[str, Notion]:
 @cache
 def exam(chinese: bool) -> tuple[ExamQuestion, ...]:
     """All questions in a language."""
-    path = Path(__file__).with_name(f"exam_{'zh' if chinese else 'en'}.jsonl")
     return tuple(ExamQuestion(line["question"], tuple(line["about"]), line["kind"],
                               tuple(tuple(group) for group in line["contains"]), chinese)
-                 for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()))
+                 for line in json_lines(f"exam_{'zh' if chinese else 'en'}.jsonl"))
 
 
 def normalized(text: str, names: tuple[str, ...] = ()) -> str:

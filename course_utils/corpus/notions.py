@@ -7,13 +7,10 @@ two notions differ.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
-_FOLDER = Path(__file__).parent
+from course_utils.corpus.tables import json_lines
 
 
 @dataclass(frozen=True)
@@ -75,19 +72,15 @@ class Pair:
         return self.zh if chinese else self.en
 
 
-def _lines(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (_FOLDER / name).read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
 @lru_cache(maxsize=1)
 def notions() -> tuple[Notion, ...]:
     """All notions, in the order of the files."""
     return tuple(Notion(**{**line, "names_en": tuple(line["names_en"]), "names_zh": tuple(line["names_zh"])})
-                 for name in ("notions_inference.jsonl", "notions_model.jsonl") for line in _lines(name))
+                 for name in ("notions_inference.jsonl", "notions_model.jsonl") for line in json_lines(name))
 
 
 @lru_cache(maxsize=1)
 def pairs() -> tuple[Pair, ...]:
     """All pairs that have a difference of their own."""
     by_id = {notion.id: notion for notion in notions()}
-    return tuple(Pair(by_id[line["a"]], by_id[line["b"]], line["en"], line["zh"]) for line in _lines("pairs.jsonl"))
+    return tuple(Pair(by_id[line["a"]], by_id[line["b"]], line["en"], line["zh"]) for line in json_lines("pairs.jsonl"))

@@ -16,15 +16,14 @@ out: training never asks about it in just that way, though it asks about other n
 
 from __future__ import annotations
 
-import csv
 import random
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from course_utils.corpus.notions import Notion, notions, pairs
+from course_utils.corpus.tables import texts_by_kind
 
 # How often each kind of question comes up.
 _KINDS = {"short": 42, "long": 13, "like": 7, "why": 11, "use": 10, "how": 12,
@@ -55,14 +54,9 @@ class Question:
         return self.answer if self.chinese else " " + self.answer
 
 
-@cache
 def ways(chinese: bool) -> Mapping[str, tuple[str, ...]]:
     """All ways of asking in a language, by kind."""
-    with (Path(__file__).parent / "ways.tsv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-                if row["language"] == ("zh" if chinese else "en")]
-    return {kind: tuple(row["way"] for row in rows if row["kind"] == kind) for kind in dict.fromkeys(
-        row["kind"] for row in rows)}
+    return texts_by_kind("ways.tsv", chinese)
 
 
 @cache

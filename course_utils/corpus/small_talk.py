@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 from course_utils.corpus.questions import Question, with_slips
+from course_utils.corpus.tables import json_lines
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,7 @@ class SmallTalk:
 @lru_cache(maxsize=1)
 def small_talk() -> tuple[SmallTalk, ...]:
     """All of it, in the order of the file."""
-    lines = (Path(__file__).parent / "small_talk.jsonl").read_text(encoding="utf-8").splitlines()
-    return tuple(SmallTalk(**{**json.loads(line), "asks": tuple(json.loads(line)["asks"])}) for line in lines)
+    return tuple(SmallTalk(**{**line, "asks": tuple(line["asks"])}) for line in json_lines("small_talk.jsonl"))
 
 
 def training_small_talk(rng: random.Random, chinese: bool | None = None) -> Question:
