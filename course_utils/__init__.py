@@ -5,6 +5,7 @@ from course_utils.batching import ContinuousBatch
 from course_utils.chat import ChatTemplate
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
 from course_utils.compilation import compile_model
+from course_utils.completion import generate, stream
 from course_utils.config import Qwen3Config
 from course_utils.conversation import Conversation
 from course_utils.device import get_device
@@ -28,7 +29,6 @@ from course_utils.qwen3 import Qwen3Model
 from course_utils.recording import record
 from course_utils.sampling import GREEDY, Sampler, Sampling
 from course_utils.speculative import ModelDraft, PromptLookup, Speculation, generate_speculative
-from course_utils.text_generation import generate, stream
 from course_utils.tokenizer import Qwen3Tokenizer, StreamDecoder
 
 __version__ = "0.1.0"

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +74,7 @@ class Request:
     choose: Callable[[Tensor], Tensor]
     new_tokens: list[int] = field(default_factory=list)
     finished: bool = False
-    _chosen: Optional[Tensor] = field(default=None, init=False, repr=False)
+    _chosen: Tensor | None = field(default=None, init=False, repr=False)
 
     @property
     def length(self) -> int:

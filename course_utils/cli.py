@@ -202,12 +202,12 @@ def _generate(options: argparse.Namespace) -> int:
             raise InputError(f"--{name} is given without --chat, and only a chat has that: add --chat or leave it out.")
 
     from course_utils.adapter_checkpoint import load_adapter
+    from course_utils.completion import stream
     from course_utils.device import get_device
     from course_utils.loading import load_model, load_tokenizer
     from course_utils.lora import Adapters
     from course_utils.quantization import quantize
     from course_utils.sampling import random_generator
-    from course_utils.text_generation import stream
 
     sampling, generator = _sampling(options), random_generator(options.seed)
     device = get_device(options.device)

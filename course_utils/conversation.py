@@ -12,7 +12,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from typing import Optional
 from weakref import WeakSet
 
 import torch
@@ -63,8 +62,8 @@ class Conversation:
         InputError: if the system prompt is no text, or max_new_tokens or the seed out of range.
     """
 
-    def __init__(self, model: Qwen3Model, tokenizer: Qwen3Tokenizer, system: Optional[str] = None,
-                 sampling: Sampling = GREEDY, seed: int | torch.Generator = 0, prefixes: Optional[PrefixCache] = None,
+    def __init__(self, model: Qwen3Model, tokenizer: Qwen3Tokenizer, system: str | None = None,
+                 sampling: Sampling = GREEDY, seed: int | torch.Generator = 0, prefixes: PrefixCache | None = None,
                  max_new_tokens: int = 256, enable_thinking: bool = False) -> None:
         if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
             raise InputError(f"max_new_tokens is {max_new_tokens!r}: give a whole number from 1 on.")
@@ -72,7 +71,7 @@ class Conversation:
         self.sampling, self.max_new_tokens, self.enable_thinking = sampling, max_new_tokens, enable_thinking
         self.generator = random_generator(seed)
         self.messages: list[dict[str, str]] = []
-        self.last_turn: Optional[Turn] = None
+        self.last_turn: Turn | None = None
         self._streams: WeakSet[Generator[str, None, None]] = WeakSet()  # the answers that someone still holds
         if system is not None:
             self.messages.append({"role": "system", "content": system})

@@ -5,11 +5,9 @@ Source: Qwen3 Technical Report, https://arxiv.org/abs/2505.09388, table 1, and e
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 from course_utils.config import Qwen3Config
-from course_utils.device import free_memory, get_device
 
 _CHAT = {
     "0.6B": Qwen3Config(),
@@ -45,21 +43,3 @@ def find_repo_id(name: str) -> str | None:
     """
     lower = name.lower()
     return _BY_LOWER_CASE.get(lower if "/" in lower else f"qwen/{lower}")
-
-
-SMALL_VARIABLE = "COURSE_SMALL"
-_SMALL_LAYERS = 4
-# Weights of 1.2 GB in bfloat16, and as much again for caches, for what is computed, and for other notebooks.
-_NEEDED_MEMORY = 2.5e9  # bytes
-
-
-def timing_config() -> Qwen3Config:
-    """The shape on which the course measures speed and memory: that of the real Qwen3-0.6B.
-
-    Where the environment variable COURSE_SMALL is 1, or less than 2.5 GB of the device's memory is free, only
-    four of the 28 layers are kept. Every matrix still has its real size, so ratios and shares mean the same.
-    """
-    config = FAMILY["Qwen/Qwen3-0.6B"]
-    if os.environ.get(SMALL_VARIABLE) == "1" or free_memory(get_device()) < _NEEDED_MEMORY:
-        return replace(config, num_hidden_layers=_SMALL_LAYERS)
-    return config

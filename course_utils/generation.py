@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, Optional, Union
+from typing import Any, Union
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ def greedy(logits: Tensor) -> Tensor:
 
 
 def generate_tokens(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eos_token_id: EndTokens = None,
-                    cache: Optional[Cache] = None, attention_mask: Optional[Tensor] = None,
+                    cache: Cache | None = None, attention_mask: Tensor | None = None,
                     choose: Callable[[Tensor], Tensor] = greedy) -> Iterator[Tensor]:
     """Generate one token after another, for one prompt or several side by side.
 
@@ -95,7 +95,7 @@ def is_token_id(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**63
 
 
-def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cache: Optional[Cache] = None) -> None:
+def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cache: Cache | None = None) -> None:
     """Make sure that prompts can be generated from. Arguments and errors as for `generate_tokens`."""
     check_token_ids(token_ids)
     if type(max_new_tokens) is not int:
@@ -129,15 +129,15 @@ def inference(model: Qwen3Model) -> Iterator[None]:
             part.training = True
 
 
-def last_logits(model: Qwen3Model, token_ids: Tensor, cache: Optional[Cache] = None,
-                attention_mask: Optional[Tensor] = None) -> Tensor:
+def last_logits(model: Qwen3Model, token_ids: Tensor, cache: Cache | None = None,
+                attention_mask: Tensor | None = None) -> Tensor:
     """One forward pass for the logits of the next token, (b, vocab_size). Arguments as for the model."""
     with inference(model):
         return model(token_ids, cache=cache, attention_mask=attention_mask, last_only=True)[:, -1]
 
 
-def _loop(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, ends: list[int], cache: Optional[Cache],
-          mask: Optional[Tensor], choose: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+def _loop(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, ends: list[int], cache: Cache | None,
+          mask: Tensor | None, choose: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
     ended = torch.zeros(token_ids.shape[0], 1, dtype=torch.bool, device=token_ids.device)
     end_ids = torch.tensor(ends, device=token_ids.device)
     inputs = token_ids
@@ -201,7 +201,7 @@ class Step:
 
 
 def generate_trace(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eos_token_id: EndTokens = None,
-                   top: int = 5, sampler: Optional[Sampler] = None) -> list[Step]:
+                   top: int = 5, sampler: Sampler | None = None) -> list[Step]:
     """Generate for one prompt, keeping the `top` candidates of each step.
 
     The step that chose the end token is kept too, as the last one.
@@ -276,7 +276,7 @@ class GenerationStats:
 
 
 def generate_stats(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eos_token_id: EndTokens = None,
-                   cache: Optional[Cache] = None) -> GenerationStats:
+                   cache: Cache | None = None) -> GenerationStats:
     """Generate greedily and measure it. With `cache=None` every step computes the whole text again.
 
     Run it once before you believe it: the first run of anything pays for what later runs find ready.

@@ -7,6 +7,7 @@ Which model the whole course runs on is one switch: the environment variable `CO
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 
 from course_utils.checkpoint import load_checkpoint, load_config
 from course_utils.config import Qwen3Config
-from course_utils.device import get_device
+from course_utils.device import free_memory, get_device
 from course_utils.family import FAMILY, find_repo_id
 from course_utils.hub import BUNDLED, resolve
 from course_utils.qwen3 import Qwen3Model
@@ -23,6 +24,10 @@ from course_utils.tokenizer import Qwen3Tokenizer
 
 DEFAULT_MODEL = "tiny"
 _CHUNK = 1 << 20
+SMALL_VARIABLE = "COURSE_SMALL"
+_SMALL_LAYERS = 4
+# Weights of 1.2 GB in bfloat16, and as much again for caches, for what is computed, and for other notebooks.
+_NEEDED_MEMORY = 2.5e9  # bytes
 
 
 def load_model(name: str | Path | None = None, device: torch.device | str | None = None,
@@ -130,3 +135,15 @@ def _random_weight(parameter: nn.Parameter, dtype: torch.dtype, device: torch.de
     for piece in weight.view(-1).split(_CHUNK):
         piece.copy_(numbers[:piece.numel()].normal_(std=0.02, generator=generator))
     return weight
+
+
+def timing_config() -> Qwen3Config:
+    """The shape on which the course measures speed and memory: that of the real Qwen3-0.6B.
+
+    Where the environment variable COURSE_SMALL is 1, or less than 2.5 GB of the device's memory is free, only
+    four of the 28 layers are kept. Every matrix still has its real size, so ratios and shares mean the same.
+    """
+    config = FAMILY["Qwen/Qwen3-0.6B"]
+    if os.environ.get(SMALL_VARIABLE) == "1" or free_memory(get_device()) < _NEEDED_MEMORY:
+        return replace(config, num_hidden_layers=_SMALL_LAYERS)
+    return config

@@ -20,7 +20,6 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -136,7 +135,7 @@ class Adapters:
                              "compile it with the adapter at work.")
         self.model = model
         self.settings: dict[str, LoRA] = {}
-        self.active: Optional[str] = None
+        self.active: str | None = None
         self.merged = False
         self._shapes = _target_shapes(model.config)
         self._own = {path: model.get_submodule(path) for path in self._shapes}
@@ -189,7 +188,7 @@ class Adapters:
         self.settings[name], self._layers[name] = lora, layers
         self.activate(name)
 
-    def activate(self, name: Optional[str]) -> None:
+    def activate(self, name: str | None) -> None:
         """Let another adapter work, or with None the model on its own. Whatever was merged is unmerged.
 
         Raises:

@@ -1,7 +1,7 @@
 """What a model needs before it is bought or rented: memory, how many GPUs, and the speed that none can exceed.
 
 Three things fill the memory: weights, the caches of all users, and a workspace for what one operation hands to the
-next. The least time of a step follows from what it must read and compute, see `course_utils.benchmark.costs`. The
+next. The least time of a step follows from what it must read and compute, see `course_utils.costs`. The
 speeds are limits: a real engine stays below them, most of all because the GPUs also have to talk to each other, which
 is left out here.
 
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Optional
+from typing import Literal
 
-from course_utils.benchmark.costs import cache_elements, least_seconds, pass_bytes, pass_flops
 from course_utils.config import Qwen3Config
+from course_utils.costs import cache_elements, least_seconds, pass_bytes, pass_flops
 from course_utils.errors import ContextLengthError, InputError
 
 Precision = Literal["bfloat16", "int8", "int4"]
@@ -128,7 +128,7 @@ class Work:
 def pass_work(config: Qwen3Config, precision: Precision, new: int, past: int = 0, batch: int = 1) -> Work:
     """What a pass asks of a machine when weights are in this precision and caches in bfloat16.
 
-    Other arguments as for `course_utils.benchmark.costs.pass_flops`.
+    Other arguments as for `course_utils.costs.pass_flops`.
 
     Raises:
         InputError: if there is no such precision.
@@ -172,9 +172,9 @@ class Plan:
     weights: int
     caches: int
     workspace: int
-    gpus: Optional[int]
-    tokens_per_second: Optional[float]
-    prefill_seconds: Optional[float]
+    gpus: int | None
+    tokens_per_second: float | None
+    prefill_seconds: float | None
 
     @property
     def memory(self) -> int:
@@ -182,7 +182,7 @@ class Plan:
         return self.weights + self.caches + self.workspace
 
     @property
-    def throughput(self) -> Optional[float]:
+    def throughput(self) -> float | None:
         """Tokens per second of all users together, at most; None if `gpus` is."""
         return None if self.tokens_per_second is None else self.users * self.tokens_per_second
 

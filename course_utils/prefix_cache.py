@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -53,7 +52,7 @@ class Node:
 
     token_ids: tuple[int, ...]
     held: Held = field(repr=False)
-    parent: Optional[Node] = field(repr=False)
+    parent: Node | None = field(repr=False)
     children: dict[int, Node] = field(default_factory=dict, repr=False)
     last_used: int = 0
     pins: int = 0
@@ -148,8 +147,8 @@ class PrefixCache:
         InputError: if a budget is not a positive whole number.
     """
 
-    def __init__(self, config: Qwen3Config, max_tokens: Optional[int] = None,
-                 max_bytes: Optional[int] = None) -> None:
+    def __init__(self, config: Qwen3Config, max_tokens: int | None = None,
+                 max_bytes: int | None = None) -> None:
         for name, budget in (("max_tokens", max_tokens), ("max_bytes", max_bytes)):
             if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < 1):
                 raise InputError(f"{name} is {budget!r}: give a whole number from 1 on, or None for no limit.")
@@ -186,7 +185,7 @@ class PrefixCache:
             yield node
             waiting += reversed(node.children.values())
 
-    def match(self, token_ids: Sequence[int], at_most: Optional[int] = None) -> Match:
+    def match(self, token_ids: Sequence[int], at_most: int | None = None) -> Match:
         """Find the longest beginning of a text that is held.
 
         Args:
@@ -426,7 +425,7 @@ def _agreement(one: Sequence[int], other: Sequence[int]) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
 
 
-def _cut(held: Held, start: int, end: Optional[int]) -> Held:
+def _cut(held: Held, start: int, end: int | None) -> Held:
     """The keys and values of some of the tokens, as views."""
     return [(keys[:, :, start:end], values[:, :, start:end]) for keys, values in held]
 

@@ -12,7 +12,7 @@ So on a CPU a vector's product depends a little on how many come together: in in
 more than eight, since only then are they rounded; in int4 by the rounding of the number format, once there are more
 than eight in float32, or than 128 in another format. A product that never depended on it would have to leave the
 rounding out and take longer for each prompt. The consequence: where `generation`, `batching`, `speculative` and
-`text_generation` say that a text comes out the same in two ways, a quantized model may choose another of two near
+`completion` say that a text comes out the same in two ways, a quantized model may choose another of two near
 tokens if one of the ways takes more vectors at once than that: a longer prompt, more rows, more drafted tokens.
 
 Source of one scale per row of each factor: LLM.int8(), https://arxiv.org/abs/2208.07339, without its treatment of

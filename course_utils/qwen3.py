@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -97,8 +96,8 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Optional[Tensor],
-                cache: Optional[LayerCache]) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None,
+                cache: LayerCache | None) -> Tensor:
         b, t, _ = x.shape
         per_head = (b, t, -1, self.head_dim)
         queries = self.q_norm(self.q_proj(x).view(per_head)).transpose(1, 2)  # (b, h, t, k)
@@ -111,7 +110,7 @@ class Attention(nn.Module):
         return self.o_proj(attended.transpose(1, 2).reshape(b, t, -1))
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Optional[Tensor]) -> Tensor:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
     """Mix the values, each weighted by how well its key fits the query. https://arxiv.org/abs/1706.03762.
 
     Args:
@@ -155,8 +154,8 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Optional[Tensor],
-                cache: Optional[LayerCache]) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None,
+                cache: LayerCache | None) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -171,8 +170,8 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rotary_emb = RotaryEmbedding(config)
 
-    def forward(self, token_ids: Tensor, positions: Tensor, mask: Optional[Tensor],
-                cache: Optional[Cache]) -> Tensor:
+    def forward(self, token_ids: Tensor, positions: Tensor, mask: Tensor | None,
+                cache: Cache | None) -> Tensor:
         x = self.embed_tokens(token_ids)  # (b, t, d)
         rotary = self.rotary_emb(positions)
         for index, layer in enumerate(self.layers):
@@ -190,7 +189,7 @@ class Qwen3Model(nn.Module):
         quantization: None, or how its weights are stored (`course_utils.quantization`).
     """
 
-    quantization: Optional[str] = None
+    quantization: str | None = None
 
     def __init__(self, config: Qwen3Config) -> None:
         super().__init__()
@@ -221,7 +220,7 @@ class Qwen3Model(nn.Module):
         """Number format that the model computes in; its weights have the same unless they are quantized."""
         return self.model.norm.weight.dtype
 
-    def forward(self, token_ids: Tensor, cache: Optional[Cache] = None, attention_mask: Optional[Tensor] = None,
+    def forward(self, token_ids: Tensor, cache: Cache | None = None, attention_mask: Tensor | None = None,
                 last_only: bool = False) -> Tensor:
         """Compute the logits of the next token.
 
@@ -267,7 +266,7 @@ class Qwen3Model(nn.Module):
             cache.advance(t)
         return logits
 
-    def compute(self, token_ids: Tensor, positions: Tensor, mask: Optional[Tensor], cache: Optional[Cache],
+    def compute(self, token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
                 last_only: bool) -> Tensor:
         """The arithmetic of `forward` and nothing else: the part that is worth compiling."""
         hidden = self.model(token_ids, positions, mask, cache)  # (b, t, d)
@@ -334,7 +333,7 @@ def check_mask(attention_mask: Tensor, shape: tuple[int, int], readable: bool = 
 
 
 def _positions_and_mask(token_ids: Tensor, past: int, s: int,
-                        attention_mask: Optional[Tensor]) -> tuple[Tensor, Optional[Tensor]]:
+                        attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Positions, (b or 1, t), and the mask of who may look at whom, (b or 1, 1, t, s), or None if none is needed.
 
     s counts past tokens, new ones, and what a cache may show behind them, which nobody may look at.

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ class Recording:
     logits: Tensor
 
 
-def record(model: Qwen3Model, token_ids: Tensor, attention_mask: Optional[Tensor] = None) -> Recording:
+def record(model: Qwen3Model, token_ids: Tensor, attention_mask: Tensor | None = None) -> Recording:
     """Run the model once and keep what its parts computed.
 
     The model may be quantized or compiled; compiled code is run uncompiled here, since it does not stop for hooks.
@@ -103,7 +103,7 @@ def record(model: Qwen3Model, token_ids: Tensor, attention_mask: Optional[Tensor
         logits=calls[model.lm_head].output.float())
 
 
-def attention_weights(queries: Tensor, keys: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+def attention_weights(queries: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:
     """How much each token looks at each: softmax(queries keys^T / sqrt(k)). https://arxiv.org/abs/1706.03762.
 
     Args:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,9 +97,9 @@ class Sampling:
     """
 
     temperature: float = 1.0
-    top_k: Optional[int] = None
-    top_p: Optional[float] = None
-    min_p: Optional[float] = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
@@ -153,7 +153,7 @@ class Sampling:
             raise CheckpointError(f"{file} does not say how to sample ({error}). Correct it, fetch it again, or pass "
                                   "a Sampling of your own.") from error
 
-    def apply(self, logits: Tensor, seen: Optional[Tensor] = None) -> Tensor:
+    def apply(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
         """Logits, (b, v), to logits that are minus infinity where a token is out of the draw, in float32.
 
         Args:
@@ -181,7 +181,7 @@ class Sampling:
             logits = keep_min_p(logits, self.min_p)
         return logits
 
-    def probabilities(self, logits: Tensor, seen: Optional[Tensor] = None) -> Tensor:
+    def probabilities(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
         """With which probability each token is drawn, (b, v), in float32. Arguments and errors as for `apply`."""
         return self.apply(logits, seen).softmax(dim=-1)
 
@@ -243,13 +243,13 @@ class Sampler:
         InputError: if the settings are no `Sampling`, or the seed is no seed.
     """
 
-    def __init__(self, sampling: Sampling, seed: int | torch.Generator = 0, token_ids: Optional[Tensor] = None,
-                 attention_mask: Optional[Tensor] = None, vocab_size: Optional[int] = None) -> None:
+    def __init__(self, sampling: Sampling, seed: int | torch.Generator = 0, token_ids: Tensor | None = None,
+                 attention_mask: Tensor | None = None, vocab_size: int | None = None) -> None:
         if not isinstance(sampling, Sampling):
             raise InputError(f"The settings are {sampling!r}: give a Sampling, such as Sampling(temperature=0.8).")
         self.sampling = sampling
         self.generator = random_generator(seed)
-        self.seen: Optional[Tensor] = None
+        self.seen: Tensor | None = None
         self._prompt, self._vocab_size = (token_ids, attention_mask), vocab_size
 
     def __call__(self, logits: Tensor) -> Tensor:
@@ -277,7 +277,7 @@ class Sampler:
         return token
 
 
-def occurring(token_ids: Tensor, vocab_size: int, attention_mask: Optional[Tensor] = None) -> Tensor:
+def occurring(token_ids: Tensor, vocab_size: int, attention_mask: Tensor | None = None) -> Tensor:
     """Which tokens of the vocabulary occur in texts, (b, t), padding left out: (b, vocab_size), for a penalty."""
     real = torch.ones_like(token_ids) if attention_mask is None else attention_mask.to(token_ids.dtype)
     # Added up, since a token may stand both in the text and in the padding.

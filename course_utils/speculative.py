@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Optional, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -177,9 +177,9 @@ def accept(drafted: Tensor, draft_probabilities: Tensor, probabilities: Tensor,
 
 def generate_speculative(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, draft: Draft,
                          eos_token_id: EndTokens = None, num_drafted: int = 4, sampling: Sampling = GREEDY,
-                         seed: int | torch.Generator = 0, cache: Optional[Cache] = None,
-                         speculation: Optional[Speculation] = None,
-                         vocab_size: Optional[int] = None) -> Iterator[Tensor]:
+                         seed: int | torch.Generator = 0, cache: Cache | None = None,
+                         speculation: Speculation | None = None,
+                         vocab_size: int | None = None) -> Iterator[Tensor]:
     """Generate as `generate_tokens` does, in fewer passes of the model: several tokens a pass, if the draft is good.
 
     The tokens are the same within the limits that stand at the top of this module.
@@ -231,7 +231,7 @@ def generate_speculative(model: Qwen3Model, token_ids: Tensor, max_new_tokens: i
 
 def _rounds(model: Qwen3Model, text: Tensor, max_new_tokens: int, draft: Draft, ends: list[int], num_drafted: int,
             sampling: Sampling, generator: torch.Generator, cache: Cache, speculation: Speculation,
-            vocab_size: Optional[int]) -> Iterator[Tensor]:
+            vocab_size: int | None) -> Iterator[Tensor]:
     if max_new_tokens == 0:
         return
     shown, longest = text.shape[1], text.shape[1] + max_new_tokens
@@ -257,13 +257,13 @@ def _rounds(model: Qwen3Model, text: Tensor, max_new_tokens: int, draft: Draft, 
         raise
 
 
-def _first_end(tokens: Tensor, ends: list[int]) -> Optional[int]:
+def _first_end(tokens: Tensor, ends: list[int]) -> int | None:
     """The place of the first end token among tokens, (1, n)."""
     return next((place for place, token in enumerate(tokens[0].tolist()) if token in ends), None)
 
 
 def _round(model: Qwen3Model, text: Tensor, count: int, draft: Draft, ends: list[int], sampling: Sampling,
-           generator: torch.Generator, cache: Cache, speculation: Speculation, vocab_size: Optional[int]) -> Tensor:
+           generator: torch.Generator, cache: Cache, speculation: Speculation, vocab_size: int | None) -> Tensor:
     """Draft, verify, accept: the tokens that the text gains, (1, 1 to count + 1)."""
     sampler, draft_probabilities = Sampler(sampling, generator, text, vocab_size=vocab_size), []
 
@@ -288,7 +288,7 @@ def _round(model: Qwen3Model, text: Tensor, count: int, draft: Draft, ends: list
     return new
 
 
-def _seen(sampling: Sampling, text: Tensor, drafted: Tensor, vocab_size: int) -> Optional[Tensor]:
+def _seen(sampling: Sampling, text: Tensor, drafted: Tensor, vocab_size: int) -> Tensor | None:
     """For a repetition penalty, the tokens that the text holds before each place: (n + 1, v)."""
     if sampling.repetition_penalty == 1:
         return None

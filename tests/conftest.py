@@ -12,7 +12,7 @@ import pytest
 import torch
 from asked_for import ASKED_FOR_BY_NAME, asked_for
 
-from course_utils import exercises
+from course_utils.exercises import chapters
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.bpe import train_bpe
@@ -56,7 +56,7 @@ def no_progress_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def chapter_98(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chapter that only tests have: exercises 98.1 and 98.2, question 98.A."""
-    monkeypatch.setattr(exercises, "__path__", [*exercises.__path__, str(REPOSITORY / "tests" / "chapter_98")])
+    monkeypatch.setattr(chapters, "__path__", [*chapters.__path__, str(REPOSITORY / "tests" / "chapter_98")])
 
 
 @pytest.fixture

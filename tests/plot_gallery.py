@@ -55,7 +55,7 @@ from course_utils.plots.training_memory import training_memory
 from course_utils.plots.vocabulary_sizes import vocabulary_sizes
 from course_utils.plots.vocabulary_trade import vocabulary_trade
 from course_utils.plots.word_similarity import word_similarity
-from course_utils.positions import sinusoidal_encoding
+from course_utils.sinusoidal import sinusoidal_encoding
 from course_utils.speculative import Round
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.loop import TrainingPlan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from itertools import combinations
-from typing import Any, Optional
+from typing import Any
 
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -72,10 +72,10 @@ class _Reader(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.texts: list[tuple[str, Optional[str], Optional[str]]] = []
-        self._inherited: list[tuple[Optional[str], Optional[str]]] = [(None, None)]
+        self.texts: list[tuple[str, str | None, str | None]] = []
+        self._inherited: list[tuple[str | None, str | None]] = [(None, None)]
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, Optional[str]]]) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in self._VOID:
             return
         color, background = self._inherited[-1]

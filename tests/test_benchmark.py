@@ -19,7 +19,6 @@ import torch
 from course_utils import KVCache, benchmark, generate_text_basic, random_model
 from course_utils.benchmark import ROWS, Report, Row, Settings, Subject, run, run_benchmark, weights
 from course_utils.benchmark.choices import choose_rows, choose_settings, longest_text
-from course_utils.benchmark.costs import arithmetic_rate, cache_elements
 from course_utils.benchmark.engines import CourseEngine, step_bytes
 from course_utils.benchmark.machine import processor_name, versions
 from course_utils.benchmark.peers import ALL_PEERS, PEERS, Transformers
@@ -29,6 +28,7 @@ from course_utils.benchmark.weights import Workspace, make_checkpoint
 from course_utils.benchmark.worker import RowError
 from course_utils.cli import main
 from course_utils.config import Qwen3Config
+from course_utils.costs import arithmetic_rate, cache_elements
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.quantization import quantize
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from course_utils import cli, environment, files, generation, hub, text_generation
+from course_utils import cli, completion, environment, files, generation, hub
 from course_utils.adapter_checkpoint import load_adapter, save_adapter
 from course_utils.checkpoint import save_checkpoint
 from course_utils.cli import main
@@ -65,7 +65,7 @@ def scripted(monkeypatch, small_tokenizer):
                 raise then
 
         calls = []
-        monkeypatch.setattr(text_generation, "generate_tokens", loop)
+        monkeypatch.setattr(completion, "generate_tokens", loop)
         return calls
 
     samplers = script.samplings = []
@@ -168,7 +168,7 @@ def test_a_drawn_text_is_that_of_generate(model_folder, small_tokenizer, capsys)
     arguments = ["--temperature", "2.5", "--top-k", "90", "--top-p", "0.9", "--min-p", "0.01", "--repetition-penalty",
                  "1.3", "--seed", "11", "--stop", "cat", "--stop", "月"]
     assert main(["generate", "The 小船", "--model", model_folder, "--max-new-tokens", "30", *arguments]) == 0
-    expected = text_generation.generate(load_model(model_folder), small_tokenizer, "The 小船", 30,
+    expected = completion.generate(load_model(model_folder), small_tokenizer, "The 小船", 30,
                                         Sampling(2.5, 90, 0.9, 0.01, 1.3), 11, ["cat", "月"])
     assert capsys.readouterr().out == shown(expected.text)
 

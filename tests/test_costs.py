@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_utils.benchmark.costs import (
+from course_utils.config import Qwen3Config
+from course_utils.costs import (
     cache_elements,
     copied_bytes,
     least_seconds,
@@ -21,7 +22,6 @@ from course_utils.benchmark.costs import (
     pass_flops,
     weight_elements,
 )
-from course_utils.config import Qwen3Config
 from course_utils.kv_cache import Cache, KVCache, StaticKVCache
 from course_utils.qwen3 import Qwen3Model
 

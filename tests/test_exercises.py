@@ -38,7 +38,7 @@ def checks(chapter: int) -> Iterator[tuple[str, str, str]]:
 def run(source: str, exercise_id: str, name: str) -> Any:
     """What a cell defines under a name. It has at hand what the chapter's module has; annotations are not read."""
     chapter = int(exercise_id.partition(".")[0])
-    namespace = dict(vars(importlib.import_module(f"course_utils.exercises.chapter_{chapter:02}")))
+    namespace = dict(vars(importlib.import_module(f"course_utils.exercises.chapters.chapter_{chapter:02}")))
     defined: dict[str, Any] = {}
     exec(compile(source, "cell", "exec", flags=annotations.compiler_flag), namespace, defined)
     namespace.update(defined)  # a function looks its names up there

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from course_utils import family
-from course_utils.family import FAMILY, timing_config
+from course_utils import loading
+from course_utils.family import FAMILY
+from course_utils.loading import timing_config
 
 REAL = FAMILY["Qwen/Qwen3-0.6B"]
 
@@ -19,5 +20,5 @@ def test_timing_config_is_real_unless_asked_or_short_of_memory(
     monkeypatch.delenv("COURSE_SMALL", raising=False)
     if small is not None:
         monkeypatch.setenv("COURSE_SMALL", small)
-    monkeypatch.setattr(family, "free_memory", lambda device: int(free))
+    monkeypatch.setattr(loading, "free_memory", lambda device: int(free))
     assert timing_config() == replace(REAL, num_hidden_layers=layers)

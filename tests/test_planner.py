@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from course_utils.benchmark.costs import pass_bytes, pass_flops
 from course_utils.config import Qwen3Config
+from course_utils.costs import pass_bytes, pass_flops
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.family import FAMILY
 from course_utils.kv_cache import KVCache, StaticKVCache
@@ -131,7 +131,7 @@ def test_workspace_is_near_what_a_pass_takes(tiny: Qwen3Model, tokens: int, rows
 
 
 def test_step_and_prompt_take_the_least_time_of_the_roofline() -> None:
-    """One GPU, bfloat16: then all is as `course_utils.benchmark.costs` has it."""
+    """One GPU, bfloat16: then all is as `course_utils.costs` has it."""
     for users in (1, 1000):  # bound by memory, and the caches of a thousand users even more
         each = plan(SMALLEST, Gpu("large", 1e15, 3e12, 1e15), context=100, users=users)
         moved, work = pass_bytes(SMALLEST, 1, 99, users).total, pass_flops(SMALLEST, 1, 99, users)

@@ -8,8 +8,8 @@ import matplotlib
 import pytest
 from matplotlib import pyplot
 
-from course_utils.benchmark.costs import cache_elements, weight_elements
 from course_utils.config import Qwen3Config
+from course_utils.costs import cache_elements, weight_elements
 from course_utils.plots.slots import slots
 from course_utils.plots.step_bytes import step_bytes
 from course_utils.plots.throughput_latency import throughput_latency

@@ -8,9 +8,9 @@ import matplotlib
 import pytest
 from matplotlib import pyplot
 
-from course_utils.benchmark.costs import pass_flops
 from course_utils.benchmark.report import Report, RowResult, Run, Settings
 from course_utils.config import Qwen3Config
+from course_utils.costs import pass_flops
 from course_utils.errors import InputError
 from course_utils.plots.benchmark import benchmark_picture, benchmark_sentence
 from course_utils.plots.roofline import Point, roofline

@@ -21,9 +21,9 @@ from course_utils.plots.rotary_angles import rotary_angles
 from course_utils.plots.shades import SHARE, SIGNED, ink_on
 from course_utils.plots.token_labels import shortened, token_labels, width
 from course_utils.plots.word_similarity import word_similarity
-from course_utils.positions import sinusoidal_encoding
 from course_utils.qwen3 import RotaryEmbedding
 from course_utils.recording import record
+from course_utils.sinusoidal import sinusoidal_encoding
 from course_utils.tokenizer import Qwen3Tokenizer
 
 matplotlib.use("agg")

@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from course_utils import serving
+from course_utils.completion import generate
 from course_utils.errors import CheckpointError, CourseError, InputError
 from course_utils.loading import load_model, load_sampling, load_tokenizer
 from course_utils.quantization import quantize
 from course_utils.serving import chat_server, export_model, missing_for_serving, stream_chat
-from course_utils.text_generation import generate
 
 CHATS = {
     "English": [{"role": "user", "content": "What is a KV cache?"}],

@@ -8,7 +8,7 @@ import matplotlib
 import pytest
 from matplotlib import pyplot
 
-from course_utils.benchmark.costs import pass_bytes, pass_flops
+from course_utils.costs import pass_bytes, pass_flops
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.family import FAMILY
 from course_utils.planner import A100, GPUS, H100, L4, PRECISIONS, Gpu, Precision, pass_work, plan, weight_bytes

@@ -13,10 +13,10 @@ from typing import Literal, Protocol
 
 import torch
 
-from course_utils.benchmark.costs import cache_elements
 from course_utils.benchmark.weights import Workspace
 from course_utils.checkpoint import load_checkpoint
 from course_utils.compilation import compile_model, compile_problem
+from course_utils.costs import cache_elements
 from course_utils.generation import generate_tokens
 from course_utils.kv_cache import Cache, KVCache, StaticKVCache
 from course_utils.qwen3 import Qwen3Model

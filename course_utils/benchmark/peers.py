@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from course_utils.benchmark.costs import cache_elements
 from course_utils.benchmark.engines import Row
 from course_utils.benchmark.weights import Workspace
 from course_utils.checkpoint import load_checkpoint, load_config
+from course_utils.costs import cache_elements
 from course_utils.errors import InputError
 from course_utils.textbook import book_config
 

@@ -19,12 +19,12 @@ from tqdm import tqdm
 
 from course_utils.bandwidth import read_bandwidth
 from course_utils.benchmark.choices import CONTEXT_STEPS, UNSETTLED_STEPS, check_settings, longest_text
-from course_utils.benchmark.costs import arithmetic_rate
 from course_utils.benchmark.engines import Row
 from course_utils.benchmark.machine import hardware, installed_version, versions
 from course_utils.benchmark.report import Report, RowResult, Run, Settings
 from course_utils.benchmark.weights import Subject, Workspace, make_checkpoint, require_disk_space, require_memory
 from course_utils.benchmark.worker import RowError, Worker
+from course_utils.costs import arithmetic_rate
 from course_utils.errors import CourseError, InputError
 
 # Without a cache each token costs as much as the prompt, and one as much as the next: a few tell as much as many.

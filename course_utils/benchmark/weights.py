@@ -17,9 +17,9 @@ from course_utils.checkpoint import load_checkpoint, save_checkpoint
 from course_utils.config import Qwen3Config
 from course_utils.device import free_memory
 from course_utils.errors import InputError
-from course_utils.family import FAMILY, SHORT_NAMES, find_repo_id, timing_config
+from course_utils.family import FAMILY, SHORT_NAMES, find_repo_id
 from course_utils.hub import BUNDLED, resolve
-from course_utils.loading import random_model
+from course_utils.loading import random_model, timing_config
 from course_utils.quantization import Kind, quantize
 from course_utils.qwen3 import Qwen3Model
 

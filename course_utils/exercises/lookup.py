@@ -1,4 +1,4 @@
-"""Where a chapter's exercises and questions stand: in `chapter_NN.py` and `questions_NN.py` of this folder.
+"""Where a chapter's exercises and questions stand: in `chapter_NN.py` and `questions_NN.py` below `chapters`.
 
 A chapter's module is imported only when it is asked for, since some bring half of the package with them.
 """
@@ -10,7 +10,7 @@ import pkgutil
 import re
 from typing import Any
 
-import course_utils.exercises
+import course_utils.exercises.chapters
 from course_utils.errors import InputError
 
 _MODULES = {"exercise": ("chapter", "EXERCISES"), "question": ("questions", "QUESTIONS")}
@@ -24,7 +24,7 @@ def chapters(kind: str) -> list[int]:
     """
     prefix, _ = _MODULES[kind]
     found = (re.fullmatch(rf"{prefix}_(\d\d)", module.name)
-             for module in pkgutil.iter_modules(course_utils.exercises.__path__))
+             for module in pkgutil.iter_modules(course_utils.exercises.chapters.__path__))
     return sorted(int(match.group(1)) for match in found if match)
 
 
@@ -33,7 +33,7 @@ def of_chapter(kind: str, chapter: int) -> tuple[Any, ...]:
     if chapter not in chapters(kind):
         return ()
     prefix, name = _MODULES[kind]
-    return tuple(getattr(importlib.import_module(f"course_utils.exercises.{prefix}_{chapter:02}"), name))
+    return tuple(getattr(importlib.import_module(f"course_utils.exercises.chapters.{prefix}_{chapter:02}"), name))
 
 
 def find(kind: str, wanted: str) -> Any:

@@ -12,7 +12,6 @@ import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Optional
 
 from course_utils.errors import InputError
 from course_utils.file_lock import FileLock
@@ -34,7 +33,7 @@ class Record:
     """
 
     tries: int = 0
-    passed: Optional[str] = None
+    passed: str | None = None
 
     def __post_init__(self) -> None:
         if type(self.tries) is not int or self.tries < 0:
@@ -60,7 +59,7 @@ class Progress:
         return self.exercises.get(exercise_id, Record()).passed is not None
 
 
-def progress_file() -> Optional[Path]:
+def progress_file() -> Path | None:
     """Where the progress of whoever runs this is kept; None if it is not.
 
     Raises:

@@ -7,8 +7,8 @@ from pathlib import Path
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from course_utils.benchmark.costs import pass_flops
 from course_utils.benchmark.report import Report, RowResult
+from course_utils.costs import pass_flops
 from course_utils.errors import InputError
 from course_utils.plots.figure import style
 from course_utils.plots.roofline import Point, draw_roofline

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Optional
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -80,7 +79,7 @@ def draw_roofline(ax: Axes, decode: Mapping[str, Point], prefill: Mapping[str, P
     ax.legend(loc="upper left")
 
 
-def planned_roofline(plan: Plan, decode: Work, prefill: Work, yours: Optional[Gpu] = None) -> Figure:
+def planned_roofline(plan: Plan, decode: Work, prefill: Work, yours: Gpu | None = None) -> Figure:
     """Draw the limits of a plan: where a step of decoding and the reading of a prompt meet the roof, and the memory.
 
     It is drawn while a reader turns knobs: the axis of intensities does not move, and what takes long to draw is left

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Optional
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -15,7 +14,7 @@ from course_utils.plots.figure import SERIES, style
 _HATCHES = ("", "//", "..", "xx", "\\\\")
 
 # For each step, the number of the request in each slot; None is an empty one.
-Schedule = Sequence[Sequence[Optional[int]]]
+Schedule = Sequence[Sequence[int | None]]
 
 
 def slots(schedules: Mapping[str, Schedule]) -> Figure:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from course_utils.benchmark.costs import copied_bytes, pass_bytes
 from course_utils.config import Qwen3Config
+from course_utils.costs import copied_bytes, pass_bytes
 from course_utils.plots.figure import CACHED, INK, style
 
 _POINTS = 9

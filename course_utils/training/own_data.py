@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class OwnDocument:
         tools: descriptions of those that the assistant of a chat could call; None for none.
     """
 
-    content: Union[str, list[Message]]
+    content: str | list[Message]
     place: str
     tools: list[Mapping[str, Any]] | None = None
 

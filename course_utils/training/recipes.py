@@ -15,6 +15,7 @@ import torch
 from tqdm.auto import tqdm
 
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
+from course_utils.completion import stream
 from course_utils.config import Qwen3Config
 from course_utils.corpus import (
     EVEN,
@@ -34,7 +35,6 @@ from course_utils.corpus.stories_zh import description_zh, story_zh
 from course_utils.corpus.words import translation_document, words
 from course_utils.errors import InputError
 from course_utils.qwen3 import Qwen3Model
-from course_utils.text_generation import stream
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.bpe import END_OF_TEXT, IM_END, train_bpe
 from course_utils.training.dataset import IGNORED, label_answers, pack, pack_labelled

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from course_utils.benchmark.costs import cache_elements
+from course_utils.costs import cache_elements
 from course_utils.errors import InputError
 from course_utils.generation import Step, generate_trace
 from course_utils.plots.candidates import CandidateTable

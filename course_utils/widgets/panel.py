@@ -15,7 +15,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any, Optional
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -90,8 +90,8 @@ class Control:
                                                  **self.settings, value=self.value)
 
 
-def number(label: str, value: float, least: Optional[float] = None, most: Optional[float] = None,
-           step: Optional[float] = None) -> Control:
+def number(label: str, value: float, least: float | None = None, most: float | None = None,
+           step: float | None = None) -> Control:
     """A field for a number, for a whole one if the value is an int; the arrow keys change it by a step.
 
     With `least` and `most` what lies beyond is pulled back to them. Without, the function that draws is to refuse
@@ -176,9 +176,9 @@ class Explorer(Panel):
     """
 
     def __init__(self, draw: Callable[..., View], controls: Mapping[str, Control],
-                 buttons: Optional[Mapping[str, Callable[[Explorer], None]]] = None) -> None:
+                 buttons: Mapping[str, Callable[[Explorer], None]] | None = None) -> None:
         self._draw = draw
-        self._pending: Optional[asyncio.TimerHandle] = None
+        self._pending: asyncio.TimerHandle | None = None
         self.controls: dict[str, Any] = {}
         self.buttons: dict[str, Any] = {}
         try:

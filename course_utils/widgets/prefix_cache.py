@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from course_utils.errors import InputError
 from course_utils.loading import DEFAULT_MODEL, load_model, load_tokenizer
 from course_utils.plots.radix_tree import radix_tree
@@ -12,7 +10,7 @@ from course_utils.widgets.player import step_buttons, step_control
 from course_utils.widgets.prefix_story import BUDGET, Moment, Story, replay, tell
 
 
-def explore_prefix_cache(story: Optional[Story] = None) -> Explorer:
+def explore_prefix_cache(story: Story | None = None) -> Explorer:
     """Watch the tree grow, split and shed its oldest leaves, forward and back; with another budget all is told again.
 
     Args:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from course_utils.errors import InputError
 from course_utils.family import FAMILY
 from course_utils.planner import GPUS, H100, PRECISIONS, USABLE, Gpu, Plan, Precision, Work, pass_work, plan
@@ -15,7 +13,7 @@ _MODELS = [(name.removeprefix("Qwen/"), name) for name in FAMILY if not name.end
 _OWN = "own numbers"
 
 
-def explore_roofline(measured: Optional[Gpu] = None) -> Explorer:
+def explore_roofline(measured: Gpu | None = None) -> Explorer:
     """Turn the knobs of a plan, and see which bound holds, how fast decoding can be, and whether it fits in memory.
 
     Args:
@@ -42,7 +40,7 @@ def explore_roofline(measured: Optional[Gpu] = None) -> Explorer:
 
 
 def planned_limits(model: str, gpu: Gpu, precision: Precision = "bfloat16", context: int = 4096, users: int = 1,
-                   measured: Optional[Gpu] = None) -> View:
+                   measured: Gpu | None = None) -> View:
     """What a model can do at best on a machine, as a picture and in words.
 
     Args:

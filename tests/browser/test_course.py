@@ -103,7 +103,7 @@ def long_generation() -> None:
     import time
 
     from course_utils import load_model, load_tokenizer
-    from course_utils.text_generation import stream
+    from course_utils.completion import stream
 
     model = load_model("tiny")
     model.register_forward_hook(lambda *_: time.sleep(0.1))  # as slow as a large model

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_model import make, make_transformers, variant
 
-from course_utils import text_generation
+from course_utils import completion
 from course_utils.batching import pad_left
+from course_utils.completion import Completion, StopStrings, TextStream, generate, stream
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.generation import generate_text_basic_cache, generate_tokens
 from course_utils.kv_cache import KVCache
 from course_utils.loading import load_model, load_tokenizer
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import Sampler, Sampling
-from course_utils.text_generation import Completion, StopStrings, TextStream, generate, stream
 from course_utils.tokenizer import Qwen3Tokenizer
 
 
@@ -52,7 +52,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, small_tokenizer: Qwen3Tokenizer) -
             if then is not None:
                 raise then
 
-        monkeypatch.setattr(text_generation, "generate_tokens", loop)
+        monkeypatch.setattr(completion, "generate_tokens", loop)
         return asked
 
     return script

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from course_utils.exercises.chapters.scripted_model import ScriptedModel
 from course_utils.exercises.exercise import Answer, Exercise
-from course_utils.exercises.scripted_model import ScriptedModel
 from course_utils.loading import load_tokenizer
 from course_utils.tokenizer import Qwen3Tokenizer
 

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_utils.benchmark.costs import cache_elements
 from course_utils.config import Qwen3Config
+from course_utils.costs import cache_elements
 from course_utils.errors import InputError
 from course_utils.kv_cache import StaticKVCache
-from course_utils.positions import sinusoidal_encoding
 from course_utils.qwen3 import RotaryEmbedding, rotate
+from course_utils.sinusoidal import sinusoidal_encoding
 
 ROTARY = RotaryEmbedding(Qwen3Config())
 

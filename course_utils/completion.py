@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal, Union
 
 import torch
 from torch import Tensor
@@ -112,7 +112,7 @@ class TextStream(Iterator[str]):
         return self._text.token_ids
 
     @property
-    def finish_reason(self) -> Optional[FinishReason]:
+    def finish_reason(self) -> FinishReason | None:
         """As in a `Completion`; None if the text has not come to its end."""
         return self._text.finish_reason
 
@@ -171,7 +171,7 @@ class _Text:
 
     def __init__(self, tokenizer: Qwen3Tokenizer, stop: Stop, ends: list[int]) -> None:
         self.token_ids: list[int] = []
-        self.finish_reason: Optional[FinishReason] = None
+        self.finish_reason: FinishReason | None = None
         self._decoder, self._stop, self._ends = tokenizer.stream(), StopStrings(stop), ends
 
     def push(self, token_id: int) -> str:
@@ -183,7 +183,7 @@ class _Text:
         self.token_ids.append(token_id)
         return self._show(self._decoder.push(token_id))
 
-    def finish(self, reason: Optional[FinishReason]) -> str:
+    def finish(self, reason: FinishReason | None) -> str:
         """Say why the text ends here, unless it has ended; return what was held back."""
         if self.finish_reason is not None:
             return ""
