@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,8 +21,8 @@ from course_utils.qwen3 import Qwen3Model, check_vocabulary
 from course_utils.sampling import GREEDY, Sampler, Sampling
 from course_utils.tokenizer import Qwen3Tokenizer
 
-Prompt = Union[str, Sequence[int]]
-Stop = Union[str, Sequence[str]]
+Prompt = str | Sequence[int]
+Stop = str | Sequence[str]
 FinishReason = Literal["end", "stop", "length"]
 
 

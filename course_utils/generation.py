@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, Union
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ from course_utils.kv_cache import Cache, KVCache, check_cache
 from course_utils.qwen3 import Qwen3Model, check_mask, check_token_ids, check_vocabulary
 from course_utils.sampling import GREEDY, Sampler
 
-EndTokens = Union[int, Collection[int], None]
+EndTokens = int | Collection[int] | None
 
 
 def greedy(logits: Tensor) -> Tensor:

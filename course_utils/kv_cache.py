@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Union
 
 import torch
 from torch import Tensor
@@ -238,8 +237,8 @@ class StaticKVCache(_Position):
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
 
 
-Cache = Union[KVCache, StaticKVCache]
-LayerCache = Union[GrowingLayer, StaticLayer]
+Cache = KVCache | StaticKVCache
+LayerCache = GrowingLayer | StaticLayer
 
 
 def check_cache(cache: object, config: Qwen3Config) -> None:
