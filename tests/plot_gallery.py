@@ -66,7 +66,7 @@ GALLERY: dict[Callable[..., Figure], Callable[[Qwen3Tokenizer], Figure]] = {
     plots.likeliest_tokens: lambda tokenizer: plots.likeliest_tokens([(n, 0.5**n) for n in range(1, 6)], tokenizer),
     plots.memory_plan: lambda _: plots.memory_plan({
         size: plan(FAMILY[f"Qwen/Qwen3-{size}"], H100, users=64) for size in ("0.6B", "8B", "32B")}),
-    plots.model_shapes: lambda _: plots.model_shapes([plots.Stage(name, shape) for name, shape in (
+    plots.model_shapes: lambda _: plots.model_shapes([plots.PartShape(name, shape) for name, shape in (
         ("token ids", (1, 5)), ("embed_tokens", (1, 5, 256)), ("6 layers", (1, 5, 256)), ("norm", (1, 5, 256)),
         ("lm_head: logits", (1, 5, 6656)), ("last row", (1, 6656)), ("next token", (1, 1)))], rows=5),
     plots.model_sizes: lambda _: plots.model_sizes(

@@ -21,7 +21,7 @@ from course_utils.plots.figure import (
     style,
 )
 from course_utils.plots.generation import (
-    Stage,
+    PartShape,
     generation_loop,
     model_shapes,
     pipeline,
@@ -70,7 +70,7 @@ from course_utils.plots.weights import FORMATS, model_sizes, number_formats, par
 
 __all__ = [
     "CACHED", "FAINT", "FORMATS", "GENERATED", "HATCHES", "INK", "PROMPT", "REJECTED", "SERIES", "TINTS",
-    "CandidateTable", "Point", "Stage", "TokenPieces", "TreeStep", "abilities", "at_temperatures", "attention_maps",
+    "CandidateTable", "PartShape", "Point", "TokenPieces", "TreeStep", "abilities", "at_temperatures", "attention_maps",
     "benchmark_picture", "benchmark_sentence", "cache_kinds", "cache_memory", "call_times", "candidate_lines",
     "cjk_font", "generation_loop", "has_cjk_font", "learning_curve", "learning_rate", "likeliest_by_layer",
     "likeliest_tokens", "live_learning_curve", "memory_plan", "model_shapes", "model_sizes", "number_formats",

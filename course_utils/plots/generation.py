@@ -82,14 +82,14 @@ def _row(ax: Axes, middle: float, parts: Sequence[_Part], between: Sequence[str]
 
 
 @dataclass(frozen=True)
-class Stage:
+class PartShape:
     """What one part of the model gave out, and its shape."""
 
     name: str
     shape: tuple[int, ...]
 
 
-def record_shapes(model: Qwen3Model, token_ids: Tensor) -> list[Stage]:
+def record_shapes(model: Qwen3Model, token_ids: Tensor) -> list[PartShape]:
     """Run the model once and note the shape of what each part gives out.
 
     Args:
@@ -99,7 +99,7 @@ def record_shapes(model: Qwen3Model, token_ids: Tensor) -> list[Stage]:
     Returns:
         Token ids, embeddings, what the layers and the last norm give out, logits, the last row, the next token.
     """
-    stages = [Stage("token ids", tuple(token_ids.shape))]
+    stages = [PartShape("token ids", tuple(token_ids.shape))]
     layers = model.config.num_hidden_layers
     parts: list[tuple[str, nn.Module]] = [
         ("embed_tokens", model.model.embed_tokens), (f"{layers} layers", model.model.layers[-1]),
@@ -107,7 +107,7 @@ def record_shapes(model: Qwen3Model, token_ids: Tensor) -> list[Stage]:
     handles = []
     for name, part in parts:
         def note(_module: nn.Module, _inputs: object, output: Tensor, name: str = name) -> None:
-            stages.append(Stage(name, tuple(output.shape)))
+            stages.append(PartShape(name, tuple(output.shape)))
         handles.append(part.register_forward_hook(note))
     try:
         with torch.inference_mode():
@@ -116,14 +116,14 @@ def record_shapes(model: Qwen3Model, token_ids: Tensor) -> list[Stage]:
         for handle in handles:
             handle.remove()
     next_token = last.argmax(dim=-1, keepdim=True)
-    return [*stages, Stage("last row", tuple(last.shape)), Stage("next token", tuple(next_token.shape))]
+    return [*stages, PartShape("last row", tuple(last.shape)), PartShape("next token", tuple(next_token.shape))]
 
 
 # In the layers a row reads the rows before it, so they take in all rows; of what they give out, the last is enough.
 _READ_WHOLE = ("token ids", "embed_tokens")
 
 
-def model_shapes(stages: Sequence[Stage], rows: int) -> Figure:
+def model_shapes(stages: Sequence[PartShape], rows: int) -> Figure:
     """Draw each stage as a table with one row a token; its width grows with the logarithm of its columns.
 
     Rows that the next token depends on are filled and hatched, the others empty.

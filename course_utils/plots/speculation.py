@@ -24,7 +24,7 @@ _LONGEST_IN_BOX, _LONGEST_IN_CELL = 12, 11  # letters that fit
 
 
 def speculation_step(one: Round, write: Callable[[int], str]) -> Figure:
-    """Draw a round in four rows: drafted tokens, the pass over all of them, what it says of each, the new text.
+    """Draw one round in four rows: drafted tokens, the pass over all of them, what it says of each, the new text.
 
     Args:
         one: a round of a `Speculation`, with one to four drafted tokens, or five not all of which were accepted.
@@ -82,7 +82,7 @@ def _label(text: str, longest: int) -> str:
 
 
 def speculation_rounds(rounds: Sequence[Round], write: Callable[[int], str]) -> Figure:
-    """Draw a row for each round and a cell for each token, drafted or the target's own.
+    """Draw all rounds: a row for each and a cell for each token, drafted or the target's own.
 
     Args:
         rounds: of a `Speculation`.
@@ -130,7 +130,7 @@ def _patch(colour: str, hatch: str | None, label: str) -> Patch:
 
 
 def tokens_per_pass(measured: Mapping[int, float], predicted: Mapping[float, Mapping[int, float]]) -> Figure:
-    """Draw measured points beside curves of the formula.
+    """Draw how many tokens a pass brings by how many are drafted: measured points beside curves of the formula.
 
     Args:
         measured: number of drafted tokens to tokens per pass.
@@ -149,7 +149,7 @@ def tokens_per_pass(measured: Mapping[int, float], predicted: Mapping[float, Map
 
 
 def token_shares(labels: Sequence[str], shares: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw a group of bars for each token and a bar for each way.
+    """Draw how often each token comes out: a group of bars for each token, and a bar for each way of choosing.
 
     Args:
         labels: one for each token.
@@ -170,7 +170,7 @@ def token_shares(labels: Sequence[str], shares: Mapping[str, Sequence[float]]) -
 
 
 def speculation_gain(gains: Mapping[str, Mapping[float, Mapping[int, float]]]) -> Figure:
-    """Draw a panel for each situation and a curve for each acceptance rate, its best place marked.
+    """Draw when speculation pays: a panel a situation, a curve for each acceptance rate, its best place marked.
 
     Args:
         gains: title of each situation, then share of tokens accepted, then number of drafted tokens: speed with

@@ -129,7 +129,7 @@ class _Picture:
 
 
 def training_memory(parts: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Draw a bar for each way of training, one part behind the other.
+    """Draw what has to be in memory for training, apart from the text: a bar for each way, one part behind the other.
 
     Args:
         parts: name of each way -> name of each of at most four parts, the same for all -> bytes.
@@ -150,7 +150,7 @@ def training_memory(parts: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def abilities(shares: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Draw a group of bars for each ability, in it a bar for each model.
+    """Draw what models can do: a group of bars for each ability, in it a bar for each model.
 
     Args:
         shares: name of each model, at most four -> name of each ability, the same for all -> share of right answers,
