@@ -64,7 +64,7 @@ def _stale(notebook: NotebookNode, fresh: NotebookNode) -> Iterator[str]:
         for cell, wanted in zip(notebook.cells, fresh.cells)
     ):
         yield "The metadata is not normalized: run build.py execute."
-    if not any(cell.source.startswith("# Setup") for cell in _code_cells(notebook)):
+    if not any(cell.source.startswith("# @title Setup") for cell in _code_cells(notebook)):
         yield "There is no set-up cell: add a code cell `# setup`."
 
 
