@@ -5,7 +5,6 @@ A note says that something is slower or missing, and the course goes on without 
 
 from __future__ import annotations
 
-import functools
 import html
 import http.client
 import importlib.metadata
@@ -26,10 +25,8 @@ from typing import Literal
 import torch
 
 from course_utils import host_memory
-from course_utils.config import Qwen3Config
 from course_utils.device import available_devices, describe_device, free_memory, get_device, total_memory
 from course_utils.errors import CourseError
-from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import format_bytes
 
 OLDEST_PYTHON = (3, 11)
@@ -270,13 +267,14 @@ def _with_tilde(path: Path) -> str:
 
 def _models() -> Row:
     from course_utils.family import FAMILY
+    from course_utils.planner import weight_bytes
 
     free = free_memory(get_device())
     fitting, smallest = ["tiny", "nano"], None
     for name, config in FAMILY.items():
         if name.endswith("-Base"):  # as large as the chat model of the same size
             continue
-        size = _weight_bytes(config)
+        size = weight_bytes(config)  # in bfloat16, the format in which the family is published
         smallest = size if smallest is None else min(size, smallest)
         if size * (1 + SPARE_SHARE) <= free:
             fitting.append(f"{name.partition('/')[2]} ({format_bytes(size)})")
@@ -285,13 +283,6 @@ def _models() -> Row:
         return Row("Models that fit", value, "note", "The downloaded ones do not fit, and the course does not need "
                    f"them: the smallest takes {format_bytes(smallest * (1 + SPARE_SHARE))} of free memory.")
     return Row("Models that fit", value)
-
-
-@functools.cache
-def _weight_bytes(config: Qwen3Config) -> int:
-    """Bytes of a model's weights in bfloat16, the format in which the family is published."""
-    with torch.device("meta"):  # a model without its memory
-        return sum(parameter.numel() for parameter in Qwen3Model(config).parameters()) * torch.bfloat16.itemsize
 
 
 def _compiler() -> Row:

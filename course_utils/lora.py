@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from course_utils.config import Qwen3Config
 from course_utils.errors import InputError
 from course_utils.linear import Linear
-from course_utils.qwen3 import DecoderLayer, Qwen3Model
+from course_utils.qwen3 import Qwen3Model, weight_shapes
 from course_utils.sampling import random_generator
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -304,8 +304,6 @@ def count_parameters(model: nn.Module) -> ParameterCount:
 
 
 def _target_shapes(config: Qwen3Config) -> dict[str, tuple[int, int]]:
-    """Path of each linear layer of a model -> the shape of its weight, (out_features, in_features)."""
-    with torch.device("meta"):  # shapes without memory; of a quantized model too
-        inside = [(path, module) for path, module in DecoderLayer(config).named_modules() if isinstance(module, Linear)]
-    return {f"model.layers.{index}.{path}": (linear.out_features, linear.in_features)
-            for index in range(config.num_hidden_layers) for path, linear in inside}
+    """Path of each layer that can be adapted -> the shape of its weight, (out_features, in_features)."""
+    paths = {name.removesuffix(".weight"): shape for name, shape in weight_shapes(config).items()}
+    return {path: (shape[0], shape[1]) for path, shape in paths.items() if path.endswith(TARGETS)}
