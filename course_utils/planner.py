@@ -17,6 +17,7 @@ from typing import Literal
 from course_utils.config import Qwen3Config
 from course_utils.costs import cache_elements, least_seconds, pass_bytes, pass_flops, shapes_read
 from course_utils.errors import ContextLengthError, InputError
+from course_utils.number import finite_number, require_whole_number
 from course_utils.qwen3 import weight_shapes
 
 Precision = Literal["bfloat16", "int8", "int4"]
@@ -50,9 +51,10 @@ class Gpu:
 
     def __post_init__(self) -> None:
         for name in ("memory", "bandwidth", "arithmetic"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-                raise InputError(f"{name} of the GPU {self.name!r} is {value!r}: give a positive number.")
+            value = finite_number(getattr(self, name))
+            if value is None or value <= 0:
+                raise InputError(f"{name} of the GPU {self.name!r} is {getattr(self, name)!r}: give a positive number.")
+            object.__setattr__(self, name, value)  # as frozen dataclasses do it themselves
 
 
 L4 = Gpu("L4", 24e9, 300e9, 121e12)
@@ -195,9 +197,7 @@ def plan(config: Qwen3Config, gpu: Gpu, precision: Precision = "bfloat16", conte
         InputError: if there is no such precision, or `users` or `context` is no whole number from 1 on.
         ContextLengthError: if the context is longer than the model's.
     """
-    for name, value in (("users", users), ("context", context)):
-        if type(value) is not int or value < 1:
-            raise InputError(f"{name} is {value!r}: give a whole number from 1 on.")
+    users, context = require_whole_number("users", users, 1), require_whole_number("context", context, 1)
     if context > config.max_position_embeddings:
         raise ContextLengthError(f"A context of {context} tokens is longer than the model's: choose at most "
                                  f"{config.max_position_embeddings}.")

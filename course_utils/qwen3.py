@@ -189,9 +189,13 @@ class Qwen3Model(nn.Module):
 
     Attributes:
         quantization: None, or how its weights are stored (`course_utils.quantization`).
+        compiled: whether its arithmetic is compiled (`course_utils.compilation`).
+        adapted: whether an adapter stands beside its weights (`course_utils.lora`); not one that is merged into them.
     """
 
     quantization: str | None = None
+    compiled: bool = False
+    adapted: bool = False
 
     def __init__(self, config: Qwen3Config) -> None:
         super().__init__()

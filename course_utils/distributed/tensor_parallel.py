@@ -26,6 +26,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 
 from course_utils.config import Qwen3Config
 from course_utils.errors import InputError
+from course_utils.number import require_whole_number
 from course_utils.qwen3 import Qwen3Model, weight_shapes
 
 BY_OUTPUTS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj")
@@ -77,8 +78,7 @@ def local_config(config: Qwen3Config, processes: int) -> Qwen3Config:
     Raises:
         InputError: if heads, MLP or vocabulary cannot be divided evenly among so many processes.
     """
-    if type(processes) is not int or processes < 1:
-        raise InputError(f"The number of processes is {processes!r}: give a whole number from 1 on.")
+    processes = require_whole_number("The number of processes", processes, 1)
     uneven = [f"{name} is {getattr(config, name)}" for name in _DIVIDED if getattr(config, name) % processes]
     if uneven:
         raise InputError(f"The model cannot be divided evenly among {processes} processes: {', '.join(uneven)}. Use as "

@@ -17,6 +17,7 @@ from course_utils.errors import InputError
 from course_utils.file_lock import FileLock
 from course_utils.files import describe_damage, json_writer, write_atomically
 from course_utils.json_text import parse_json
+from course_utils.number import whole_number
 
 FORMAT = "course-utils progress"
 _SAYS_THAT_IT_WAITS, _LONGEST_WAIT, _BETWEEN_TRIES = 1.0, 20.0, 0.02  # seconds
@@ -36,7 +37,7 @@ class Record:
     passed: str | None = None
 
     def __post_init__(self) -> None:
-        if type(self.tries) is not int or self.tries < 0:
+        if whole_number(self.tries) is None or self.tries < 0:
             raise ValueError(f"tries is {self.tries!r}")
         if self.passed is not None:
             datetime.fromisoformat(self.passed)

@@ -26,7 +26,7 @@ from course_utils.files import json_writer, read_json, remove_scratch, write_ato
 from course_utils.loading import load_model, load_tokenizer
 from course_utils.lora import Adapters, LoRA, count_parameters
 from course_utils.qwen3 import Qwen3Model
-from course_utils.tokenizer import Qwen3Tokenizer
+from course_utils.tokenizer import TOKENIZER_FILES, Qwen3Tokenizer
 from course_utils.training.bpe import END_OF_TEXT, IM_END, train_bpe
 from course_utils.training.loop import Trainer, TrainingPlan, held_out_loss
 from course_utils.training.own_data import (
@@ -46,7 +46,6 @@ from course_utils.training.run import run as go_through
 
 _RUN, _SETTINGS = "training", "settings.json"
 _RESULTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 _ADAPTER = "own"
 
@@ -274,7 +273,7 @@ def _save_model(model: Qwen3Model, source: Path, out: Path, generation_config: M
     """Write the weights, rounded to bfloat16, and beside them the tokenizer files that are in `source`."""
     rounded = Qwen3Model(model.config).to(torch.bfloat16)
     rounded.load_state_dict(model.state_dict())
-    copies = {name: partial(shutil.copyfile, source / name) for name in _TOKENIZER_FILES if (source / name).is_file()}
+    copies = {name: partial(shutil.copyfile, source / name) for name in TOKENIZER_FILES if (source / name).is_file()}
     try:
         write_atomically(out, copies)
     except OSError as error:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from course_utils.errors import CheckpointError, InputError
+from course_utils.number import require_whole_number
 from course_utils.tokenizer import Qwen3Tokenizer
 
 IGNORED = -100  # the label that PyTorch's and transformers' losses leave out
@@ -56,8 +57,7 @@ def pack_labelled(documents: Iterable[tuple[Sequence[int], Sequence[int]]], bloc
     Raises:
         InputError: as `pack`, or if a document has not as many labels as tokens.
     """
-    if block_length < 1:
-        raise InputError(f"block_length is {block_length}: a block needs at least one token.")
+    block_length = require_whole_number("block_length", block_length, 1)
     block: list[int] = []
     labels: list[int] = []
     size, full = block_length + 1, False

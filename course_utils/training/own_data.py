@@ -31,6 +31,7 @@ import numpy as np
 from course_utils.chat import ChatTemplate, Message, check_messages
 from course_utils.errors import InputError
 from course_utils.json_text import parse_json
+from course_utils.number import finite_number
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.dataset import IGNORED, epochs, label_answers, pack_labelled, split
 
@@ -153,13 +154,15 @@ def hold_out(documents: Sequence[Labelled], share: float, seed: int) -> tuple[li
     Raises:
         InputError: if the share is out of its range, or one document is to be divided.
     """
-    if not 0 <= share < 1:
+    number = finite_number(share)
+    if number is None or not 0 <= number < 1:
         raise InputError(f"The held-out share is {share!r}: give a number from 0 to below 1.")
+    share = number
     if share > 0 and len(documents) < 2:
         raise InputError("The text is one short document, so no part of it can be held out: give more text, shorter "
                          "blocks, or a held-out share of 0.")
-    number = min(len(documents) - 1, max(1, round(share * len(documents)))) if share > 0 else 0
-    chosen = set(random.Random(seed).sample(range(len(documents)), number))
+    held_out = min(len(documents) - 1, max(1, round(share * len(documents)))) if share > 0 else 0
+    chosen = set(random.Random(seed).sample(range(len(documents)), held_out))
     return ([document for index, document in enumerate(documents) if index not in chosen],
             [document for index, document in enumerate(documents) if index in chosen])
 
