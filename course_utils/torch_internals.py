@@ -1,7 +1,7 @@
 """The private parts of PyTorch that the package uses, each with what happens once a version has it no more.
 
-They may go without notice. Most of them make something faster, and without them the same is computed, up to rounding: so
-what is gone is left out, and nobody is told. The rest shows what a compiler does, and shows nothing once it is gone.
+They may go without notice. Most of them make something faster, and without them the same is computed, up to rounding:
+so what is gone is left out, and nobody is told. The rest shows what a compiler does, and nothing once it is gone.
 
 Beside them some modules override `_apply`, `_save_to_state_dict` and `_load_from_state_dict`, which is where
 `torch.nn.Module` lets itself be changed; tests of moving, tying and saving would say if these were called no more.

@@ -79,7 +79,7 @@ RECIPES: dict[str, Recipe] = {
         (Stage(TrainingPlan(steps=4_000, block_lengths=MOSTLY_SHORT, decay_steps=6_000), EVEN, seed=0),
          Stage(TrainingPlan(steps=7_500, block_lengths=MOSTLY_SHORT, learning_rate=2.5e-3), MORE_WORDS, seed=100_000,
                answers_only=True),
-         Stage(TrainingPlan(steps=9_000, block_lengths=MOSTLY_SHORT, learning_rate=2.5e-3), STRANGERS, seed=200_000,
+         Stage(TrainingPlan(steps=8_000, block_lengths=MOSTLY_SHORT, learning_rate=2.5e-3), STRANGERS, seed=200_000,
                answers_only=True))),
     "nano": Recipe(
         Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=96, intermediate_size=288, num_hidden_layers=4,

@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 
 from course_utils.plots.figure import as_output
-from course_utils.plots.pipeline import generation_loop
+from course_utils.plots.generation import generation_loop
 
 # The ids and the next token are those of the bundled model.
 IMAGES = {"generation_loop.png": lambda: generation_loop("Explain logits.", [1085, 2021, 13], " Logits")}

@@ -1,82 +1,59 @@
-"""The roofline model: how fast a program can be at most, given how much it computes with each byte that it reads.
-
-Left of the ridge the memory is the limit, right of it the arithmetic. https://doi.org/10.1145/1498765.1498785.
-"""
+"""What a model asks of machines: memory, the limits of a plan, and a product of matrices on two of them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
+from course_utils.errors import InputError
 from course_utils.planner import USABLE, Gpu, Plan, Work
 from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, SERIES, style
 
-_NEAR = 10.0  # a factor: names that are less far apart sideways must not be level
-_LINE = 0.037  # the height of a name, as a share of the panel's
-_INTENSITIES = 0.3, 2e5  # between them lies all that a plan for this family asks of a machine
-_MIDDLE = 1000.0  # of a point right of it the label stands at the left
 
-
-@dataclass(frozen=True)
-class Point:
-    """Where a program stands.
-
-    Attributes:
-        intensity: floating-point operations per byte that it reads.
-        rate: floating-point operations per second that it reaches.
-    """
-
-    intensity: float
-    rate: float
-
-
-def roofline(decode: Mapping[str, Point], prefill: Mapping[str, Point], bandwidth: float, arithmetic: float) -> Figure:
-    """Draw the two roofs of a machine, and what programs reach under them.
+def memory_plan(plans: Mapping[str, Plan]) -> Figure:
+    """Draw a bar for each plan, of weights, caches and workspace, and a line for what 1, 2, 4 ... GPUs can hold.
 
     Args:
-        decode: name of each way of generating, and where its decoding stands.
-        prefill: the same for the reading of the prompt.
-        bandwidth: bytes per second that the memory delivers.
-        arithmetic: floating-point operations per second of a large matrix product.
+        plans: name of each bar and what it shows, all of them for the same kind of GPU.
+
+    Raises:
+        InputError: if there is no plan, or they are for different GPUs.
     """
+    gpus = {each.gpu for each in plans.values()}
+    if len(gpus) != 1:
+        raise InputError(f"The plans are for {len(gpus)} kinds of GPU: give at least one plan, all for the same kind.")
+    gpu = gpus.pop()
+    highest = max(each.memory for each in plans.values()) / 1e9
+    parts = (("weights", SERIES[0], ""), ("caches", CACHED, ".."), ("workspace", SERIES[2], "xx"))
     with style():
-        fig, ax = pyplot.subplots(figsize=(7.0, 4.5))
-        draw_roofline(ax, decode, prefill, bandwidth, arithmetic)
+        fig, ax = pyplot.subplots(figsize=(7.0, 1.4 + 0.4 * len(plans)))
+        left = [0.0] * len(plans)
+        for name, color, hatch in parts:
+            sizes = [getattr(each, name) / 1e9 for each in plans.values()]
+            ax.barh(range(len(plans)), sizes, left=left, color=color, edgecolor="white", linewidth=0.4, hatch=hatch,
+                    label=name)
+            left = [start + size for start, size in zip(left, sizes)]
+        count, room = 1, USABLE * gpu.memory / 1e9
+        while count == 1 or count / 2 * room < highest:  # up to the first that holds them all
+            ax.axvline(count * room, color=INK, linestyle="--", marker="", linewidth=1)
+            ax.annotate(f"{count} {gpu.name}", (count * room, 1), xycoords=("data", "axes fraction"), fontsize=9,
+                        ha="center", va="bottom")
+            count *= 2
+        ax.set_xlim(0, 1.05 * max(highest, count / 2 * room))
+        ax.set_yticks(range(len(plans)), list(plans))
+        ax.invert_yaxis()
+        ax.set_xlabel("memory, GB")
+        fig.legend(loc="outside lower center", ncols=len(parts))
     return fig
 
 
-def draw_roofline(ax: Axes, decode: Mapping[str, Point], prefill: Mapping[str, Point], bandwidth: float,
-                  arithmetic: float) -> None:
-    """The content of `roofline`, in a panel of a larger picture."""
-    ridge = arithmetic / bandwidth
-    intensities = [ridge, *(point.intensity for point in (*decode.values(), *prefill.values()))]
-    left, column = min(intensities) / 3, 2 * max(intensities)
-    right = 30 * column  # room for the names
-    ax.plot([left, ridge, right], [left * bandwidth / 1e9, arithmetic / 1e9, arithmetic / 1e9], color=INK, marker="")
-    names: list[tuple[Point, str, str]] = []
-    for series, phase, color, marker in ((decode, "decode", GENERATED, "o"), (prefill, "prefill", PROMPT, "s")):
-        ax.plot([point.intensity for point in series.values()], [point.rate / 1e9 for point in series.values()],
-                color=color, marker=marker, linestyle="none", label=phase)
-        names += [(point, name, color) for name, point in series.items()]
-    # Left of the ridge a name stands beside its point, right of it in a column, and below the names that are near.
-    placed: list[tuple[float, float]] = []
-    rates = [arithmetic, *(point.rate for point, _, _ in names)]
-    apart = (4 * max(rates) / min(rates)) ** _LINE
-    for point, name, color in sorted(names, key=lambda item: -item[0].rate):
-        x = 1.4 * point.intensity if point.intensity < ridge else column
-        y = min([point.rate / 1e9, *(above / apart for beside, above in placed if 1 / _NEAR < x / beside < _NEAR)])
-        placed.append((x, y))
-        ax.annotate(name, (point.intensity, point.rate / 1e9), (x, y), fontsize=8, va="center",
-                    arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5, "relpos": (0.0, 0.5)})
-    lowest, highest = min(y for _, y in placed), max(y for _, y in placed)
-    ax.set(xscale="log", yscale="log", xlim=(left, right), xlabel="operations per byte read",
-           ylabel="billion operations per second", ylim=(0.8 * lowest, 3 * max(arithmetic / 1e9, highest)))
-    ax.legend(loc="upper left")
+_INTENSITIES = 0.3, 2e5  # between them lies all that a plan for this family asks of a machine
+_MIDDLE = 1000.0  # of a point right of it the label stands at the left
 
 
 def planned_roofline(plan: Plan, decode: Work, prefill: Work, yours: Gpu | None = None) -> Figure:
@@ -145,3 +122,35 @@ def _draw_memory(ax: Axes, plan: Plan) -> None:
     ax.axvline(room, color=INK, linestyle="--", marker="", linewidth=1.5, label="usable")
     ax.set(xlim=(0, 1.1 * max(room, left)), yticks=(), xlabel="memory, GB")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -1.15), ncols=4, fontsize=9)
+
+
+_FIRST, _SECOND, _BOTH = (SERIES[0], "//"), (SERIES[1], ".."), (INK, "")
+
+
+def split_matrices() -> Figure:
+    """Draw both ways, input times matrix is output; what a machine holds has its colour and its hatching."""
+    with style():
+        fig, (outputs, inputs) = pyplot.subplots(1, 2, figsize=(9.0, 2.4))
+        _draw_product(outputs, "by outputs: the halves stand side by side",
+              [(0, 2, 2, 0.5, _BOTH)], [(3.2, 1.25, 1, 2, _FIRST), (4.2, 1.25, 1, 2, _SECOND)],
+              [(6.4, 2, 1, 0.5, _FIRST), (7.4, 2, 1, 0.5, _SECOND)])
+        _draw_product(inputs, "by inputs: the two results are added",
+              [(0, 2, 1, 0.5, _FIRST), (1, 2, 1, 0.5, _SECOND)],
+              [(3.2, 2.25, 2, 1, _FIRST), (3.2, 1.25, 2, 1, _SECOND)],
+              [(6.4, 2.6, 2, 0.5, _FIRST), (6.4, 1.4, 2, 0.5, _SECOND)])
+        inputs.text(7.4, 2.25, "+", ha="center", va="center", fontsize=14)
+    return fig
+
+
+def _draw_product(ax: Axes, title: str, *parts: list[tuple[float, float, float, float, tuple[str, str]]]) -> None:
+    for name, x, boxes in zip(("input", "matrix", "output"), (1.0, 4.2, 7.4), parts):
+        for left, bottom, width, height, (color, hatch) in boxes:
+            ax.add_patch(Rectangle((left, bottom), width, height, facecolor="white", hatch=hatch, edgecolor=color,
+                                   linewidth=1.5))
+        ax.text(x, 0.75, name, ha="center", fontsize=10)
+    ax.text(2.6, 2.25, "×", ha="center", va="center", fontsize=14)
+    ax.text(5.8, 2.25, "=", ha="center", va="center", fontsize=14)
+    ax.set(xlim=(-0.2, 8.6), ylim=(0.5, 3.5))
+    ax.set_aspect("equal")
+    ax.set_title(title, fontsize=10)
+    ax.axis("off")
