@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,13 @@ def advised(model_folder, tmp_path):
     folder = shutil.copytree(model_folder, tmp_path / "advised")
     (folder / "generation_config.json").write_text('{"do_sample": true, "temperature": 0.6, "top_k": 20}')
     return str(folder)
+
+
+def test_each_setting_of_sampling_is_an_option() -> None:
+    settings = [field.name for field in fields(Sampling)]
+    arguments = [f"--{name.replace('_', '-')}=1" for name in settings]
+    options = cli._parser().parse_args(["generate", "once", *arguments])
+    assert cli._sampling(options) == Sampling(**dict.fromkeys(settings, 1))
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [

@@ -461,6 +461,10 @@ def test_a_compiled_model_keeps_the_adapter_and_takes_no_new_one() -> None:
     for refused in (compiled, compile_or_eager(adapters.model, "cpu"), nn.Linear(2, 2), None):
         with pytest.raises(InputError, match="not compiled"):
             Adapters(refused)  # type: ignore[arg-type]
+    assert compiled.compiled and compiled.adapted and not adapters.model.compiled
+    assert compile_model(compiled) is compiled
+    with pytest.raises(InputError, match="compiled, and that for weights that are not quantized"):
+        quantize(compiled, "int8")
 
 
 @pytest.mark.usefixtures("cheap_compiler")
@@ -593,6 +597,22 @@ def test_wrong_requests_are_refused_and_change_nothing() -> None:
     with pytest.raises(InputError, match="'one' is merged already"):
         adapters.merge()
     assert adapters.merged
+
+
+def test_the_model_says_whether_an_adapter_stands_in_it(tmp_path: Path) -> None:
+    adapters = Adapters(make(SMALL))
+    seen = [adapters.model.adapted]
+    for change in (lambda: adapters.add("one", PLAIN), adapters.merge, adapters.unmerge,
+                   lambda: adapters.activate(None), lambda: adapters.activate("one"), lambda: adapters.remove("one")):
+        change()
+        seen.append(adapters.model.adapted)
+        assert seen[-1] == any(isinstance(part, LoRALinear) for part in adapters.model.modules())
+        if seen[-1]:
+            with pytest.raises(CheckpointError, match="adapter beside its weights"):
+                save_checkpoint(adapters.model, tmp_path)
+        else:
+            save_checkpoint(adapters.model, tmp_path)
+    assert seen == [False, True, False, True, False, True, False]
 
 
 def test_two_managers_of_one_model_do_not_overwrite_each_other() -> None:
