@@ -298,7 +298,7 @@ class ParameterCount:
         return self.trainable / self.total
 
 
-def count_parameters(model: nn.Module) -> ParameterCount:
+def count_trainable(model: nn.Module) -> ParameterCount:
     """Count the parameters of a model as it stands, with the adapter at work; a tied matrix counts once.
 
     Quantized weights are not among them, since PyTorch has no parameters of integers.

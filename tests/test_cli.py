@@ -20,7 +20,7 @@ from course_utils.adapter_checkpoint import load_adapter, save_adapter
 from course_utils.checkpoint import save_checkpoint
 from course_utils.cli import main
 from course_utils.config import Qwen3Config
-from course_utils.environment import EnvironmentReport, Row
+from course_utils.environment import EnvironmentReport, Finding
 from course_utils.errors import DownloadError
 from course_utils.loading import load_model, load_tokenizer
 from course_utils.lora import Adapters, LoRA
@@ -105,7 +105,7 @@ def test_wrong_arguments(arguments, capsys):
 
 @pytest.mark.parametrize(("status", "code"), [("OK", 0), ("note", 0), ("problem", 1)])
 def test_check(monkeypatch, capsys, status, code):
-    report = EnvironmentReport((Row("Disk", "full", status, "tidy up"),))
+    report = EnvironmentReport((Finding("Disk", "full", status, "tidy up"),))
     monkeypatch.setattr(environment, "environment_report", lambda: report)
     assert main(["check"]) == code
     assert capsys.readouterr().out == f"{EnvironmentReport((*report.rows, environment.repository_row()))}\n"

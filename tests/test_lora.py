@@ -31,7 +31,7 @@ from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError, CourseError, InputError
 from course_utils.generation import generate_text_basic, generate_text_basic_cache
 from course_utils.linear import Linear
-from course_utils.lora import TARGETS, Adapters, LoRA, LoRALinear, count_parameters
+from course_utils.lora import TARGETS, Adapters, LoRA, LoRALinear, count_trainable
 from course_utils.quantization import KINDS, Int4Linear, Int8Linear, Kind, quantize
 from course_utils.qwen3 import Qwen3Model
 from course_utils.recording import record
@@ -534,19 +534,19 @@ def test_on_a_quantized_model_gradients_are_those_of_its_unpacked_weights(kind: 
 def test_the_counts_of_the_real_model() -> None:
     with torch.device("meta"):
         model = Qwen3Model(Qwen3Config())
-    assert (count_parameters(model).trainable, count_parameters(model).share) == (596_049_920, 1.0)
+    assert (count_trainable(model).trainable, count_trainable(model).share) == (596_049_920, 1.0)
     Adapters(model).add("one", LoRA(rank=8, targets=("q_proj", "v_proj")))
-    count = count_parameters(model)
+    count = count_trainable(model)
     assert (count.trainable, count.total, f"{count.share:.4%}") == (1_146_880, 597_196_800, "0.1920%")
 
 
 def test_counts_follow_the_adapter_at_work() -> None:
     adapters = adapted(LoRA(rank=2, targets=("v_proj",)))
-    plain = count_parameters(make(SMALL)).total
-    assert count_parameters(adapters.model).trainable == 3 * 2 * (48 + 32)
-    assert count_parameters(adapters.model).total == plain + 480
+    plain = count_trainable(make(SMALL)).total
+    assert count_trainable(adapters.model).trainable == 3 * 2 * (48 + 32)
+    assert count_trainable(adapters.model).total == plain + 480
     adapters.merge()
-    assert (count_parameters(adapters.model).trainable, count_parameters(adapters.model).total) == (0, plain)
+    assert (count_trainable(adapters.model).trainable, count_trainable(adapters.model).total) == (0, plain)
 
 
 # Refusals

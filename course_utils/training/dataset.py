@@ -20,6 +20,7 @@ from course_utils.tokenizer import Qwen3Tokenizer
 
 IGNORED = -100  # the label that PyTorch's and transformers' losses leave out
 Document = TypeVar("Document")
+Labelled = tuple[Sequence[int], Sequence[int]]  # token ids, and labels of equal length
 
 
 def pack(documents: Iterable[Sequence[int]], block_length: int, end_id: int) -> Iterator[np.ndarray]:
@@ -42,8 +43,7 @@ def pack(documents: Iterable[Sequence[int]], block_length: int, end_id: int) -> 
     return (block[0] for block in pack_labelled(((ids, ids) for ids in documents), block_length, end_id))
 
 
-def pack_labelled(documents: Iterable[tuple[Sequence[int], Sequence[int]]], block_length: int,
-                  end_id: int) -> Iterator[np.ndarray]:
+def pack_labelled(documents: Iterable[Labelled], block_length: int, end_id: int) -> Iterator[np.ndarray]:
     """The same for documents of which only some tokens count.
 
     Args:

@@ -12,11 +12,9 @@ from course_utils.errors import InputError
 from course_utils.number import finite_number
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
-from course_utils.training.dataset import IGNORED
+from course_utils.training.dataset import IGNORED, Labelled
 from course_utils.training.evaluate import answer_blocks, share_right, share_translated
 from course_utils.training.loop import held_out_loss
-
-Labelled = tuple[Sequence[int], Sequence[int]]  # token ids, and labels of equal length
 
 
 def label_answer(prompt: str, answer: str, tokenizer: Qwen3Tokenizer) -> tuple[list[int], list[int]]:

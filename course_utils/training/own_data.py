@@ -33,7 +33,7 @@ from course_utils.errors import InputError
 from course_utils.json_text import parse_json
 from course_utils.number import finite_number
 from course_utils.tokenizer import Qwen3Tokenizer
-from course_utils.training.dataset import IGNORED, epochs, label_answers, pack_labelled, split
+from course_utils.training.dataset import IGNORED, Labelled, epochs, label_answers, pack_labelled, split
 
 _JSON, _TABLES = (".json", ".jsonl", ".ndjson"), {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".txt", ".md", *_JSON, *_TABLES)  # what is read of a folder
@@ -44,7 +44,6 @@ _SHAPES = ('{"text": "..."}, {"messages": [...]}, {"conversations": [...]} as in
 _SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}  # in ShareGPT; others are called as here
 _MOST_HELD_OUT = 64  # blocks: more would take longer to measure and say no more
 
-Labelled = tuple[Sequence[int], Sequence[int]]  # token ids, and labels of equal length
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,7 @@ def endless_blocks(documents: Sequence[Labelled], block_length: int, end_id: int
     return pack_labelled(epochs(documents, seed), block_length, end_id)
 
 
-def held_out_blocks(documents: Sequence[Labelled], block_length: int, end_id: int) -> np.ndarray:
+def evaluation_blocks(documents: Sequence[Labelled], block_length: int, end_id: int) -> np.ndarray:
     """About as many blocks as the documents fill, (n, 2, block_length + 1), at least one and at most 64.
 
     The last block is filled up with documents that come a second time.

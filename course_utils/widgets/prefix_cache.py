@@ -47,8 +47,8 @@ def describe(moment: Moment, max_tokens: int) -> str:
     """What a step did to the tree, in sentences."""
     tree, stats, scene = moment.tree, moment.stats, moment.scene
     said = [scene.title + ("" if scene.title[-1] in ".!?" else ".")]
-    if scene.requests:
-        answers = ", ".join(f"\"{request.answer}\"" for request in scene.requests)
+    if scene.texts:
+        answers = ", ".join(f"\"{text.answer}\"" for text in scene.texts)
         said += [f"Answered: {answers}",
                  f"Of {stats.tokens_asked} prompt tokens {stats.tokens_reused} were reused; "
                  f"{_tokens(sum(tree.new.values()))} are new in the tree."]
