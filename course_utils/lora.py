@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from course_utils.config import Qwen3Config
 from course_utils.errors import InputError
 from course_utils.linear import Linear
-from course_utils.number import finite_number, require_whole_number
+from course_utils.number import finite_number, require_whole_number, whole_number
 from course_utils.qwen3 import Qwen3Model, weight_shapes
 from course_utils.sampling import random_generator
 
@@ -57,7 +57,10 @@ class LoRA:
     targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     def __post_init__(self) -> None:
-        rank, alpha = require_whole_number("The rank", self.rank, 1), finite_number(self.alpha)
+        rank = require_whole_number("The rank", self.rank, 1)
+        alpha: float | None = whole_number(self.alpha)
+        if alpha is None:  # peft writes a whole one without a point
+            alpha = finite_number(self.alpha)
         if alpha is None or alpha <= 0:
             raise InputError(f"alpha is {self.alpha!r}: give a positive number.")
         dropout = finite_number(self.dropout)
