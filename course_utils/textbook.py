@@ -39,6 +39,7 @@ from course_utils.generation import EndTokens, check_prompt, generate_tokens
 from course_utils.hub import resolve
 from course_utils.kv_cache import Cache
 from course_utils.kv_cache import KVCache as EngineCache
+from course_utils.number import finite_number, whole_number
 from course_utils.qwen3 import Qwen3Model as EngineModel
 from course_utils.tokenizer import Qwen3Tokenizer as EngineTokenizer
 
@@ -237,9 +238,10 @@ class KVCache(EngineCache):
     """
 
     def __init__(self, n_layers: int) -> None:
-        if type(n_layers) is not int or n_layers < 1:
+        number = whole_number(n_layers)
+        if number is None or number < 1:
             raise InputError(f"n_layers is {n_layers!r}: give the model's number of layers, model.cfg[\"n_layers\"].")
-        super().__init__(Qwen3Config(num_hidden_layers=n_layers))
+        super().__init__(Qwen3Config(num_hidden_layers=number))
         self.max_length = sys.maxsize  # how long the context is, the model knows
 
     def get(self, layer_idx: int) -> tuple[Tensor, Tensor] | None:
@@ -370,11 +372,11 @@ def generate_stats(output_token_ids: Tensor, tokenizer: object, start_time: floa
     """
     if not isinstance(output_token_ids, Tensor):
         raise InputError(f"output_token_ids is a {_kind(output_token_ids)}: give the tensor of new token ids.")
-    numbers = isinstance(start_time, (int, float)) and isinstance(end_time, (int, float))
-    if not (numbers and end_time > start_time):
+    started, ended = finite_number(start_time), finite_number(end_time)
+    if started is None or ended is None or ended <= started:
         raise InputError(f"start_time is {start_time!r} and end_time {end_time!r}: give what time.time() said before "
                          "and after generating, and generate so much that it goes on.")
-    seconds = end_time - start_time
+    seconds = ended - started
     print(f"\n\nTime: {seconds:.2f} sec")
     print(f"{int(output_token_ids.numel() / seconds)} tokens/sec")
     device = output_token_ids.device
