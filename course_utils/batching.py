@@ -32,6 +32,7 @@ from course_utils.generation import (
     last_logits,
 )
 from course_utils.kv_cache import KVCache
+from course_utils.number import require_whole_number
 from course_utils.qwen3 import Qwen3Model
 
 
@@ -57,7 +58,8 @@ def pad_left(rows: Sequence[Sequence[int]], pad_token_id: int = 0,
         raise InputError("A token id is a whole number from 0 on, and one of these is not: give a list of lists of "
                          "ids, such as [tokenizer.encode(text) for text in texts].")
     longest = max(len(row) for row in rows)
-    token_ids = torch.tensor([[pad_token_id] * (longest - len(row)) + list(row) for row in rows], device=device)
+    filled = [[pad_token_id] * (longest - len(row)) + list(row) for row in rows]
+    token_ids = torch.tensor([[int(token) for token in row] for row in filled], device=device)
     return token_ids, ends_together([len(row) for row in rows], device)
 
 
@@ -133,9 +135,7 @@ class ContinuousBatch:
 
     def __init__(self, model: Qwen3Model, max_batch_size: int = 8) -> None:
         check_model(model)
-        if type(max_batch_size) is not int or max_batch_size < 1:
-            raise InputError(f"max_batch_size is {max_batch_size!r}: give a whole number from 1 on.")
-        self.model, self.max_batch_size = model, max_batch_size
+        self.model, self.max_batch_size = model, require_whole_number("max_batch_size", max_batch_size, 1)
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self._cache = KVCache(model.config)  # row i: all tokens of running[i] but the last
@@ -149,7 +149,7 @@ class ContinuousBatch:
 
         A `Sampler` belongs to one request: give each its own.
         """
-        check_prompt(self.model, token_ids, max_new_tokens)
+        max_new_tokens = check_prompt(self.model, token_ids, max_new_tokens)
         check_choice(choose)
         if token_ids.shape[0] != 1:
             raise InputError(f"A request is one prompt, and this is a batch of {token_ids.shape[0]}: "

@@ -113,7 +113,7 @@ def save_checkpoint(model: Qwen3Model, folder: str | Path,
         CheckpointError: if the files cannot be written, or the model has an adapter (`course_utils.lora`).
     """
     folder = Path(folder)
-    if any(".base_layer." in name for name in model.state_dict()):
+    if model.adapted:
         raise CheckpointError("The model has an adapter beside its weights, and such a checkpoint could not be loaded: "
                               "merge the adapter first, or save it by itself with `save_adapter`.")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -29,7 +28,7 @@ from course_utils.config import Qwen3Config
 from course_utils.device import peak_memory, reset_peak_memory, synchronize
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.kv_cache import Cache, KVCache, check_cache
-from course_utils.number import whole_number
+from course_utils.number import require_whole_number, whole_number
 from course_utils.qwen3 import Qwen3Model, check_mask, check_token_ids, check_vocabulary
 from course_utils.sampling import GREEDY, Sampler
 
@@ -71,7 +70,7 @@ def generate_tokens(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, e
             number format or device, the prompt is on another device than the model, or `choose` returns something else.
         ContextLengthError: if prompt and new tokens do not fit into the context or the cache.
     """
-    check_prompt(model, token_ids, max_new_tokens, cache)
+    max_new_tokens = check_prompt(model, token_ids, max_new_tokens, cache)
     if attention_mask is not None:
         past = cache.length if cache is not None else 0
         check_mask(attention_mask, (token_ids.shape[0], past + token_ids.shape[1]))
@@ -96,7 +95,8 @@ def end_tokens(eos_token_id: EndTokens) -> list[int]:
 
 def is_token_id(value: object) -> bool:
     """Whether a value is a whole number that a tensor of token ids can hold, whatever the vocabulary."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**63
+    number = whole_number(value)
+    return number is not None and 0 <= number < 2**63
 
 
 def check_model(model: object) -> None:
@@ -120,14 +120,15 @@ def check_choice(choose: object) -> None:
                          "ids, (b, 1), such as a Sampler.")
 
 
-def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cache: Cache | None = None) -> None:
-    """Make sure that prompts can be generated from. Arguments and errors as for `generate_tokens`."""
+def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cache: Cache | None = None) -> int:
+    """Make sure that prompts can be generated from. Arguments and errors as for `generate_tokens`.
+
+    Returns:
+        max_new_tokens as an int, whichever kind of number it was.
+    """
     check_model(model)
     check_token_ids(token_ids)
-    if type(max_new_tokens) is not int:
-        raise InputError(f"max_new_tokens is {max_new_tokens!r}: give a whole number.")
-    if max_new_tokens < 0:
-        raise InputError(f"max_new_tokens is {max_new_tokens}: it cannot be negative.")
+    max_new_tokens = require_whole_number("max_new_tokens", max_new_tokens)
     check_vocabulary(token_ids, model.config.vocab_size)
     if cache is not None:
         check_cache(cache, model.config)
@@ -138,6 +139,7 @@ def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cach
         prompt = past + token_ids.shape[1]
         raise ContextLengthError(f"{prompt} prompt tokens and {max_new_tokens} new ones do not fit into {context}: "
                                  f"shorten the prompt or lower max_new_tokens to {max(0, context - prompt + 1)}.")
+    return max_new_tokens
 
 
 @contextmanager
@@ -246,11 +248,10 @@ def generate_trace(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eo
         InputError, ContextLengthError: as `generate_tokens`, or if there is not exactly one prompt, no such `top`, or
             the sampler is none.
     """
-    check_prompt(model, token_ids, max_new_tokens)
+    max_new_tokens = check_prompt(model, token_ids, max_new_tokens)
     if token_ids.shape[0] != 1:
         raise InputError(f"A trace follows one prompt, and this is a batch of {token_ids.shape[0]}.")
-    if not 1 <= (whole_number(top) or 0) <= model.config.vocab_size:
-        raise InputError(f"top is {top}: give how many candidates to keep, from 1 to {model.config.vocab_size}.")
+    top = require_whole_number("top", top, 1, model.config.vocab_size)
     chooser = Sampler(GREEDY) if sampler is None else sampler
     if not isinstance(chooser, Sampler):
         raise InputError(f"sampler is a {type(chooser).__name__}: give a Sampler, or None for greedy.")

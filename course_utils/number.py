@@ -25,12 +25,32 @@ def whole_number(value: Any) -> int | None:
         value: an int, a NumPy integer, or an array or tensor of integers without dimensions. A bool is no number
             here, nor is a float, not even 2.0: what was computed as a float may have been rounded.
     """
+    if type(value) is int:  # nearly always, and texts of many tokens come by here
+        return value
     if _no_number(value):
         return None
     try:
         return operator.index(value)
     except (TypeError, RuntimeError):  # RuntimeError: a tensor without memory has no value
         return None
+
+
+def require_whole_number(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
+    """The int that an argument is; whoever asks goes on with it, since the argument may be a tensor.
+
+    Args:
+        name: what the argument is called, to begin the sentence of the error.
+        value: see `whole_number`.
+        least, most: its bounds, both included; None is no upper bound.
+
+    Raises:
+        InputError: if it is no whole number, or out of its bounds.
+    """
+    number = whole_number(value)
+    if number is None or number < least or most is not None and number > most:
+        upper = "on" if most is None else f"to {most}"
+        raise InputError(f"{name} is {value!r}: give a whole number from {least} {upper}.")
+    return number
 
 
 def finite_number(value: Any) -> float | None:

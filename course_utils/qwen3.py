@@ -11,8 +11,10 @@ Source: Qwen3 Technical Report, https://arxiv.org/abs/2505.09388.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -187,12 +189,16 @@ class Qwen3Model(nn.Module):
 
     Attributes:
         quantization: None, or how its weights are stored (`course_utils.quantization`).
+        compiled: whether its arithmetic is compiled (`course_utils.compilation`).
+        adapted: whether an adapter stands beside its weights (`course_utils.lora`); not one that is merged into them.
 
     Raises:
         InputError: if it is no configuration.
     """
 
     quantization: str | None = None
+    compiled: bool = False
+    adapted: bool = False
 
     def __init__(self, config: Qwen3Config) -> None:
         super().__init__()
@@ -286,6 +292,22 @@ class Qwen3Model(nn.Module):
         """The arithmetic of `forward` and nothing else: the part that is worth compiling."""
         hidden = self.model(token_ids, positions, mask, cache)  # (b, t, d)
         return self.lm_head(hidden[:, -1:] if last_only else hidden)
+
+
+EMBEDDING = "model.embed_tokens.weight"
+"""Name of the one weight of which a pass looks rows up; a tied output layer is this matrix, too."""
+
+
+@functools.lru_cache
+def weight_shapes(config: Qwen3Config) -> Mapping[str, tuple[int, ...]]:
+    """Name of each weight of a model, as in a checkpoint -> its shape. A tied output layer is not named again.
+
+    Whatever counts, divides or adapts weights asks here. The answer is read off the modules above, built without
+    memory, so it cannot differ from the model.
+    """
+    with torch.device("meta"):
+        model = Qwen3Model(config)
+    return MappingProxyType({name: tuple(parameter.shape) for name, parameter in model.named_parameters()})
 
 
 def check_token_ids(token_ids: Tensor) -> None:

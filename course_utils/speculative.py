@@ -35,6 +35,7 @@ from course_utils.generation import (
     last_logits,
 )
 from course_utils.kv_cache import Cache, KVCache
+from course_utils.number import require_whole_number
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import GREEDY, Sampler, Sampling, draw, occurring, random_generator
 
@@ -97,10 +98,7 @@ class PromptLookup:
     """
 
     def __init__(self, longest: int = 3) -> None:
-        if type(longest) is not int or longest < 1:
-            raise InputError(f"longest is {longest!r}: give a whole number from 1 on, since at least the last token "
-                             "must be looked for.")
-        self.longest = longest
+        self.longest = require_whole_number("longest", longest, 1)
 
     def propose(self, text: Tensor, count: int, choose: Callable[[Tensor], Tensor]) -> Tensor:
         """See `Draft`."""
@@ -219,12 +217,11 @@ def generate_speculative(model: Qwen3Model, token_ids: Tensor, max_new_tokens: i
             on, if a draft proposes something else, or more than it was asked for.
         ContextLengthError: as `generate_tokens`.
     """
-    check_prompt(model, token_ids, max_new_tokens, cache)
+    max_new_tokens = check_prompt(model, token_ids, max_new_tokens, cache)
     if token_ids.shape[0] != 1:
         raise InputError(f"Speculation works on one prompt, and this is a batch of {token_ids.shape[0]}: its rows "
                          "would accept different numbers of tokens. Generate them one by one.")
-    if type(num_drafted) is not int or num_drafted < 1:
-        raise InputError(f"num_drafted is {num_drafted!r}: give a whole number from 1 on.")
+    num_drafted = require_whole_number("num_drafted", num_drafted, 1)
     if not callable(getattr(draft, "propose", None)):
         raise InputError(f"The draft is a {type(draft).__name__}: give a ModelDraft(model), a PromptLookup(), or an "
                          "object of your own with a method `propose`.")

@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import constants
 
 from course_utils import environment
-from course_utils.environment import EnvironmentReport, Row, environment_report
+from course_utils.environment import EnvironmentReport, Finding, environment_report
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_report_has_every_row(hub):
 
 
 def test_text_table_is_aligned():
-    report = EnvironmentReport((Row("a", "1"), Row("longer", "2", "problem", "mend it")))
+    report = EnvironmentReport((Finding("a", "1"), Finding("longer", "2", "problem", "mend it")))
     lines = str(report).splitlines()
     assert repr(report) == str(report)
     assert lines[0].index("Found") == lines[2].index("1") == lines[3].index("2") == lines[4].index("To do: mend it")
@@ -69,12 +69,12 @@ def test_text_table_is_aligned():
 
 
 def test_summary_without_problems():
-    assert EnvironmentReport((Row("a", "1"),)).summary() == "Everything the course needs is here."
-    assert "Worth reading: b." in EnvironmentReport((Row("b", "2", "note", "x"),)).summary()
+    assert EnvironmentReport((Finding("a", "1"),)).summary() == "Everything the course needs is here."
+    assert "Worth reading: b." in EnvironmentReport((Finding("b", "2", "note", "x"),)).summary()
 
 
 def test_html_has_scoped_headers_words_and_no_markup_of_others():
-    page = EnvironmentReport((Row("C++", "<b>&", "note", "x > y"),))._repr_html_()
+    page = EnvironmentReport((Finding("C++", "<b>&", "note", "x > y"),))._repr_html_()
 
     class Reader(HTMLParser):
         scopes, text = [], ""
@@ -277,14 +277,14 @@ class TestRepository:
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
         monkeypatch.setattr(environment, "PROJECT_FILE", file)
         installed("Homepage, https://a.example", "Repository, https://github.com/ann/course")
-        assert environment.repository_row() == Row("Repository", "https://github.com/ann/course")
+        assert environment.repository_row() == Finding("Repository", "https://github.com/ann/course")
 
     def test_unknown(self, monkeypatch, installed):
         installed("Homepage, https://a.example")
-        assert environment.repository_row() == Row("Repository", "not known")
+        assert environment.repository_row() == Finding("Repository", "not known")
 
         def absent(_):
             raise importlib.metadata.PackageNotFoundError
 
         monkeypatch.setattr(importlib.metadata, "metadata", absent)
-        assert environment.repository_row() == Row("Repository", "not known")
+        assert environment.repository_row() == Finding("Repository", "not known")
