@@ -91,6 +91,7 @@ def _changed(tree: ast.Module) -> Iterator[tuple[str, ast.Module]]:
     [function] = tree.body
     assert isinstance(function, ast.FunctionDef)
     yield from _kept_arguments(function)
+    yield from _exchanged_arguments(function)
     yield from _kept_state(function)
     for place in [node for node in ast.walk(function) if isinstance(node, ast.stmt)]:
         for change in _changes_of_statement(place):
@@ -265,6 +266,13 @@ def _kept_arguments(function: ast.FunctionDef) -> Iterator[tuple[str, ast.Module
     for argument in (*function.args.args, *function.args.kwonlyargs):
         name = argument.arg
         yield f"`{name}` keeps its first value", _before(function, f"{name} = _kept.setdefault({name!r}, {name})")
+
+
+def _exchanged_arguments(function: ast.FunctionDef) -> Iterator[tuple[str, ast.Module]]:
+    """Two neighbouring arguments are taken for each other."""
+    names = [argument.arg for argument in function.args.args]
+    for one, other in zip(names, names[1:]):
+        yield f"`{one}` and `{other}` are exchanged", _before(function, f"{one}, {other} = ({other}, {one})")
 
 
 def _kept_state(function: ast.FunctionDef) -> Iterator[tuple[str, ast.Module]]:

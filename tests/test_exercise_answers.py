@@ -16,9 +16,13 @@ import torch
 from course_utils import host_memory
 from course_utils.exercises import answers, check
 from course_utils.exercises.answers import NotYet
+from course_utils.exercises.calls import calls_of
+from course_utils.exercises.chapters.varied_model import CONFIG, varied_model, watched
 from course_utils.exercises.checking import judge
 from course_utils.exercises.exercise import Exercise
 from course_utils.exercises.limits import Stopped, limited
+from course_utils.generation import generate_text_basic, generate_text_basic_cache, generate_tokens
+from course_utils.kv_cache import KVCache
 
 META = torch.zeros(1, device="meta")
 
@@ -141,6 +145,50 @@ def test_nothing_returned_asks_for_the_return():
                  answers.tensor):
         with pytest.raises(NotYet, match="it returned None. Does the function end with a return"):
             read(None)
+
+
+# ---- Measuring what an answer does -----------------------------------------------------------------------
+
+
+def test_calls_are_counted_and_work_as_ever():
+    with calls_of(torch.nn.functional, "cross_entropy") as calls:
+        loss = torch.nn.CrossEntropyLoss()(torch.zeros(1, 4), torch.tensor([2]))
+    assert len(calls) == 1 and answers.close(float(loss), torch.tensor(4.0).log())
+    with pytest.raises(KeyError), calls_of(torch.nn.functional, "cross_entropy"):
+        raise KeyError
+    torch.nn.functional.cross_entropy(torch.zeros(1, 4), torch.tensor([2]))
+    assert len(calls) == 1
+
+
+class TestVariedModel:
+    PROMPTS = torch.tensor([[3, 14, 15, 92, 65], [4, 14, 15, 92, 65], [35, 89, 79, 32, 38]])
+
+    def test_its_text_varies_and_depends_on_all_that_came_before(self):
+        model = varied_model()
+        texts = generate_text_basic_cache(model, self.PROMPTS, 12)
+        assert torch.equal(texts, generate_text_basic(model, self.PROMPTS, 12))
+        assert all(len(set(text)) >= 6 for text in texts.tolist())
+        assert len({tuple(text) for text in texts.tolist()}) == 3  # the first two prompts differ at the beginning alone
+        assert not torch.equal(texts, generate_text_basic(varied_model(7), self.PROMPTS, 12))
+
+    def test_its_choices_are_no_matter_of_rounding(self):
+        text = self.PROMPTS
+        model = varied_model()
+        for _ in range(12):
+            best = model(text)[:, -1].topk(2).values
+            assert (best[:, 0] - best[:, 1]).min() > 1e-3
+            text = torch.cat((text, model(text)[:, -1].argmax(-1, keepdim=True)), dim=1)
+
+    def test_a_watched_one_tells_of_each_pass(self):
+        model, cache = varied_model(), KVCache(CONFIG)
+        with watched(model) as passes:
+            generated = torch.cat(list(generate_tokens(model, self.PROMPTS, 2, cache=cache)), dim=1)
+            model(token_ids=self.PROMPTS[:1])
+        assert [(one.token_ids.tolist(), one.cache is cache, one.held) for one in passes] == [
+            (self.PROMPTS.tolist(), True, 0), (generated[:, :1].tolist(), True, 5),
+            (self.PROMPTS[:1].tolist(), False, 0)]
+        model(self.PROMPTS)
+        assert len(passes) == 3
 
 
 # ---- Limits ----------------------------------------------------------------------------------------------

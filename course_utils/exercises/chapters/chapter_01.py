@@ -154,6 +154,7 @@ _FITS = Exercise("1.2", "Does it fit?", fits, _verify_fits, wrong=(
 ), equivalent={
     "`weights = parameters * bits / 8` to `weights = parameters * bits // 8`":
         "It loses less than one byte, and no model is a byte away from its memory.",
+    "`parameters` and `bits` are exchanged": "They are multiplied by each other, and nothing else.",
 })
 
 # ---- 1.3 -------------------------------------------------------------------------------------------------
