@@ -9,9 +9,12 @@ from collections import Counter, deque
 from decimal import Decimal
 from fractions import Fraction
 
+import nbformat
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
+from nbclient import NotebookClient
 
 from course_utils import host_memory
 from course_utils.exercises import answers, check
@@ -20,7 +23,7 @@ from course_utils.exercises.calls import calls_of
 from course_utils.exercises.chapters.varied_model import CONFIG, varied_model, watched
 from course_utils.exercises.checking import judge
 from course_utils.exercises.exercise import Exercise
-from course_utils.exercises.limits import Stopped, limited
+from course_utils.exercises.limits import Stopped, within
 from course_utils.generation import generate_text_basic, generate_text_basic_cache, generate_tokens
 from course_utils.kv_cache import KVCache
 
@@ -138,6 +141,8 @@ def test_texts_and_dictionaries():
         answers.text(b"so")
     with pytest.raises(NotYet, match="it returned a list of 1 entry. Return a dictionary"):
         answers.mapping([1])
+    with pytest.raises(NotYet, match="it returned a tuple of 2 entries. Return one number"):
+        answers.number(torch.eye(2).max(dim=0))
 
 
 def test_nothing_returned_asks_for_the_return():
@@ -227,6 +232,20 @@ def test_an_answer_without_an_end_is_stopped(exercise, answer):
     assert "Does every loop in it come to an end?" in hint
 
 
+def test_the_kernel_of_a_notebook_survives_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_PROGRESS", "")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (
+        "from course_utils.exercises.checking import judge\nfrom course_utils.exercises.exercise import find_exercise",
+        "def shapes(b, t, vocab_size):\n    while True:\n        b += 1",
+        "print(judge(find_exercise('4.4'), shapes, seconds=0.5))",
+        "print('and on it goes')")])
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    *_, stopped, goes_on = [cell.outputs[0].text for cell in notebook.cells if cell.outputs]
+    assert "it was stopped after 0.5 seconds, in its line `" in stopped
+    assert goes_on == "and on it goes\n"
+
+
 def test_it_is_stopped_in_another_thread_too():
     told = []
     thread = threading.Thread(target=lambda: told.append(judge(EXERCISE, endless_loop)))
@@ -245,17 +264,22 @@ def test_one_that_swallows_the_exception_once_is_stopped_again():
     assert "it was stopped" in judge(EXERCISE, stubborn)[1]
 
 
-def test_what_ends_in_time_is_never_disturbed_afterwards():
-    for _ in range(20):
+def test_nothing_is_disturbed_afterwards():
+    """Whether the answer ends just in time or just too late."""
+    def works(seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            pass
+        return "done"
+
+    told = []
+    for seconds in (0.0, 0.001, *[0.01] * 30):
         try:
-            with limited(0.01):
-                end = time.monotonic() + 0.01
-                while time.monotonic() < end:
-                    pass
+            told.append(within(seconds, works, 0.01))
         except Stopped as stopped:
-            assert str(stopped) == "after 0.01 seconds"
-    for _ in range(100_000):  # an exception that was ordered too late would come here
-        pass
+            told.append(str(stopped))
+    assert set(told) <= {"done", "after 0 seconds", "after 0.001 seconds", "after 0.01 seconds"}
+    works(1.5)  # an exception that is ordered too late, or ordered again, would come here
     for thread in threading.enumerate():
         if "_Watcher" in repr(thread):
             thread.join(5)

@@ -193,8 +193,9 @@ def describe(value: object) -> str:
         return f"{value}"[:_MOST_LETTERS]
     if isinstance(value, str):
         return f"the text {value[:_MOST_LETTERS]!r}"
-    if isinstance(value, (list, tuple, set, frozenset, dict)):
-        return f"a {type(value).__name__} of {_count(len(value), 'entry', 'entries')}"
+    for kind in (list, tuple, set, frozenset, dict):  # what `max` with a dimension returns is a tuple with a name
+        if isinstance(value, kind):
+            return f"a {kind.__name__} of {_count(len(value), 'entry', 'entries')}"
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 

@@ -16,7 +16,7 @@ import traceback
 
 from course_utils.exercises.answers import NotYet
 from course_utils.exercises.exercise import Answer, Exercise, find_exercise
-from course_utils.exercises.limits import Stopped, limited
+from course_utils.exercises.limits import Stopped, within
 from course_utils.exercises.progress import record
 
 _MOST_LETTERS = 300  # of an error's text: some list every argument of a function
@@ -63,8 +63,7 @@ def judge(exercise: Exercise, answer: Answer, seconds: float | None = None) -> t
     if not callable(answer):
         return "NOT YET", f"got {type(answer).__name__}, not a function. Pass the function itself, without parentheses."
     try:
-        with limited(exercise.seconds if seconds is None else seconds):
-            hint = exercise.verify(answer)
+        hint = within(exercise.seconds if seconds is None else seconds, exercise.verify, answer)
     except NotYet as refused:
         return "NOT YET", str(refused)
     except Stopped as stopped:

@@ -39,8 +39,8 @@ def _verify_choose_next(answer: Answer) -> str | None:
 
 def _judge_choice(chosen: Any, expected: Tensor, t: int) -> str | None:
     b = len(expected)
-    if isinstance(chosen, torch.return_types.max):
-        return "You return a pair, as `max` with a dimension does: values and positions. argmax gives positions alone."
+    if isinstance(chosen, (torch.return_types.max, torch.return_types.topk)):
+        return "You return a pair, as `max` and `topk` do: values and positions. argmax gives positions alone."
     if chosen is not None and not isinstance(chosen, Tensor):  # an array or a list would not fit after the text
         return (f"You return a {type(chosen).__name__}, and a tensor of shape (b, 1) is asked for, which torch.cat can "
                 "put after the text: leave out .item(), .tolist() and .numpy().")
@@ -229,9 +229,10 @@ def spread(scores: Tensor, share: float = 0.9) -> int:
 def _spreads() -> list[tuple[Tensor, float | None]]:
     """Scores, and a share, or None for a call without one; the last four hit the share exactly."""
     generator = torch.Generator().manual_seed(5)
-    many, few = (torch.randn(size, generator=generator) * 1.5 + 1 for size in (40, 12))
-    return [(many, 0.6), (many, None), (many, 0.3), (few, 0.75), (few, None), (torch.tensor([9.0, 1.0, 0.0]), 0.5),
-            (torch.zeros(2), 0.5), (torch.zeros(4), 0.5), (torch.zeros(4), 0.75), (torch.zeros(8), 0.125)]
+    many, few = (torch.randn(size, generator=generator) * 1.5 + 1 for size in (50, 20))
+    sure, undecided = torch.tensor([0.0, 12.0] + 14 * [1.0]), torch.zeros(16)
+    return [(many, 0.6), (many, None), (many, 0.3), (few, 0.75), (few, None), (sure, 0.5),
+            (undecided, 0.5), (undecided, 0.75), (undecided, 0.25), (undecided, 0.0625)]
 
 
 _EXACT = 4  # how many of the last cases hit the share exactly
@@ -265,6 +266,10 @@ def _among_five(scores: Tensor, share: float = 0.9) -> int:
     return min(spread(scores, share), 5)
 
 
+def _among_five_and_one(scores: Tensor, share: float = 0.9) -> int:
+    return int((scores.softmax(-1).topk(5).values.cumsum(-1) < share).sum()) + 1
+
+
 def _more_than_share(scores: Tensor, share: float = 0.9) -> int:
     return int((scores.softmax(-1).sort(descending=True).values.cumsum(-1) <= share).sum()) + 1
 
@@ -273,11 +278,12 @@ def _the_rest(scores: Tensor, share: float = 0.9) -> int:
     return len(scores) - spread(scores, share)
 
 
+_NO_MORE_THAN_FIVE = "You never go beyond five tokens. A share may need many more: sort all of the vocabulary."
 # What one may have computed instead, the likeliest slip first.
 _SPREAD_SLIPS: tuple[tuple[Answer, str], ...] = (
     (_one_missing, "One token is missing: you count those that stay below the share, and the next one reaches it."),
     (_always_nine_tenths, "You always count up to 0.9: use the argument `share`."),
-    (_among_five, "You never go beyond five tokens. A share may need many more: sort all of the vocabulary."),
+    (_among_five, _NO_MORE_THAN_FIVE),
     (_adds_scores, "You add up scores. Make them probabilities first: softmax over the vocabulary."),
     (_in_order_of_ids, "You add in the order of the ids. Sort first, the likeliest token in front."),
     (_unlikeliest_first, "You begin with the unlikeliest: sort(descending=True) puts the likeliest in front."),
@@ -299,7 +305,7 @@ def _verify_spread(answer: Answer) -> str | None:
     right = all_of(spread)
     if told == right:
         return None
-    for slip, hint in _SPREAD_SLIPS:
+    for slip, hint in (*_SPREAD_SLIPS, (_among_five_and_one, _NO_MORE_THAN_FIVE)):
         if told == all_of(slip):
             return hint
     at, given = next((at, given) for at, given in enumerate(told) if given != right[at])
@@ -352,6 +358,7 @@ _SPREAD = Exercise("4.3", "How sure is the model?", spread, _verify_spread, (
     (lambda scores, share=0.9: print(end=""), "returned None"),
 ), also_wrong=(
     _while_not_above,
+    _among_five_and_one,
     lambda scores, share=0.9: spread(scores, 0.6),
     lambda scores, share=0.5: spread(scores, share),
     lambda scores, share=0.9: spread(scores[:10], share),
