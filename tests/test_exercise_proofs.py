@@ -24,8 +24,21 @@ from course_utils.exercises.exercise import Answer, Exercise
 LEAST_WRONG, LEAST_RIGHT = 8, 4
 LONG = 120.0  # seconds that a right answer has, however busy the machine is
 # Exercises that do not satisfy this yet; one that does has to be taken out. `--runxfail` shows what each still lacks.
-NOT_YET: set[str] = {exercise.id for number in lookup.chapters("exercise") if number not in (1, 4)
-                     for exercise in lookup.of_chapter("exercise", number)}
+NOT_YET: set[str] = {
+    "2.1", "2.2", "2.3", "2.4",
+    "3.1", "3.2", "3.3",
+    "5.1", "5.2", "5.3", "5.4",
+    "6.1", "6.2", "6.3", "6.4",
+    "7.1", "7.2", "7.3", "7.4",
+    "8.1", "8.2", "8.3", "8.4",
+    "9.1", "9.2", "9.3", "9.4",
+    "10.1", "10.2", "10.3", "10.4",
+    "11.1", "11.2", "11.3",
+    "12.1", "12.2", "12.3", "12.4", "12.5",
+    "13.1", "13.2", "13.3", "13.4",
+    "14.1", "14.2", "14.3",
+    "15.1", "15.2", "15.3",
+}
 
 
 @dataclass
@@ -54,7 +67,7 @@ class Counts:
         return self.right + self.forms
 
 
-def verdict(exercise: Exercise, answer: Answer, seconds: float) -> tuple[str, str]:
+def verdict(exercise: Exercise, answer: Answer, seconds: float | None = None) -> tuple[str, str]:
     """Of `judge`; each answer finds random numbers as the first one did."""
     torch.manual_seed(0)
     return judge(exercise, answer, seconds)
@@ -82,7 +95,7 @@ def prove(exercise: Exercise, counts: Counts) -> list[str]:
 def _wrong(exercise: Exercise, counts: Counts, seconds: float) -> list[str]:
     lacks = []
     for number, (answer, fragment) in enumerate(exercise.wrong):
-        told, hint = verdict(exercise, answer, seconds)
+        told, hint = verdict(exercise, answer)
         counts.foreseen += 1
         if told != "NOT YET" or fragment not in hint:
             lacks.append(f"wrong[{number}], foreseen with {fragment!r}, is told {told}: {hint}")
@@ -97,7 +110,7 @@ def _mutated(exercise: Exercise, counts: Counts, seconds: float) -> list[str]:
     lacks, left = [], dict(exercise.equivalent)
     for mutation in mutations(solution_source(exercise.id)):
         answer = run(mutation.source, exercise.id, exercise.solution.__name__)
-        told, hint = verdict(exercise, answer, seconds)
+        told, hint = verdict(exercise, answer, LONG if mutation.name in left else seconds)
         if told == "PASSED" and mutation.name in left:
             counts.equivalent += 1
             del left[mutation.name]
