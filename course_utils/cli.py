@@ -304,9 +304,9 @@ def _bench(options: argparse.Namespace) -> int:
     if plot_file is not None and report.bandwidth() is None:
         print("course-utils: nothing was measured, so nothing is drawn.", file=sys.stderr)
     elif plot_file is not None:
-        from course_utils.plots.benchmark import save_picture
+        from course_utils.plots.speed import save_benchmark_picture
 
-        print(save_picture(report, plot_file), file=sys.stderr)
+        print(save_benchmark_picture(report, plot_file), file=sys.stderr)
     return INTERRUPTED if report.interrupted else 0
 
 

@@ -1,7 +1,7 @@
 """The generation loop: logits to tokens, one at a time. Every way of generating here is this one loop.
 
 `generate_tokens` is the loop itself. The `generate_text_*` functions are the three usual ways to call it,
-`generate_trace` keeps what each step had to choose from, and `generate_stats` measures it.
+`generate_trace` keeps what each step had to choose from, and `generate_with_stats` measures it.
 
 Here and elsewhere ways are said to give the same tokens: with a cache and without, side by side and alone, drafted and
 not. They add up the same products in another order, or in other company, which has its limits:
@@ -275,8 +275,8 @@ class GenerationStats:
         return sum(length - 1 for length in self.lengths if length) / rest if rest > 0 else 0.0
 
 
-def generate_stats(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eos_token_id: EndTokens = None,
-                   cache: Cache | None = None) -> GenerationStats:
+def generate_with_stats(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eos_token_id: EndTokens = None,
+                        cache: Cache | None = None) -> GenerationStats:
     """Generate greedily and measure it. With `cache=None` every step computes the whole text again.
 
     Run it once before you believe it: the first run of anything pays for what later runs find ready.

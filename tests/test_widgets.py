@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from course_utils import load_model, load_tokenizer
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.generation import last_logits
-from course_utils.plots.token_pieces import token_pieces
+from course_utils.plots.tokens import token_pieces
 from course_utils.qwen3 import Qwen3Model
 from course_utils.recording import record
 from course_utils.sampling import GREEDY, Sampling

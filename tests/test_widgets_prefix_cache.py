@@ -13,7 +13,7 @@ from matplotlib import pyplot
 from course_utils.errors import InputError
 from course_utils.generation import greedy
 from course_utils.loading import load_model, load_tokenizer
-from course_utils.plots.radix_tree import snapshot
+from course_utils.plots.prefixes import snapshot
 from course_utils.prefix_cache import PrefixCache, generate_with_prefix
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import Sampler, Sampling

@@ -9,9 +9,8 @@ from matplotlib.colors import to_hex
 from torch import Tensor
 
 from course_utils.errors import InputError
-from course_utils.plots.figure import FAINT, INK
-from course_utils.plots.shades import SHARE, ink_on
-from course_utils.plots.token_labels import shortened, with_visible_spaces
+from course_utils.plots.figure import FAINT, INK, SHARE, ink_on
+from course_utils.plots.labels import shortened, with_visible_spaces
 from course_utils.qwen3 import Qwen3Model
 from course_utils.recording import Recording, record
 from course_utils.tokenizer import Qwen3Tokenizer

@@ -9,9 +9,9 @@ from html import escape
 from course_utils.costs import cache_elements
 from course_utils.errors import InputError
 from course_utils.generation import Step, generate_trace
-from course_utils.plots.candidates import CandidateTable
 from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT
-from course_utils.plots.token_labels import with_visible_spaces
+from course_utils.plots.labels import with_visible_spaces
+from course_utils.plots.sampling import CandidateTable
 from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import format_bytes
 from course_utils.tokenizer import Qwen3Tokenizer

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from course_utils.generation import last_logits
 from course_utils.plots.figure import GENERATED, INK, REJECTED, SERIES
-from course_utils.plots.token_labels import with_visible_spaces
+from course_utils.plots.labels import with_visible_spaces
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import Sampler, Sampling
 from course_utils.tokenizer import Qwen3Tokenizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from course_utils.errors import InputError
 from course_utils.loading import DEFAULT_MODEL, load_model, load_tokenizer
-from course_utils.plots.radix_tree import radix_tree
+from course_utils.plots.prefixes import radix_tree
 from course_utils.widgets.panel import Explorer, View, number
 from course_utils.widgets.player import step_buttons, step_control
 from course_utils.widgets.prefix_story import BUDGET, Moment, Story, replay, tell

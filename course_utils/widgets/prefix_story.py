@@ -15,7 +15,7 @@ import torch
 from course_utils.config import Qwen3Config
 from course_utils.generation import generate_tokens, greedy
 from course_utils.kv_cache import KVCache
-from course_utils.plots.radix_tree import TreeStep, snapshot
+from course_utils.plots.prefixes import TreeStep, snapshot
 from course_utils.prefix_cache import PrefixCache, PrefixStats
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import Sampler, Sampling

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from course_utils.plots.token_pieces import pieces_of
+from course_utils.plots.tokens import pieces_of
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.widgets.panel import Explorer, View
 from course_utils.widgets.panel import text as text_field
