@@ -106,7 +106,7 @@ def _sizes(notebook: NotebookNode) -> Iterator[str]:
 def _opening(notebook: NotebookNode) -> Iterator[str]:
     """A chapter opens with a question and something to see, not with a page of names."""
     imported = 0
-    for number, cell in enumerate(notebook.cells, start=1):
+    for number, cell in enumerate(notebook.cells, start=1):  # noqa: B007, read after the loop
         if cell.cell_type != "code" or cell.source.startswith("# @title Setup"):
             continue
         imported += _import_lines(cell)
