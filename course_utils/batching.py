@@ -21,7 +21,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from course_utils.errors import InputError
-from course_utils.generation import EndTokens, check_prompt, end_tokens, greedy, is_token_id, last_logits
+from course_utils.generation import (
+    EndTokens,
+    check_choice,
+    check_model,
+    check_prompt,
+    end_tokens,
+    greedy,
+    is_token_id,
+    last_logits,
+)
 from course_utils.kv_cache import KVCache
 from course_utils.number import require_whole_number
 from course_utils.qwen3 import Qwen3Model
@@ -121,10 +130,11 @@ class ContinuousBatch:
         waiting, running: requests that have not begun, and those that have, oldest first.
 
     Raises:
-        InputError: if max_batch_size is no whole number from 1 on.
+        InputError: if the model is none, or max_batch_size no whole number from 1 on.
     """
 
     def __init__(self, model: Qwen3Model, max_batch_size: int = 8) -> None:
+        check_model(model)
         self.model, self.max_batch_size = model, require_whole_number("max_batch_size", max_batch_size, 1)
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
@@ -140,6 +150,7 @@ class ContinuousBatch:
         A `Sampler` belongs to one request: give each its own.
         """
         max_new_tokens = check_prompt(self.model, token_ids, max_new_tokens)
+        check_choice(choose)
         if token_ids.shape[0] != 1:
             raise InputError(f"A request is one prompt, and this is a batch of {token_ids.shape[0]}: "
                              "submit them one by one, without padding.")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from course_utils.batching import pad_left
 from course_utils.errors import InputError
-from course_utils.generation import EndTokens, check_prompt, end_tokens, generate_tokens
+from course_utils.generation import EndTokens, check_model, check_prompt, end_tokens, generate_tokens
 from course_utils.kv_cache import KVCache
 from course_utils.number import whole_number
 from course_utils.qwen3 import Qwen3Model, check_vocabulary
@@ -69,7 +69,8 @@ def generate(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Prompt | Seq
         A `Completion`, or for a list of prompts a list of them.
 
     Raises:
-        InputError: if there is no prompt, one is empty or is neither text nor token ids, or a stop string is empty.
+        InputError: if model or tokenizer are none, there is no prompt, one is empty or is neither text nor token ids,
+            or a stop string is empty.
         ContextLengthError: if a prompt and the new tokens do not fit into the context.
     """
     several = _are_several(prompts)
@@ -215,6 +216,10 @@ def _begin(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Sequence[Any],
            sampling: Sampling, seed: int | torch.Generator, stop: Stop,
            eos_token_id: EndTokens) -> tuple[list[_Text], Generator[list[str], None, None]]:
     """Check everything; return the texts, and the pieces of each step that make them grow."""
+    check_model(model)
+    if not isinstance(tokenizer, Qwen3Tokenizer):
+        raise InputError(f"tokenizer is a {type(tokenizer).__name__}: give a Qwen3Tokenizer, such as load_tokenizer() "
+                         "gives.")
     ends = end_tokens(tokenizer.end_token_ids if eos_token_id is None else eos_token_id)
     texts = [_Text(tokenizer, stop, ends) for _ in prompts]
     rows = [_encode(tokenizer, prompt) for prompt in prompts]

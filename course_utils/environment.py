@@ -30,6 +30,9 @@ from course_utils.errors import CourseError
 from course_utils.timing import format_bytes
 
 OLDEST_PYTHON = (3, 11)
+OLDEST_MACOS = 14
+# As platform.machine() calls their processors.
+SUPPORTED_MACHINES = {"Linux": ("x86_64", "aarch64"), "Windows": ("AMD64",), "Darwin": ("arm64",)}
 NEEDED_PACKAGES = ("tokenizers", "safetensors", "huggingface_hub", "jinja2", "numpy", "matplotlib", "tqdm")
 HUB_TIMEOUT = 3.0  # seconds
 PLACEHOLDER = "https://github.com/OWNER/"  # what the course's address begins with until it is set
@@ -171,7 +174,14 @@ def _python() -> Finding:
 
 
 def _platform() -> Finding:
-    return Finding("Platform", f"{platform.system()}, {platform.machine()}, {where()}")
+    system, machine, macos = platform.system(), platform.machine(), platform.mac_ver()[0]
+    value = f"{f'macOS {macos}' if macos else system}, {machine}, {where()}"
+    old = bool(macos) and int(macos.partition(".")[0]) < OLDEST_MACOS
+    if old or machine not in SUPPORTED_MACHINES.get(system, ()):
+        return Finding("Platform", value, "note", "PyTorch has no current package for such a machine, so the course is "
+                                                   "not tested on it: open the chapters in Google Colab, by the link "
+                                                   "under each title.")
+    return Finding("Platform", value)
 
 
 def _pytorch() -> Finding:

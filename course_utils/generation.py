@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from course_utils.config import Qwen3Config
 from course_utils.device import peak_memory, reset_peak_memory, synchronize
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.kv_cache import Cache, KVCache, check_cache
@@ -64,14 +65,16 @@ def generate_tokens(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, e
 
     Raises:
         InputError: if the prompt is empty, has the wrong shape or holds ids beyond the vocabulary, if max_new_tokens
-            is no whole number from 0 on, if the mask is none or does not end in real tokens, or if the end tokens or
-            the cache are none; with the first token, if the cache is of another model, batch, number format or device.
+            is no whole number from 0 on, if the mask is none or does not end in real tokens, or if the model, the end
+            tokens, the cache or `choose` are none; with the first token, if the cache is of another model, batch,
+            number format or device, the prompt is on another device than the model, or `choose` returns something else.
         ContextLengthError: if prompt and new tokens do not fit into the context or the cache.
     """
     max_new_tokens = check_prompt(model, token_ids, max_new_tokens, cache)
     if attention_mask is not None:
         past = cache.length if cache is not None else 0
         check_mask(attention_mask, (token_ids.shape[0], past + token_ids.shape[1]))
+    check_choice(choose)
     return _loop(model, token_ids, max_new_tokens, end_tokens(eos_token_id), cache, attention_mask, choose)
 
 
@@ -96,12 +99,34 @@ def is_token_id(value: object) -> bool:
     return number is not None and 0 <= number < 2**63
 
 
+def check_model(model: object) -> None:
+    """Make sure that this is a model: one of ours, or whatever is called like it and has its `config`.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if not callable(model) or not isinstance(getattr(model, "config", None), Qwen3Config):
+        raise InputError(f"model is a {type(model).__name__}: give a Qwen3Model, such as load_model() gives.")
+
+
+def check_choice(choose: object) -> None:
+    """Make sure that this can choose tokens.
+
+    Raises:
+        InputError: if it is no function.
+    """
+    if not callable(choose):
+        raise InputError(f"choose is a {type(choose).__name__}: give a function from logits, (b, vocab_size), to token "
+                         "ids, (b, 1), such as a Sampler.")
+
+
 def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cache: Cache | None = None) -> int:
     """Make sure that prompts can be generated from. Arguments and errors as for `generate_tokens`.
 
     Returns:
         max_new_tokens as an int, whichever kind of number it was.
     """
+    check_model(model)
     check_token_ids(token_ids)
     max_new_tokens = require_whole_number("max_new_tokens", max_new_tokens)
     check_vocabulary(token_ids, model.config.vocab_size)
@@ -148,6 +173,10 @@ def _loop(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, ends: list[
         # Not around the whole loop: between two tokens the caller's own code runs, and must not be affected.
         with torch.inference_mode():
             token = choose(last_logits(model, inputs, cache, mask))
+        if not isinstance(token, Tensor) or token.shape != ended.shape:
+            what = tuple(token.shape) if isinstance(token, Tensor) else type(token).__name__
+            raise InputError(f"choose gave {what} for {len(ended)} texts: let it return token ids of shape "
+                             f"{tuple(ended.shape)}.")
         if ends:
             token = torch.where(ended, end_ids[0], token)
             ended = ended | torch.isin(token, end_ids)
@@ -184,6 +213,7 @@ def generate_text_basic_cache(model: Qwen3Model, token_ids: Tensor, max_new_toke
 def generate_text_basic_stream(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int,
                                eos_token_id: EndTokens = None) -> Iterator[Tensor]:
     """Yield each new token, (b, 1), as soon as it is there; greedy, with a key-value cache."""
+    check_model(model)
     return generate_tokens(model, token_ids, max_new_tokens, eos_token_id, cache=KVCache(model.config))
 
 
@@ -215,13 +245,16 @@ def generate_trace(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eo
         sampler: chooses the tokens; None is greedy.
 
     Raises:
-        InputError, ContextLengthError: as `generate_tokens`, or if there is not exactly one prompt, or no such `top`.
+        InputError, ContextLengthError: as `generate_tokens`, or if there is not exactly one prompt, no such `top`, or
+            the sampler is none.
     """
     max_new_tokens = check_prompt(model, token_ids, max_new_tokens)
     if token_ids.shape[0] != 1:
         raise InputError(f"A trace follows one prompt, and this is a batch of {token_ids.shape[0]}.")
     top = require_whole_number("top", top, 1, model.config.vocab_size)
     chooser = Sampler(GREEDY) if sampler is None else sampler
+    if not isinstance(chooser, Sampler):
+        raise InputError(f"sampler is a {type(chooser).__name__}: give a Sampler, or None for greedy.")
     steps: list[Step] = []
 
     def remember(logits: Tensor) -> Tensor:

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from course_utils.config import Qwen3Config
+from course_utils.device import get_device
 from course_utils.errors import ContextLengthError, InputError
-from course_utils.number import require_whole_number, whole_number
+from course_utils.number import check_dtype, require_whole_number, whole_number
 from course_utils.torch_internals import mark_static_address
 
 
@@ -103,8 +104,12 @@ class KVCache(_Position):
             held: for each layer keys and values, each (batch, key-value heads, tokens, head_dim).
 
         Raises:
-            InputError: if their shapes are not those of the model, or differ.
+            InputError: if these are no keys and values, or their shapes are not those of the model, or differ.
         """
+        _check_config(config)
+        if not isinstance(held, Sequence) or not all(map(is_keys_and_values, held)):
+            raise InputError("These are no keys and values: give a list with a pair of tensors for each layer, such as "
+                             "the `held` of another cache.")
         shapes = {tensor.shape for pair in held for tensor in pair}
         shape = shapes.pop() if len(shapes) == 1 else torch.Size()
         fits = len(shape) == 4 and (shape[1], shape[3]) == (config.num_key_value_heads, config.head_dim)
@@ -190,7 +195,8 @@ class StaticKVCache(_Position):
         device, dtype: as of the model's weights.
 
     Raises:
-        InputError: if the first argument is no configuration, or batch_size no whole number from 1 on.
+        InputError: if the first argument is no configuration, batch_size no whole number from 1 on, or this machine has
+            no such device or number format.
         ContextLengthError: if `max_length` is no whole number from 1 up to the model's context.
     """
 
@@ -201,6 +207,8 @@ class StaticKVCache(_Position):
         if length is None or not 0 < length <= config.max_position_embeddings:
             raise ContextLengthError(f"A cache for {max_length!r} tokens does not fit this model: "
                                      f"choose max_length from 1 to {config.max_position_embeddings}.")
+        check_dtype(dtype)
+        device = None if device is None else get_device(device)
         self.max_length = length
         self.length = 0
         shape = (2, batch_size, config.num_key_value_heads, length, config.head_dim)
@@ -258,6 +266,11 @@ def check_cache(cache: object, config: Qwen3Config) -> None:
     if len(layers) != config.num_hidden_layers:
         raise InputError(f"The cache has {len(layers)} layers and the model {config.num_hidden_layers}: make one with "
                          "this model's config.")
+
+
+def is_keys_and_values(value: object) -> bool:
+    """Whether this is a pair of tensors, as a layer of a cache holds them."""
+    return isinstance(value, Sequence) and len(value) == 2 and all(isinstance(tensor, Tensor) for tensor in value)
 
 
 def _check_config(config: object) -> None:

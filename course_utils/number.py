@@ -1,12 +1,21 @@
-"""Numbers as people and files give them: Python's, NumPy's, or a tensor's; never a truth value, never a text."""
+"""Numbers as people and files give them: Python's, NumPy's, or a tensor's; never a truth value, never a text.
+
+And the formats that a model's numbers may have.
+"""
 
 from __future__ import annotations
 
 import math
 import operator
+import reprlib
 from typing import Any
 
+import torch
+
 from course_utils.errors import InputError
+
+NUMBER_FORMATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+"""Those that a model can compute in."""
 
 
 def whole_number(value: Any) -> int | None:
@@ -57,6 +66,16 @@ def finite_number(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError, RuntimeError):
         return None
     return number if math.isfinite(number) else None
+
+
+def check_dtype(dtype: object) -> None:
+    """Make sure that a model can compute in a number format; None leaves it to others to choose one.
+
+    Raises:
+        InputError: if it cannot, or this is none.
+    """
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype in NUMBER_FORMATS):
+        raise InputError(f"dtype is {reprlib.repr(dtype)}: give one of {', '.join(map(str, NUMBER_FORMATS))}.")
 
 
 def _no_number(value: Any) -> bool:

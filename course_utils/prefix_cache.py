@@ -396,13 +396,16 @@ def generate_with_prefix(model: Qwen3Model, token_ids: Tensor, max_new_tokens: i
         Each new token, (1, 1).
 
     Raises:
-        InputError: as `generate_tokens`; also if there are several prompts, or `prefixes` belongs to another model.
+        InputError: as `generate_tokens`; also if there are several prompts, or `prefixes` is no prefix cache or that of
+            another model.
         ContextLengthError: if prompt and new tokens do not fit into the context.
     """
     max_new_tokens = check_prompt(model, token_ids, max_new_tokens)
     if len(token_ids) != 1:
         raise InputError(f"A prefix cache serves one prompt at a time, and this is a batch of {len(token_ids)}: "
                          "generate for each row by itself.")
+    if not isinstance(prefixes, PrefixCache):
+        raise InputError(f"prefixes is a {type(prefixes).__name__}: give a PrefixCache(model.config).")
     if model.config != prefixes.config:
         raise InputError("The prefix cache was made for a model of another shape: make one with "
                          "PrefixCache(model.config).")

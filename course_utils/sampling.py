@@ -249,13 +249,15 @@ class Sampler:
         seen: (b, v) as for `penalize_repetition`; None without a penalty, or before the first token.
 
     Raises:
-        InputError: if the settings are no `Sampling`, or the seed is no seed.
+        InputError: if the settings are no `Sampling`, the seed is no seed, or vocab_size no whole number from 1 on.
     """
 
     def __init__(self, sampling: Sampling, seed: int | torch.Generator = 0, token_ids: Tensor | None = None,
                  attention_mask: Tensor | None = None, vocab_size: int | None = None) -> None:
         if not isinstance(sampling, Sampling):
             raise InputError(f"The settings are {sampling!r}: give a Sampling, such as Sampling(temperature=0.8).")
+        if vocab_size is not None and not 0 < (whole_number(vocab_size) or 0) < 2**63:
+            raise InputError(f"vocab_size is {vocab_size!r}: give a whole number from 1 on, or None for all ids.")
         self.sampling = sampling
         self.generator = random_generator(seed)
         self.seen: Tensor | None = None

@@ -296,7 +296,7 @@ def _load(file: Path) -> Tokenizer:
 def _as_id(token_id: Any) -> int:
     """One id as an int; whole numbers of NumPy and PyTorch count as well."""
     number = whole_number(token_id)
-    if number is None and (isinstance(token_id, (list, tuple)) or getattr(token_id, "ndim", 0)):
+    if number is None and (isinstance(token_id, (list, tuple)) or getattr(token_id, "ndim", 0) > 0):
         raise InputError(f"Expected one id, got a row of {len(token_id)}. Take one row of ids, as in ids[0].")
     if number is None:
         raise InputError(f"A token id is a whole number, not {token_id!r}. Give ids as integers.")

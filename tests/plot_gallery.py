@@ -57,6 +57,7 @@ GALLERY: dict[Callable[..., Figure], Callable[[Qwen3Tokenizer], Figure]] = {
         {"weights of Qwen3-0.6B": 2 * 596_049_920}),
     plots.call_times: lambda _: plots.call_times([0.02, 0.003, 0.003, 0.003], [0.5, 0.3, 0.002, 0.001]),
     plots.candidate_lines: lambda tokenizer: plots.candidate_lines(_STEPS, tokenizer),
+    plots.course_map: lambda _: plots.course_map(),
     plots.generation_loop: lambda _: plots.generation_loop("Explain logits.", [2240, 2135, 13], " Logits"),
     plots.learning_curve: lambda _: plots.learning_curve(
         {n: 8 / n**0.3 for n in range(1, 99)}, {n: 8 / n**0.29 for n in (40, 90)}, {"guessing": 8.8, "tiny": 0.6}),

@@ -161,6 +161,20 @@ def test_size_of_the_smallest_model(monkeypatch):
     assert "Qwen3-0.6B (1.2 GB)" in environment._models().value  # 596,049,920 parameters of two bytes
 
 
+@pytest.mark.parametrize(("system", "machine", "macos", "status"), [
+    ("Linux", "x86_64", "", "OK"), ("Linux", "aarch64", "", "OK"), ("Windows", "AMD64", "", "OK"),
+    ("Darwin", "arm64", "14.0", "OK"), ("Darwin", "arm64", "26.1", "OK"), ("Darwin", "arm64", "13.7.8", "note"),
+    ("Darwin", "x86_64", "15.1", "note"), ("Windows", "ARM64", "", "note"), ("Linux", "riscv64", "", "note"),
+    ("FreeBSD", "amd64", "", "note")])
+def test_a_machine_that_is_not_supported_is_sent_to_colab(monkeypatch, system, machine, macos, status):
+    monkeypatch.setattr(environment.platform, "system", lambda: system)
+    monkeypatch.setattr(environment.platform, "machine", lambda: machine)
+    monkeypatch.setattr(environment.platform, "mac_ver", lambda: (macos, ("", "", ""), machine))
+    row = environment._platform()
+    assert row.value == f"{f'macOS {macos}' if macos else system}, {machine}, local"
+    assert row.status == status and ("Google Colab" in row.remedy) == (status == "note")
+
+
 @pytest.mark.parametrize("system", ["Linux", "Darwin", "Windows"])
 def test_no_compiler_is_a_note_with_that_systems_remedy(monkeypatch, system):
     monkeypatch.delenv("CXX", raising=False)
