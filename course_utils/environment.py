@@ -28,7 +28,7 @@ import torch
 from course_utils import host_memory
 from course_utils.config import Qwen3Config
 from course_utils.device import available_devices, describe_device, free_memory, get_device, total_memory
-from course_utils.errors import CourseError
+from course_utils.errors import CourseError, InputError
 from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import format_bytes
 
@@ -248,9 +248,9 @@ def _memory() -> list[Row]:
 
 
 def _disk() -> Row:
-    from huggingface_hub.constants import HF_HUB_CACHE
+    from course_utils.hub_cache import cache_folder
 
-    cache = Path(HF_HUB_CACHE).expanduser().absolute()
+    cache = cache_folder()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     value = f"{format_bytes(free)} free where downloaded models are kept ({_with_tilde(cache)})"
@@ -337,24 +337,26 @@ def _bundled() -> Row:
 
 
 def _hub(check_network: bool) -> Row:
-    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+    from course_utils.hub import hub_address, is_offline
 
     what, fine = "Model hub", "The bundled models need no network."
-    if HF_HUB_OFFLINE:
+    if is_offline():
         return Row(what, "not asked, HF_HUB_OFFLINE is set", "note", f"{fine} Unset it to download others.")
     if not check_network:
         return Row(what, "not asked", "note", fine)
-    trouble = _why_unreachable(ENDPOINT)
+    try:
+        address = hub_address()
+    except InputError as error:
+        return Row(what, "not asked", "note", f"{fine} {error}")
+    trouble = _why_unreachable(address)
     if trouble:
-        return Row(what, f"{ENDPOINT} does not answer ({trouble})", "note",
+        return Row(what, f"{address} does not answer ({trouble})", "note",
                    f"{fine} To download others, check the network, or set HF_ENDPOINT to a mirror.")
-    return Row(what, f"{ENDPOINT} answers")
+    return Row(what, f"{address} answers")
 
 
 def _why_unreachable(address: str) -> str | None:
     """Ask an address for its first page without the content. None if it answers in time, else the reason."""
-    if not address.startswith(("http://", "https://")):
-        return "this is not a web address"
     reasons: list[str | None] = []
 
     def ask() -> None:
