@@ -27,8 +27,10 @@ ANSWER_TIMEOUT = 10.0
 """Seconds that the hub may be silent, where HF_HUB_DOWNLOAD_TIMEOUT does not say otherwise."""
 LISTING_LIMIT = 30.0
 """Seconds that the list of files may take in all."""
-BLOCK_LIMIT = 300.0
-"""Seconds within which the next block of a file must come; the library hands over 10 MB at a time."""
+BLOCK_SIZE = 1_000_000
+"""Bytes of a file that the library hands over at a time: no more is lost when a download is interrupted."""
+BLOCK_LIMIT = 100.0
+"""Seconds within which the next block of a file must come."""
 RETRY_PAUSE = 1.0
 """Seconds before a hub that is in trouble is asked once more."""
 
@@ -169,13 +171,16 @@ class _Worker(threading.Thread, Generic[Answer]):
 
 @contextmanager
 def _settings_of_now() -> Iterator[None]:
-    """Let the library have what the environment says now: it read that when it was imported."""
-    before = constants.HF_HUB_OFFLINE, constants.HF_HUB_DOWNLOAD_TIMEOUT
-    constants.HF_HUB_OFFLINE, constants.HF_HUB_DOWNLOAD_TIMEOUT = False, answer_timeout()  # type: ignore[assignment]
+    """Let the library have what the environment says now, which it read when it was imported, and smaller blocks."""
+    settings: dict[str, object] = {
+        "HF_HUB_OFFLINE": False, "HF_HUB_DOWNLOAD_TIMEOUT": answer_timeout(),
+        "DOWNLOAD_CHUNK_SIZE": min(BLOCK_SIZE, constants.DOWNLOAD_CHUNK_SIZE)}
+    before = {name: getattr(constants, name) for name in settings}
+    vars(constants).update(settings)
     try:
         yield
     finally:
-        constants.HF_HUB_OFFLINE, constants.HF_HUB_DOWNLOAD_TIMEOUT = before
+        vars(constants).update(before)
 
 
 def _check(answer: Any) -> None:
