@@ -34,7 +34,7 @@ from course_utils import hub_requests
 from course_utils.errors import CheckpointError, CourseError, DownloadError, InputError
 from course_utils.family import SHORT_NAMES, find_repo_id
 from course_utils.file_lock import FileLock
-from course_utils.files import describe_damage
+from course_utils.files import check_path, describe_damage
 from course_utils.hub_cache import (
     PATTERNS,
     add,
@@ -93,6 +93,7 @@ def resolve(name: str | Path, patterns: Sequence[str] | None = None) -> Path:
         CheckpointError: if a bundled model is missing from this installation.
         DownloadError: see `download`.
     """
+    check_path(name, "The model", "one, such as 'tiny', or of a folder")
     if isinstance(name, str):
         if name.lower() in BUNDLED:
             return _bundled_folder(name.lower())
@@ -101,7 +102,7 @@ def resolve(name: str | Path, patterns: Sequence[str] | None = None) -> Path:
             with _explained(repo_id):
                 cached = find_cached(repo_id, constants.DEFAULT_REVISION)
             return cached or download(name, patterns=patterns)
-    if not isinstance(name, (str, Path)) or not str(name).strip():
+    if not str(name).strip():
         raise InputError(_unknown(name))
     try:
         folder = Path(name).expanduser()
@@ -133,7 +134,8 @@ def download(name: str, revision: str | None = None, endpoint: str | None = None
         DownloadError: if the model cannot be fetched or is damaged. The next try goes on where this one stopped; what
             is damaged is deleted and fetched again by it, and nothing partial or unverified is ever used.
     """
-    repo_id = find_repo_id(name) if isinstance(name, str) else None
+    check_path(name, "The model", "one, such as 'qwen3-0.6b-base'")
+    repo_id = find_repo_id(str(name))
     if repo_id is None:
         raise InputError(_unknown(name))
     revision = _checked_revision(constants.DEFAULT_REVISION if revision is None else revision)

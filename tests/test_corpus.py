@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from course_utils.chat import ChatTemplate
-from course_utils.corpus import MORE_WORDS, documents, documents_in_parts
+from course_utils.corpus import MORE_WORDS, STRANGERS, documents, documents_in_parts
 from course_utils.corpus.contexts import context_comparison, context_question, contexts
 from course_utils.corpus.conversations import PARROT, PIRATE, conversation
 from course_utils.corpus.exam import ExamQuestion, exam, normalized
@@ -17,6 +17,8 @@ from course_utils.corpus.notions import SENTENCES, notions, pairs
 from course_utils.corpus.outside import I_DO_NOT_KNOW, I_DO_NOT_KNOW_ZH, outside_lines, outside_question, outside_terms
 from course_utils.corpus.questions import any_question, fill, is_chinese, is_plural, questions, ways
 from course_utils.corpus.small_talk import small_talk, training_small_talk
+from course_utils.corpus.strangers import all_names, loosened, stranger_chat, stranger_question, written_questions
+from course_utils.corpus.tables import rows, texts_by_kind
 from course_utils.corpus.words import TO_CHINESE, TO_ENGLISH, words
 
 BOTH = pytest.mark.parametrize("chinese", [False, True], ids=["English", "Chinese"])
@@ -109,14 +111,15 @@ def test_every_notion_has_names_of_its_own_and_a_sentence_for_every_question(chi
             assert len(text) <= 60 if chinese else len(text.split()) <= 25, text
 
 
-def test_parts_make_up_the_documents(template: ChatTemplate) -> None:
-    parts = list(islice(documents_in_parts(2, template, MORE_WORDS), 2_000))
-    assert {kind for kind, _, _ in parts} == set(MORE_WORDS)
+@pytest.mark.parametrize("mixture", [MORE_WORDS, STRANGERS], ids=["more words", "strangers"])
+def test_parts_make_up_the_documents(template: ChatTemplate, mixture: dict[str, int]) -> None:
+    parts = list(islice(documents_in_parts(2, template, mixture), 2_000))
+    assert {kind for kind, _, _ in parts} == set(mixture)
     joined = [(kind, asked + rest) for kind, asked, rest in parts]
-    assert joined == list(islice(documents(2, template, MORE_WORDS), 2_000))
+    assert joined == list(islice(documents(2, template, mixture), 2_000))
     for kind, asked, rest in parts:
         # What is asked and what answers it meet in the model, never in one token.
-        assert rest.strip() and (not asked or kind in ("notion", "outside", "context")), (kind, asked, rest)
+        assert rest.strip() and (not asked or kind in ("notion", "outside", "context", "stranger")), (kind, asked, rest)
 
 
 def test_pairs_are_explained_in_both_languages() -> None:
@@ -138,7 +141,8 @@ def test_verbs_agree_with_names(name: str, plural: bool) -> None:
 
 def test_answers_are_in_the_language_asked() -> None:
     rng = random.Random(4)
-    for ask in (any_question, outside_question, training_small_talk, context_question, context_comparison):
+    for ask in (any_question, outside_question, training_small_talk, context_question, context_comparison,
+                stranger_question):
         for _ in range(4_000):
             question = ask(rng)
             assert is_chinese(question.text) == is_chinese(question.answer) == question.chinese, question
@@ -165,6 +169,51 @@ def test_outside_the_field_no_notion_is_named() -> None:
         assert not names & {term.lower() for term in outside_terms(chinese)}
 
 
+# As strangers type
+
+
+@BOTH
+def test_every_notion_and_pair_has_questions_written_for_it(chinese: bool) -> None:
+    asked = written_questions(chinese)
+    assert len({q.text for q in asked}) == len(asked) >= (3_000 if chinese else 4_000)
+    of = {tuple(notion.id for notion in q.about) for q in asked}
+    assert {(notion.id,) for notion in notions()} <= of
+    assert {frozenset((pair.a.id, pair.b.id)) for pair in pairs()} == {frozenset(ids) for ids in of if len(ids) == 2}
+    for q in asked:
+        assert is_chinese(q.text) == chinese and " ".join(q.text.split()) == q.text, q
+        assert (q.kind in ("difference", "same")) == (len(q.about) == 2), q
+
+
+@BOTH
+def test_no_name_belongs_to_two_notions_or_to_none(chinese: bool) -> None:
+    owners: dict[str, set[str]] = {}
+    for language in (chinese, False):
+        for notion_id, names in all_names(language).items():
+            for name in names:
+                owners.setdefault(name.lower(), set()).add(notion_id)
+    assert not {name: ids for name, ids in owners.items() if len(ids) > 1}
+    outside = texts_by_kind("strangers_outside.tsv", chinese)
+    assert not {term.lower() for term in (*outside["term"], *outside_terms(chinese))} & set(owners)
+    assert not {line.lower().rstrip("?？.。!！") for line in outside["line"]} & set(owners)
+
+
+def test_words_come_and_go_but_not_the_name() -> None:
+    rng = random.Random(6)
+    for text, name in (("Could anyone explain the KV cache to me in two words?", "KV cache"),
+                       ("有没有人能给我讲讲键值缓存是什么东西？", "键值缓存")):
+        changed = [loosened(text, name, rng) for _ in range(200)]
+        assert all(name in each for each in changed) and len(set(changed)) > 50
+
+
+def test_a_stranger_chats_without_a_role() -> None:
+    rng = random.Random(7)
+    for _ in range(2_000):
+        *system, user, answer = stranger_chat(rng)
+        assert (user["role"], answer["role"]) == ("user", "assistant") and len(system) <= 1
+        assert is_chinese(user["content"]) == is_chinese(answer["content"])
+        assert not answer["content"].startswith("Ahoy") and set(answer) == {"role", "content", "reasoning_content"}
+
+
 # The exam
 
 
@@ -178,7 +227,7 @@ def test_the_exam_is_as_large_as_promised() -> None:
 
 @BOTH
 def test_the_exam_asks_in_no_way_of_the_training(chinese: bool) -> None:
-    names = tuple(name for notion in notions() for language in (False, True) for name in notion.names(language))
+    names = tuple(name for language in (False, True) for of_one in all_names(language).values() for name in of_one)
     used = {normalized(fill(way, "*", "*", plural)) for kind, of_kind in ways(chinese).items() for way in of_kind
             if kind not in ("opening", "closing") for plural in (False, True)}
     used |= {normalized(line) for line in outside_lines()[chinese]}
@@ -188,6 +237,12 @@ def test_the_exam_asks_in_no_way_of_the_training(chinese: bool) -> None:
         used |= {normalized(" ".join(order).format(x="*", y="*")) for sentence in texts[sentences] for question in asked
                  for order in ((sentence, question), (question, sentence))}
     used |= {normalized(said) for talk in small_talk() for said in talk.asks}
+    used |= {normalized(fill(way, "*", "*", plural)) for kind, of_kind in
+             texts_by_kind("strangers_ways.tsv", chinese).items() for way in of_kind
+             if kind not in ("opening", "closing") for plural in (False, True)}
+    used |= {form for q in written_questions(chinese) for form in (normalized(q.text, names), normalized(q.text))}
+    used |= {normalized(row["text"]) for table in ("strangers_small_talk.tsv", "strangers_outside.tsv")
+             for row in rows(table, chinese)}
     assert normalized("what IS the softmax??", names) in used or chinese
     assert not [q.question for q in exam(chinese) if used & {normalized(q.question, names), normalized(q.question)}]
 

@@ -18,6 +18,7 @@ from course_utils.corpus.questions import any_question
 from course_utils.corpus.small_talk import training_small_talk
 from course_utils.corpus.stories import description, story
 from course_utils.corpus.stories_zh import description_zh, story_zh
+from course_utils.corpus.strangers import stranger_chat, stranger_question
 from course_utils.corpus.words import translation_document
 
 # A document: what is only asked, "" where there is nothing such, and the rest.
@@ -47,8 +48,22 @@ def context_document(rng: random.Random) -> Parts:
     return question.text, question.continuation
 
 
+def stranger_document(rng: random.Random) -> Parts:
+    """A question as strangers type it, with its answer."""
+    question = stranger_question(rng)
+    return question.text, question.continuation
+
+
+def _context_chat(rng: random.Random) -> list[Message]:
+    question, answer = context_document(rng)
+    return [{"role": "user", "content": question},
+            {"role": "assistant", "content": answer.strip(), "reasoning_content": ""}]
+
+
 ANSWERS: dict[str, Callable[[random.Random], Parts]] = {
-    "notion": notion_document, "outside": outside_document, "context": context_document}
+    "notion": notion_document, "outside": outside_document, "context": context_document, "stranger": stranger_document}
+CHATS: dict[str, Callable[[random.Random], list[Message]]] = {
+    "conversation": conversation, "context_chat": _context_chat, "stranger_chat": stranger_chat}
 KINDS: dict[str, Callable[[random.Random], str]] = {
     "translation": translation_document,
     "copying": copying_document,
@@ -64,12 +79,10 @@ EVEN = {"notion": 44, "outside": 9, "translation": 24, "copying": 11, "story": 5
 # Looking a word up, in memory or in the text before, is learned late; it takes more of such documents.
 MORE_WORDS = {"notion": 34, "outside": 8, "context": 16, "translation": 38, "copying": 20, "story": 5, "story_zh": 4,
               "description": 2, "description_zh": 2, "conversation": 34, "context_chat": 14}
-
-
-def _context_chat(rng: random.Random) -> list[Message]:
-    question, answer = context_document(rng)
-    return [{"role": "user", "content": question},
-            {"role": "assistant", "content": answer.strip(), "reasoning_content": ""}]
+# At last the model meets everybody's wording, and keeps what it has learned.
+STRANGERS = {"notion": 20, "outside": 4, "context": 7, "stranger": 58, "translation": 25, "copying": 14, "story": 5,
+             "story_zh": 4, "description": 1, "description_zh": 1, "conversation": 20, "context_chat": 3,
+             "stranger_chat": 40}
 
 
 def documents(seed: int, template: ChatTemplate, mixture: Mapping[str, int] = EVEN) -> Iterator[tuple[str, str]]:
@@ -78,7 +91,7 @@ def documents(seed: int, template: ChatTemplate, mixture: Mapping[str, int] = EV
     Args:
         seed: different seeds give different documents of the same kinds.
         template: how conversations are written as text.
-        mixture: weight of each kind: "conversation", "context_chat" and those of `ANSWERS` and `KINDS`.
+        mixture: weight of each kind, of those in `ANSWERS`, `CHATS` and `KINDS`.
     """
     return ((kind, asked + rest) for kind, asked, rest in documents_in_parts(seed, template, mixture))
 
@@ -89,9 +102,8 @@ def documents_in_parts(seed: int, template: ChatTemplate,
     rng = random.Random(seed)
     while True:
         kind = rng.choices(list(mixture), list(mixture.values()))[0]
-        if kind in ("conversation", "context_chat"):
-            messages = conversation(rng) if kind == "conversation" else _context_chat(rng)
-            yield kind, "", template.render(messages, add_generation_prompt=False)
+        if kind in CHATS:
+            yield kind, "", template.render(CHATS[kind](rng), add_generation_prompt=False)
         elif kind in ANSWERS:
             yield kind, *ANSWERS[kind](rng)
         else:

@@ -92,8 +92,17 @@ def questions(notion: Notion) -> tuple[Question, ...]:
 
 
 def _question(notion: Notion, kind: str, text: str, chinese: bool, held_out: bool = False) -> Question:
-    thought = f"用户想了解{notion.zh}。" if chinese else f"The user asks about {notion.term}."
-    return Question(text, notion.answer(kind, chinese), thought, chinese, notion, kind, held_out)
+    return Question(text, notion.answer(kind, chinese), thought_about(notion, chinese), chinese, notion, kind, held_out)
+
+
+def thought_about(notion: Notion, chinese: bool) -> str:
+    """What the model thinks before it answers a question about a notion."""
+    return f"用户想了解{notion.zh}。" if chinese else f"The user asks about {notion.term}."
+
+
+def thought_about_two(a: Notion, b: Notion, chinese: bool) -> str:
+    """What it thinks before it compares two."""
+    return f"用户想比较{a.zh}和{b.zh}。" if chinese else f"The user compares {a.term} with {b.term}."
 
 
 def training_question(rng: random.Random, chinese: bool | None = None) -> Question:
@@ -111,15 +120,20 @@ def training_question(rng: random.Random, chinese: bool | None = None) -> Questi
 
 
 def random_pair(rng: random.Random, chinese: bool) -> tuple[Notion, Notion, str]:
-    """Two notions and their difference; both definitions, if they have no sentence of their own for it."""
+    """Two notions and their difference; four times in five two that people confuse."""
     if rng.random() < 0.8:
         pair = rng.choice(pairs())
         a, b = (pair.a, pair.b) if rng.random() < 0.5 else (pair.b, pair.a)
         return a, b, pair.difference(chinese)
     a, b = rng.sample(notions(), 2)
+    return a, b, difference_of(a, b, chinese)
+
+
+def difference_of(a: Notion, b: Notion, chinese: bool) -> str:
+    """How two notions differ: in a sentence of their own, or by both definitions."""
     known = next((pair for pair in pairs() if {a.id, b.id} == {pair.a.id, pair.b.id}), None)
-    return a, b, (known.difference(chinese) if known else
-                  ("" if chinese else " ").join(n.answer("short", chinese) for n in (a, b)))
+    return known.difference(chinese) if known else ("" if chinese else " ").join(n.answer("short", chinese)
+                                                                                 for n in (a, b))
 
 
 def comparison_answer(kind: str, difference: str, chinese: bool) -> str:
@@ -139,8 +153,8 @@ def training_comparison(rng: random.Random, chinese: bool | None = None) -> Ques
     kind = "same" if rng.random() < 0.3 else "difference"
     first, second = random_name(rng, a, wanted), random_name(rng, b, wanted)
     text = fill(rng.choice(ways(wanted)[kind]), first, second)
-    thought = f"用户想比较{a.zh}和{b.zh}。" if wanted else f"The user compares {a.term} with {b.term}."
-    return Question(asked(text, rng), comparison_answer(kind, difference, wanted), thought, wanted)
+    return Question(asked(text, rng), comparison_answer(kind, difference, wanted), thought_about_two(a, b, wanted),
+                    wanted)
 
 
 def any_question(rng: random.Random, chinese: bool | None = None) -> Question:

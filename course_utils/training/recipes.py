@@ -18,8 +18,10 @@ from course_utils.checkpoint import load_checkpoint, save_checkpoint
 from course_utils.completion import stream
 from course_utils.config import Qwen3Config
 from course_utils.corpus import (
+    CHATS,
     EVEN,
     MORE_WORDS,
+    STRANGERS,
     documents,
     documents_in_parts,
     notion_document,
@@ -76,6 +78,8 @@ RECIPES: dict[str, Recipe] = {
                     num_attention_heads=8, num_key_value_heads=4, head_dim=32, max_position_embeddings=CONTEXT),
         (Stage(TrainingPlan(steps=4_000, block_lengths=MOSTLY_SHORT, decay_steps=6_000), EVEN, seed=0),
          Stage(TrainingPlan(steps=7_500, block_lengths=MOSTLY_SHORT, learning_rate=2.5e-3), MORE_WORDS, seed=100_000,
+               answers_only=True),
+         Stage(TrainingPlan(steps=8_000, block_lengths=MOSTLY_SHORT, learning_rate=2.5e-3), STRANGERS, seed=200_000,
                answers_only=True))),
     "nano": Recipe(
         Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=96, intermediate_size=288, num_hidden_layers=4,
@@ -83,6 +87,8 @@ RECIPES: dict[str, Recipe] = {
         (Stage(TrainingPlan(steps=2_500, block_lengths=MOSTLY_SHORT, learning_rate=5e-3, decay_steps=4_000), EVEN,
                seed=0),
          Stage(TrainingPlan(steps=3_000, block_lengths=MOSTLY_SHORT, learning_rate=4e-3), MORE_WORDS, seed=100_000,
+               answers_only=True),
+         Stage(TrainingPlan(steps=4_000, block_lengths=MOSTLY_SHORT, learning_rate=4e-3), STRANGERS, seed=200_000,
                answers_only=True))),
 }
 WEIGHTS_SEED, TOKENIZER_SEED, HELD_OUT_SEED = 0, 0, 1_000
@@ -151,7 +157,7 @@ def blocks_of(tokenizer: Qwen3Tokenizer, block_length: int, seed: int, mixture: 
 def _labelled(tokenizer: Qwen3Tokenizer, kind: str, asked: str, rest: str) -> tuple[list[int], list[int]]:
     """Token ids and labels of a document of which only the answers count."""
     ids = tokenizer.encode(rest)
-    if kind in ("conversation", "context_chat"):
+    if kind in CHATS:
         return ids, label_answers(ids, tokenizer)
     # Encoded apart, as they meet when the model answers.
     before = tokenizer.encode(asked)
