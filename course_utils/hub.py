@@ -210,8 +210,8 @@ def _list_files(repo_id: str, revision: str, address: str, token: str | None,
     if not files or unsigned:
         raise DownloadError(f"{address} publishes no checksum for {', '.join(unsigned[:5]) or 'any file'} of "
                             f"{repo_id}, so nothing that it sends could be trusted: use another mirror.")
-    strange = [file.name for file in files if not (is_file_name(file.name) and is_checksum(file.checksum)
-                                                   and type(file.size) is int and 0 <= file.size < 2 ** 63)]
+    strange: list[object] = [file.name for file in files if not (
+        is_file_name(file.name) and is_checksum(file.checksum) and type(file.size) is int and 0 <= file.size < 2 ** 63)]
     strange += [] if is_commit(info.sha) else [info.sha]
     if strange:
         raise DownloadError(f"{address} names a file, its size or checksum, or a commit as no hub does "
