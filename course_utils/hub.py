@@ -30,7 +30,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from course_utils.errors import CheckpointError, DownloadError, InputError
 from course_utils.family import SHORT_NAMES, find_repo_id
-from course_utils.files import describe_damage
+from course_utils.files import check_path, describe_damage
 from course_utils.json_text import parse_json
 
 BUNDLED = ("tiny", "nano")
@@ -57,6 +57,7 @@ def resolve(name: str | Path, patterns: Sequence[str] | None = None) -> Path:
         CheckpointError: if a bundled model is missing from this installation.
         DownloadError: see `download`.
     """
+    check_path(name, "The model", "one, such as 'tiny', or of a folder")
     if isinstance(name, str):
         if name.lower() in BUNDLED:
             return _bundled_folder(name.lower())
@@ -89,9 +90,10 @@ def download(name: str, revision: str | None = None, endpoint: str | None = None
         DownloadError: if the model cannot be fetched or is damaged. A damaged file is deleted, so the next
             try fetches it again; a partial one is never used.
     """
-    repo_id = find_repo_id(name)
+    check_path(name, "The model", "one, such as 'qwen3-0.6b-base'")
+    repo_id = find_repo_id(str(name))
     if repo_id is None:
-        raise InputError(_unknown(name))
+        raise InputError(_unknown(str(name)))
     revision = revision or constants.DEFAULT_REVISION
     address = endpoint or constants.ENDPOINT
     # False stops the library from looking for a token by itself: these models are public.

@@ -30,8 +30,9 @@ README = FOLDER.parent / "README.md"
 _REPOSITORY = re.compile(r'^(Repository = ")([^"]*)(")$', re.MULTILINE)
 _WEBSITE = re.compile(r"https://[\w-]+\.github\.io/[\w.-]+/")
 
+_IS_SETUP = re.compile(r"#\s*(@title )?setup\b", re.IGNORECASE)
 SETUP = '''\
-# Setup: make the package importable, here, on Colab or in a Studio.
+# @title Setup: make the package importable here, on Colab or in a Studio.
 REPOSITORY = "{repository}"
 try:
     import course_utils
@@ -45,8 +46,8 @@ except ImportError:
     if run.returncode:
         print("Setup failed: offline, or is REPOSITORY wrong? pip says:",
               *run.stderr.strip().splitlines()[-1:])'''
-
-FOLDED = "hide-input"  # the tag that myst-nb and JupyterBook know: the website shows the set-up cell folded
+# Nobody need read it: its source is folded in JupyterLab, on the website, and in Colab, where the title stands instead.
+FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["hide-input"]}
 
 # What a notebook's kernel finds in its environment, here and in pytest: this package, small measurements, no file that
 # keeps a learner's progress, and no progress bars, which would be kept as they were when they were drawn first.
@@ -103,9 +104,8 @@ def filled_in(notebook: NotebookNode, name: str) -> NotebookNode:
     notebook = copy.deepcopy(notebook)
     address = repository()
     for position, cell in enumerate(notebook.cells):
-        if cell.cell_type == "code" and re.match(r"# setup\b", cell.source, re.IGNORECASE):
-            cell.source = SETUP.format(repository=address)
-            cell.metadata.tags = sorted({*cell.metadata.get("tags", []), FOLDED})
+        if cell.cell_type == "code" and _IS_SETUP.match(cell.source):
+            cell.source, cell.metadata = SETUP.format(repository=address), nbformat.from_dict(FOLDED)
         elif cell.cell_type == "markdown" and position == 0:
             cell.source = with_badges(cell.source, badges(address, name))
         elif cell.cell_type == "markdown" and "<!-- solution" in cell.source:
@@ -121,7 +121,7 @@ def normalized(notebook: NotebookNode) -> NotebookNode:
     notebook.nbformat, notebook.nbformat_minor = 4, 5  # cells have ids
     for number, cell in enumerate(notebook.cells, start=1):
         cell.id = f"cell-{number:02}"
-        cell.metadata = nbformat.from_dict({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
+        cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in FOLDED if cell.metadata.get(key)})
         for output in cell.get("outputs", []):
             if "metadata" in output:
                 output.metadata = NotebookNode()

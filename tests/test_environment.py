@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import constants
 
 from course_utils import environment
-from course_utils.environment import EnvironmentReport, Row, environment_report
+from course_utils.environment import EnvironmentReport, Finding, environment_report
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_report_has_every_row(hub):
 
 
 def test_text_table_is_aligned():
-    report = EnvironmentReport((Row("a", "1"), Row("longer", "2", "problem", "mend it")))
+    report = EnvironmentReport((Finding("a", "1"), Finding("longer", "2", "problem", "mend it")))
     lines = str(report).splitlines()
     assert repr(report) == str(report)
     assert lines[0].index("Found") == lines[2].index("1") == lines[3].index("2") == lines[4].index("To do: mend it")
@@ -69,12 +69,12 @@ def test_text_table_is_aligned():
 
 
 def test_summary_without_problems():
-    assert EnvironmentReport((Row("a", "1"),)).summary() == "Everything the course needs is here."
-    assert "Worth reading: b." in EnvironmentReport((Row("b", "2", "note", "x"),)).summary()
+    assert EnvironmentReport((Finding("a", "1"),)).summary() == "Everything the course needs is here."
+    assert "Worth reading: b." in EnvironmentReport((Finding("b", "2", "note", "x"),)).summary()
 
 
 def test_html_has_scoped_headers_words_and_no_markup_of_others():
-    page = EnvironmentReport((Row("C++", "<b>&", "note", "x > y"),))._repr_html_()
+    page = EnvironmentReport((Finding("C++", "<b>&", "note", "x > y"),))._repr_html_()
 
     class Reader(HTMLParser):
         scopes, text = [], ""
@@ -159,6 +159,20 @@ def test_models_that_fit(monkeypatch, gigabytes, status, names):
 def test_size_of_the_smallest_model(monkeypatch):
     monkeypatch.setattr(environment, "free_memory", lambda _: 2 * 10 ** 9)
     assert "Qwen3-0.6B (1.2 GB)" in environment._models().value  # 596,049,920 parameters of two bytes
+
+
+@pytest.mark.parametrize(("system", "machine", "macos", "status"), [
+    ("Linux", "x86_64", "", "OK"), ("Linux", "aarch64", "", "OK"), ("Windows", "AMD64", "", "OK"),
+    ("Darwin", "arm64", "14.0", "OK"), ("Darwin", "arm64", "26.1", "OK"), ("Darwin", "arm64", "13.7.8", "note"),
+    ("Darwin", "x86_64", "15.1", "note"), ("Windows", "ARM64", "", "note"), ("Linux", "riscv64", "", "note"),
+    ("FreeBSD", "amd64", "", "note")])
+def test_a_machine_that_is_not_supported_is_sent_to_colab(monkeypatch, system, machine, macos, status):
+    monkeypatch.setattr(environment.platform, "system", lambda: system)
+    monkeypatch.setattr(environment.platform, "machine", lambda: machine)
+    monkeypatch.setattr(environment.platform, "mac_ver", lambda: (macos, ("", "", ""), machine))
+    row = environment._platform()
+    assert row.value == f"{f'macOS {macos}' if macos else system}, {machine}, local"
+    assert row.status == status and ("Google Colab" in row.remedy) == (status == "note")
 
 
 @pytest.mark.parametrize("system", ["Linux", "Darwin", "Windows"])
@@ -263,14 +277,14 @@ class TestRepository:
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
         monkeypatch.setattr(environment, "PROJECT_FILE", file)
         installed("Homepage, https://a.example", "Repository, https://github.com/ann/course")
-        assert environment.repository_row() == Row("Repository", "https://github.com/ann/course")
+        assert environment.repository_row() == Finding("Repository", "https://github.com/ann/course")
 
     def test_unknown(self, monkeypatch, installed):
         installed("Homepage, https://a.example")
-        assert environment.repository_row() == Row("Repository", "not known")
+        assert environment.repository_row() == Finding("Repository", "not known")
 
         def absent(_):
             raise importlib.metadata.PackageNotFoundError
 
         monkeypatch.setattr(importlib.metadata, "metadata", absent)
-        assert environment.repository_row() == Row("Repository", "not known")
+        assert environment.repository_row() == Finding("Repository", "not known")

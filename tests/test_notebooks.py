@@ -112,6 +112,10 @@ FAULTS = {
     "long cell": (lambda cells: cells[2].update(source="x = 1\n" * 26), "26 lines"),
     "long cells": (lambda cells: [cell.update(source="x = 1\n" * 7) for cell in cells[2:]], "median"),
     "wide cell": (lambda cells: cells[2].update(source=f"x = '{'a' * 71}'"), "77 columns"),
+    "page of imports": (lambda cells: cells[2].update(source="import os\n" * 11 + "os.getpid()"), "take 11 lines"),
+    "second page of imports": (lambda cells: [cells[2].update(source="import os\n" * 6 + "os.getpid()"),
+                                              cells[3].update(source="import os\n" * 6)], "take 12 lines"),
+    "idle import": (lambda cells: cells[2].update(source="from os import path as way\nprint(1)"), "way is imported"),
     "empty Markdown": (lambda cells: cells.append(nbformat.v4.new_markdown_cell("")), "empty Markdown"),
     "nameless column": (lambda cells: cells[0].update(source=cells[0].source + "\n\n| | b |\n|---|---|\n| 1 | 2 |"),
                         "no heading"),
@@ -189,10 +193,12 @@ def test_solution_is_filled_in_and_renewed():
 def test_solution_needs_its_imports(monkeypatch):
     monkeypatch.setattr(exercises, "solution_source", lambda _: SOLUTION.replace("x + x", "torch.add(x, x)"))
     notebook = example()
-    assert faults(notebook) == [f"The solution of 99.{number} uses torch, which the notebook never defines or imports."
+    assert faults(notebook) == [f"The solution of 99.{number} uses torch, which no cell above it defines or imports."
                                 for number in (1, 2, 3)]
     notebook.cells[2].source = "import torch"
     assert faults(notebook) == []
+    notebook.cells[2].source, notebook.cells[-1].source = "print(1)", f"import torch\n{notebook.cells[-1].source}"
+    assert len(faults(notebook)) == 3  # too late
 
 
 def test_widgets_are_not_kept():
@@ -223,7 +229,6 @@ def test_repository_is_renamed_everywhere(tmp_path, monkeypatch, capsys):
     assert "(https://colab.research.google.com/github/ann/course/blob/main/notebooks/99_example.ipynb)" in first.source
     assert "https%3A%2F%2Fgithub.com%2Fann%2Fcourse" in first.source
     assert 'REPOSITORY = "https://github.com/ann/course"' in setup.source
-    assert setup.metadata.tags == [build.FOLDED]
     assert "(https://ann.github.io/course/)" in readme.read_text(encoding="utf-8")
     assert faults(build.read(path)) == []
     with pytest.raises(SystemExit, match="https://github.com/OWNER/NAME"):

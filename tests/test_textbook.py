@@ -7,6 +7,8 @@ package where that is installed.
 from __future__ import annotations
 
 import inspect
+import itertools
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +23,8 @@ from hub_server import HubServer
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
-from course_utils import generation, hub, load_model, textbook
+import course_utils
+from course_utils import generation, hub, load_model, load_tokenizer, textbook
 from course_utils.chat import ChatTemplate
 from course_utils.config import Qwen3Config
 from course_utils.errors import ContextLengthError, CourseError, DownloadError
@@ -460,6 +463,10 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "too little": (lambda: Qwen3Model({**dict(list(SMALL.items())[1:])}), "cfg lacks vocab_size"),
     "too much": (lambda: Qwen3Model({**SMALL, "num_experts": 8}), "cfg has num_experts, which a dense Qwen3"),
     "no norms": (lambda: make(qk_norm=False), "cfg sets qk_norm to False"),
+    "number format that nothing computes in": (lambda: make(dtype=torch.float8_e4m3fn), "dtype in cfg is torch.float8"),
+    "no layer": (lambda: KVCache(n_layers=3).get(3), "layer_idx is 3: give a whole number from 0 to 2"),
+    "no keys": (lambda: KVCache(n_layers=3).update(0, "keys"), "value is a str: give keys and values"),
+    "class of a model": (lambda: generate_text_basic(Qwen3Model, PROMPT, 3), "model is a type: give the Qwen3Model"),
     "dtype": (lambda: make(dtype="bfloat16"), "dtype in cfg is 'bfloat16'"),
     "size": (lambda: make(emb_dim="48"), "hidden_size is '48'"),
     "no size": (lambda: make(emb_dim=None, head_dim=None), "hidden_size is None"),
@@ -479,6 +486,48 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
 def test_what_is_of_the_wrong_kind_gets_a_sentence(misuse: Callable[[], object], message: str) -> None:
     with pytest.raises(CourseError, match=message):
         misuse()
+
+
+# The table of the book's names and ours
+
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def rows(text: str) -> list[tuple[str, str]]:
+    """The rows of the table: what stands in the book, and what here."""
+    lines = text.partition("| in the book | here |\n|---|---|\n")[2].splitlines()
+    cells = (line.strip("| ").split(" | ") for line in itertools.takewhile(lambda line: line.startswith("|"), lines))
+    return [(theirs, ours) for theirs, ours in cells]
+
+
+def test_the_table_has_each_name_of_the_book() -> None:
+    theirs = " ".join(book for book, _ in rows(README))
+    assert [name for name in textbook.__all__ if not re.search(rf"\b{name}\b", theirs)] == []
+
+
+def test_what_the_table_says_is_here_is_here() -> None:
+    """Each expression is evaluated; a function is not called, but its arguments must suit it."""
+
+    def suit(function: Callable[..., Any], *positional: object, **named: object) -> None:
+        inspect.signature(function).bind(*positional, **named)
+
+    model, tokenizer = load_model("tiny"), load_tokenizer("tiny")
+    names = {name: partial(suit, getattr(course_utils, name)) for name in course_utils.__all__
+             if callable(getattr(course_utils, name))}
+    names |= {"course_utils": course_utils, "model": model, "tokenizer": tokenizer, "cache": EngineCache(model.config),
+              "token_ids": PROMPT, "max_new_tokens": 3, "text": "Hello", "folder": "qwen3", "i": 0}
+    for _, ours in rows(README):
+        for code in re.findall("`([^`]+)`", ours.replace(r"\|", "|")):
+            if not code.endswith(".json"):
+                eval(code, names)
+
+
+def test_chapter_5_says_of_the_book_what_the_readme_says() -> None:
+    cells = json.loads((REPOSITORY / "notebooks" / "05_generation_loop.ipynb").read_text(encoding="utf-8"))["cells"]
+    told = [row for cell in cells for row in rows("".join(cell["source"]))]
+    assert len(told) >= 5 and set(told) <= set(rows(README))
 
 
 # The book's own package

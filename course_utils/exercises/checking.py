@@ -14,7 +14,7 @@ import os
 import traceback
 
 from course_utils.exercises.exercise import Answer, Exercise, find_exercise
-from course_utils.exercises.progress import record
+from course_utils.exercises.progress import record_result
 
 _MOST_LETTERS = 300  # of an error's text: some list every argument of a function
 
@@ -40,7 +40,7 @@ def check(exercise_id: str, answer: Answer) -> None:
         raise
     line = f"{verdict} {exercise.id} {exercise.title}" + (f": {hint}" if hint else "")
     print(line)
-    if verdict != "NOT STARTED" and (trouble := record(exercise.id, passed=verdict == "PASSED")):
+    if verdict != "NOT STARTED" and (trouble := record_result(exercise.id, passed=verdict == "PASSED")):
         print(trouble)
     if verdict != "PASSED" and os.environ.get("COURSE_STRICT") == "1":
         raise AssertionError(line)
