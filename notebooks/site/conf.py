@@ -39,12 +39,13 @@ myst_heading_anchors = 3
 html_math_renderer = "mathml"  # browsers draw it themselves
 
 # Docstrings
-napoleon_use_ivar = True  # the fields of a class are a list, not entries of their own
+napoleon_custom_sections = [("Attributes", "params_style")]  # a list of fields, not entries of their own
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True}
+# What a package takes from its modules is described there.
+autodoc_default_options = {"members": True, "ignore-module-all": True}
+autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 88
 python_display_short_literal_types = True
 add_module_names = False
 
@@ -68,7 +69,6 @@ html_theme_options = {
     "path_to_docs": "notebooks",
     "use_repository_button": True,
     "launch_buttons": {"colab_url": "https://colab.research.google.com"},
-    "home_page_in_toc": True,
     "show_toc_level": 2,
     # Colours of code that can be read, in either theme (WCAG, level AA and better).
     "pygments_light_style": "a11y-high-contrast-light",

@@ -22,7 +22,7 @@ from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.logging import getLogger
 
-from course_utils.corpus.notions import notions
+from course_utils.corpus.notions import Notion, notions
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = {"README.md": "index.md", "PERFORMANCE.md": "site/performance.md"}  # texts of the repository that are pages
@@ -51,10 +51,16 @@ class Notions(SphinxDirective):
     """`{notions}`: the corpus's hand-written notions as a glossary, in alphabetical order, with Chinese names."""
 
     def run(self) -> list[nodes.Node]:
-        terms = {re.sub(r"^an? ", "", notion.term): notion for notion in notions()}
-        entries = [f"{term}\n  <span lang=\"zh\">{html.escape(notion.zh)}</span>. {notion.en} {notion.en_more}"
-                   for term, notion in sorted(terms.items(), key=lambda entry: entry[0].casefold())]
+        entries = []
+        for notion in sorted(notions(), key=lambda notion: _headword(notion).casefold()):
+            chinese = "" if notion.zh == notion.term else f"<span lang=\"zh\">{html.escape(notion.zh)}</span>. "
+            entries.append(f"{_headword(notion)}\n  {chinese}{notion.en} {notion.en_more}")
         return self.parse_text_to_nodes("\n\n".join(["```{glossary}", *entries, "```"]))
+
+
+def _headword(notion: Notion) -> str:
+    """Under what it is looked up: "KV cache" for "a KV cache"."""
+    return re.sub(r"^an? ", "", notion.term)
 
 
 class Modules(SphinxDirective):

@@ -21,6 +21,7 @@ import nbformat
 import pytest
 
 import course_utils
+from course_utils import exercises, plots, widgets
 
 if TYPE_CHECKING:
     from playwright.sync_api import Playwright
@@ -119,7 +120,8 @@ def test_set_up_is_folded_and_so_are_hints_and_solutions(site: Path) -> None:
 def test_functions_and_classes_that_readers_import_are_documented(site: Path, pages: dict[Path, Page]) -> None:
     documented = {name.rpartition(".")[2] for path, page in pages.items() if path.parent == site / "site" / "reference"
                   for name in page.ids if name.startswith("course_utils.")}
-    imported = {("course_utils", name) for name in course_utils.__all__}
+    imported = {(package.__name__, name) for package in (course_utils, exercises, plots, widgets)
+                for name in package.__all__}
     for path in CHAPTERS:
         for cell in nbformat.read(path, as_version=4).cells:
             if cell.cell_type == "code" and "import" in cell.source and "course_utils" in cell.source:
@@ -142,6 +144,7 @@ def test_axe_finds_nothing(driver: Playwright, chromium: dict[str, Any], pages: 
     for path in pages:
         page.goto(path.as_uri())
         expect(page.locator("html")).to_have_attribute("data-theme", theme)
+        page.add_style_tag(content="* { animation: none !important }")  # folds fade in
         page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
         found += [f"{path.name}: {finding}" for finding in findings_on_page(page)]
     browser.close()
