@@ -12,6 +12,7 @@ import itertools
 import re
 import statistics
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 
 from nbformat import NotebookNode
@@ -19,6 +20,8 @@ from nbformat import NotebookNode
 from course_utils.timing import MARKER
 
 MEDIAN_LINES, MOST_LINES, MOST_COLUMNS, MOST_IMPORT_LINES = 6, 25, 76, 10
+# Title, set-up, question, first result; with what that result alone needs.
+OPENING_CELLS, OPENING_IMPORT_LINES = 4, 4
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 LEAST_EXERCISES, LEAST_QUESTIONS = 3, 2
 DIFFICULTY = re.compile(r"\*(?:Easy|Medium|Hard), \d+ minutes?\.\*")
@@ -37,8 +40,9 @@ def faults(notebook: NotebookNode, fresh: NotebookNode) -> list[str]:
         notebook: as it is.
         fresh: the same with set-up cell, badges, solutions and metadata as build.py would write them now.
     """
-    rules = (_stale(notebook, fresh), _executed(notebook), _sizes(notebook), _imports(notebook), _outputs(notebook),
-             _images(notebook), _markdown(notebook), _exercises(notebook), _solutions(notebook), _questions(notebook))
+    rules = (_stale(notebook, fresh), _executed(notebook), _sizes(notebook), _opening(notebook), _imports(notebook),
+             _outputs(notebook), _images(notebook), _markdown(notebook), _exercises(notebook), _solutions(notebook),
+             _questions(notebook))
     return [fault for rule in rules for fault in rule]
 
 
@@ -99,25 +103,50 @@ def _sizes(notebook: NotebookNode) -> Iterator[str]:
             yield f"{_name(cell)}: has a line of {width} columns, above {MOST_COLUMNS}."
 
 
+def _opening(notebook: NotebookNode) -> Iterator[str]:
+    """A chapter opens with a question and something to see, not with a page of names."""
+    def shows(cell: NotebookNode) -> bool:  # what was never executed may show something
+        return (cell.cell_type == "code" and not cell.source.startswith("# @title Setup")
+                and bool(cell.outputs or cell.execution_count is None))
+
+    number = next((number for number, cell in enumerate(notebook.cells, start=1) if shows(cell)), len(notebook.cells))
+    imported = sum(_import_lines(cell) for cell in notebook.cells[:number] if cell.cell_type == "code")
+    if number > OPENING_CELLS:
+        yield (f"The first result is shown by cell {number}, above {OPENING_CELLS}: let something be seen right behind "
+               "the chapter's question.")
+    if imported > OPENING_IMPORT_LINES:
+        yield (f"{imported} lines of imports come before the first result, above {OPENING_IMPORT_LINES}: import what "
+               "it needs itself, and the rest in the next code cell.")
+
+
 def _imports(notebook: NotebookNode) -> Iterator[str]:
-    """A chapter opens with its question, not with a page of names."""
-    trees = [_tree(cell.source) for cell in _code_cells(notebook)]
-    imports = [[node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))] for tree in trees]
-    lines = sum(_import_lines(nodes) for position, (tree, nodes) in enumerate(zip(trees, imports))
-                if position == 1 or nodes == tree.body)  # position 0 is the set-up cell
+    """One short cell imports what the whole chapter needs; what one section needs stands where it is used first."""
+    cells = _code_cells(notebook)
+    counts = [_import_lines(cell) for cell in cells]
+    longest = max(range(len(cells)), key=counts.__getitem__, default=0)
+    lines = sum(count for position, (cell, count) in enumerate(zip(cells, counts))
+                if position == longest or len(_imported(cell)) == len(_tree(cell.source).body))
     if lines > MOST_IMPORT_LINES:
         yield (f"The imports at the top take {lines} lines, above {MOST_IMPORT_LINES}: import what one section needs "
                "where it is used first.")
     solutions = [_tree(source) for cell in notebook.cells for _, source in _solution_sources(cell)]
-    used = set().union(*map(_used, [*trees, *solutions]))
-    imported = {(alias.asname or alias.name).partition(".")[0] for nodes in imports for node in nodes
-                for alias in node.names}
-    for name in sorted(imported - used):
+    used = set().union(*map(_used, [*(_tree(cell.source) for cell in cells), *solutions]))
+    names = [(alias.asname or alias.name).partition(".")[0] for cell in cells for node in _imported(cell)
+             for alias in node.names]
+    for name in sorted(set(names) - used):
         yield f"{name} is imported, and nothing uses it."
+    for name, times in Counter(names).items():
+        if times > 1:
+            yield f"{name} is imported {times} times: once is enough, where it is used first."
 
 
-def _import_lines(nodes: list[ast.Import | ast.ImportFrom]) -> int:
-    return sum((node.end_lineno or node.lineno) - node.lineno + 1 for node in nodes)
+def _imported(cell: NotebookNode) -> list[ast.Import | ast.ImportFrom]:
+    """The imports of a cell that stand at its left edge, as those in the set-up cell's `try` do not."""
+    return [node for node in _tree(cell.source).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
+def _import_lines(cell: NotebookNode) -> int:
+    return sum((node.end_lineno or node.lineno) - node.lineno + 1 for node in _imported(cell))
 
 
 def _markdown(notebook: NotebookNode) -> Iterator[str]:

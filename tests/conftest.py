@@ -18,6 +18,8 @@ from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.bpe import train_bpe
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# How many wrong and right answers the check of each exercise was tried on.
+PROOFS = pytest.StashKey[list[tuple[int, int]]]()
 SMALL_TEXT = [
     "The little boat went down the river, and the river went on to the sea.",
     "A cat sat by the window and looked at the moon. It was late; the moon was round.",
@@ -33,6 +35,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say on how many answers the checks of exercises were tried."""
+    if proofs := config.stash.get(PROOFS, []):
+        wrong, right = (sum(counts) for counts in zip(*proofs))
+        terminalreporter.write_line(f"Checks of {len(proofs)} exercises were tried on {wrong:,} wrong answers and on "
+                                    f"{right:,} right ones in other styles; `-s` shows the table.")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -115,6 +115,11 @@ FAULTS = {
     "page of imports": (lambda cells: cells[2].update(source="import os\n" * 11 + "os.getpid()"), "take 11 lines"),
     "second page of imports": (lambda cells: [cells[2].update(source="import os\n" * 6 + "os.getpid()"),
                                               cells[3].update(source="import os\n" * 6)], "take 12 lines"),
+    "nothing to see": (lambda cells: [cell.update(outputs=[]) for cell in cells[2:4]], "result is shown by cell 5"),
+    "names before anything to see": (
+        lambda cells: cells.insert(2, new_code_cell("import os, re\n" * 5, execution_count=2)), "5 lines of imports"),
+    "imported twice": (
+        lambda cells: [cell.update(source="import os\nos.getpid()") for cell in cells[2:4]], "os is imported 2 times"),
     "idle import": (lambda cells: cells[2].update(source="from os import path as way\nprint(1)"), "way is imported"),
     "empty Markdown": (lambda cells: cells.append(nbformat.v4.new_markdown_cell("")), "empty Markdown"),
     "nameless column": (lambda cells: cells[0].update(source=cells[0].source + "\n\n| | b |\n|---|---|\n| 1 | 2 |"),

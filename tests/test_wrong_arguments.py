@@ -103,8 +103,8 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "textbook.KVCache.update": (lambda layer_idx, value: textbook.KVCache(3).update(layer_idx, value),
                                 {"layer_idx": 0, "value": HELD[0]}),
     "textbook.Qwen3Model": (textbook.Qwen3Model, {"cfg": BOOK_SIZES}),
-    **{f"textbook.Qwen3Model with {name}": (lambda name=name, **size: textbook.Qwen3Model({**BOOK_SIZES, **size}),
-                                            {name: BOOK_SIZES[name]}) for name in BOOK_SIZES},
+    **{f"textbook.Qwen3Model with {name}": (lambda **size: textbook.Qwen3Model({**BOOK_SIZES, **size}), {name: value})
+       for name, value in BOOK_SIZES.items()},
 }
 # What is right in kind, and fails for want of memory, or because a function of the caller's own fails.
 ELSEWHERE = {("batch_size", "2**100"), ("choose", "type")}
