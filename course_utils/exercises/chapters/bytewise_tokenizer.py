@@ -1,0 +1,23 @@
+"""A second tokenizer for the checks: it has no merges, so that whoever uses another than the given one is found out."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from course_utils.tokenizer import Qwen3Tokenizer
+
+
+@cache
+def bytewise_tokenizer() -> Qwen3Tokenizer:
+    """A tokenizer of 256 tokens, one for each byte, in an order of its own: the id is not the byte."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={character: i for i, character in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(str(Path(folder) / "tokenizer.json"))
+        return Qwen3Tokenizer(folder)
