@@ -14,7 +14,7 @@ from course_utils.tokenizer import Qwen3Tokenizer
 @cache
 def bytewise_tokenizer() -> Qwen3Tokenizer:
     """A tokenizer of 256 tokens, one for each byte, in an order of its own: the id is not the byte."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet(), reverse=True)  # other ids than in the bundled tokenizer
     tokenizer = Tokenizer(models.BPE(vocab={character: i for i, character in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
