@@ -1,4 +1,4 @@
-"""A second tokenizer for the checks: it has no merges, so that whoever uses another than the given one is found out."""
+"""Two tokenizers for the checks, the bundled one and a second: it has no merges, so that whoever uses another than the given one is found out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from course_utils.loading import load_tokenizer
 from course_utils.tokenizer import Qwen3Tokenizer
+
+
+@cache
+def bundled_tokenizer() -> Qwen3Tokenizer:
+    """That of the bundled models, read once for all checks."""
+    return load_tokenizer("tiny")
 
 
 @cache

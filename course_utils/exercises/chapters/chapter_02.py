@@ -8,9 +8,8 @@ from itertools import chain, pairwise
 from typing import Any
 
 from course_utils.exercises.answers import NotYet, close, describe, items, mapping, number, whole
-from course_utils.exercises.chapters.bytewise_tokenizer import bytewise_tokenizer
+from course_utils.exercises.chapters.bytewise_tokenizer import bundled_tokenizer, bytewise_tokenizer
 from course_utils.exercises.exercise import Answer, Exercise
-from course_utils.loading import load_tokenizer
 from course_utils.tokenizer import Qwen3Tokenizer
 
 # ---- 2.1 -------------------------------------------------------------------------------------------------
@@ -46,7 +45,7 @@ def _without_special_tokens(tokenizer: Qwen3Tokenizer, text: str) -> list[bytes]
 
 
 def _with_the_notebooks(tokenizer: Qwen3Tokenizer, text: str) -> list[bytes]:
-    return pieces(load_tokenizer("tiny"), text)
+    return pieces(bundled_tokenizer(), text)
 
 
 # What one may have computed instead, the likeliest slip first.
@@ -65,7 +64,7 @@ _PIECES_SLIPS: tuple[tuple[Answer, str], ...] = (
 
 
 def _verify_pieces(answer: Answer) -> str | None:
-    cases = [(tokenizer, text) for tokenizer in (load_tokenizer("tiny"), bytewise_tokenizer()) for text in _TEXTS]
+    cases = [(tokenizer, text) for tokenizer in (bundled_tokenizer(), bytewise_tokenizer()) for text in _TEXTS]
     given = [_list_of_bytes(answer(tokenizer, text)) for tokenizer, text in cases]
     right = [pieces(tokenizer, text) for tokenizer, text in cases]
     if given == right:
@@ -395,7 +394,7 @@ def _whole_number(tokenizer: Qwen3Tokenizer, text: str) -> float:
 
 
 def _of_the_notebooks(tokenizer: Qwen3Tokenizer, text: str) -> float:
-    return bytes_per_token(load_tokenizer("tiny"), text)
+    return bytes_per_token(bundled_tokenizer(), text)
 
 
 def _of_decoded_tokens(tokenizer: Qwen3Tokenizer, text: str) -> float:
@@ -428,7 +427,7 @@ _BYTES_SLIPS: tuple[tuple[Answer, str], ...] = (
 
 
 def _verify_bytes_per_token(answer: Answer) -> str | None:
-    cases = [(tokenizer, text) for tokenizer in (load_tokenizer("tiny"), bytewise_tokenizer()) for text in _MEASURED]
+    cases = [(tokenizer, text) for tokenizer in (bundled_tokenizer(), bytewise_tokenizer()) for text in _MEASURED]
     given = [number(answer(tokenizer, text), "one number, bytes per token") for tokenizer, text in cases]
     right = [bytes_per_token(tokenizer, text) for tokenizer, text in cases]
     differing = [at for at, one in enumerate(given) if not close(one, right[at])]

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from course_utils.exercises.answers import NotYet, close, describe, numbers, take, text, wholes
-from course_utils.exercises.chapters.bytewise_tokenizer import bytewise_tokenizer
+from course_utils.exercises.chapters.bytewise_tokenizer import bundled_tokenizer, bytewise_tokenizer
 from course_utils.exercises.chapters.scripted_model import ScriptedModel
 from course_utils.exercises.exercise import Answer, Exercise
-from course_utils.loading import load_tokenizer
 from course_utils.tokenizer import Qwen3Tokenizer
 
 # ---- 5.1 -------------------------------------------------------------------------------------------------
@@ -313,7 +312,7 @@ _STOPLESS = (" The cat and the dog.\n\n", "小猫", "")
 
 
 def _verify_read_until(answer: Answer) -> str | None:
-    for tokenizer in (load_tokenizer("tiny"), bytewise_tokenizer()):
+    for tokenizer in (bundled_tokenizer(), bytewise_tokenizer()):
         for text_, stop in _STOPS:
             if hint := _judge_stop(answer, tokenizer, text_, stop):
                 return hint
@@ -433,7 +432,7 @@ def _cuts_at_the_last(tokens: Iterator[Tensor], tokenizer: Qwen3Tokenizer, stop:
 
 
 def _of_the_notebooks(tokens: Iterator[Tensor], tokenizer: Qwen3Tokenizer, stop: str) -> str:
-    return read_until(tokens, load_tokenizer("tiny"), stop)
+    return read_until(tokens, bundled_tokenizer(), stop)
 
 
 def _stops_at_a_full_stop(tokens: Iterator[Tensor], tokenizer: Qwen3Tokenizer, stop: str) -> str:
