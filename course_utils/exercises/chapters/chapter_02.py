@@ -8,7 +8,7 @@ from itertools import chain, pairwise
 from typing import Any
 
 from course_utils.exercises.answers import NotYet, close, describe, items, mapping, number, whole
-from course_utils.exercises.chapters.bytewise_tokenizer import bundled_tokenizer, bytewise_tokenizer
+from course_utils.exercises.chapters.tokenizers_for_checks import bundled_tokenizer, bytewise_tokenizer
 from course_utils.exercises.exercise import Answer, Exercise
 from course_utils.tokenizer import Qwen3Tokenizer
 

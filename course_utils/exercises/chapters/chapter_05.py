@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from course_utils.exercises.answers import NotYet, close, describe, numbers, take, text, wholes
-from course_utils.exercises.chapters.bytewise_tokenizer import bundled_tokenizer, bytewise_tokenizer
 from course_utils.exercises.chapters.scripted_model import ScriptedModel
+from course_utils.exercises.chapters.tokenizers_for_checks import bundled_tokenizer, bytewise_tokenizer
 from course_utils.exercises.exercise import Answer, Exercise
 from course_utils.tokenizer import Qwen3Tokenizer
 
