@@ -1,4 +1,4 @@
-"""Two tokenizers for the checks, the bundled one and a second: it has no merges, so that whoever uses another than the given one is found out."""
+"""Two tokenizers for the checks: the bundled one, and one without merges, to find out who uses another than given."""
 
 from __future__ import annotations
 
