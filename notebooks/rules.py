@@ -105,13 +105,12 @@ def _sizes(notebook: NotebookNode) -> Iterator[str]:
 
 def _opening(notebook: NotebookNode) -> Iterator[str]:
     """A chapter opens with a question and something to see, not with a page of names."""
-    imported = 0
-    for number, cell in enumerate(notebook.cells, start=1):  # noqa: B007, read after the loop
-        if cell.cell_type != "code" or cell.source.startswith("# @title Setup"):
-            continue
-        imported += _import_lines(cell)
-        if cell.outputs or cell.execution_count is None:  # what was never executed may show something
-            break
+    def shows(cell: NotebookNode) -> bool:  # what was never executed may show something
+        return (cell.cell_type == "code" and not cell.source.startswith("# @title Setup")
+                and bool(cell.outputs or cell.execution_count is None))
+
+    number = next((number for number, cell in enumerate(notebook.cells, start=1) if shows(cell)), len(notebook.cells))
+    imported = sum(_import_lines(cell) for cell in notebook.cells[:number] if cell.cell_type == "code")
     if number > OPENING_CELLS:
         yield (f"The first result is shown by cell {number}, above {OPENING_CELLS}: let something be seen right behind "
                "the chapter's question.")
