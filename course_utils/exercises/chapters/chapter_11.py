@@ -90,7 +90,8 @@ def _verify_best(answer: Answer) -> str | None:
         if _near(told, [slip(*machine) for machine in _MACHINES]):
             return hint
     at = next(at for at, speed in enumerate(told) if not _near([speed], [right[at]]))
-    _, weights, bandwidth, each, context = (*_MACHINES[at], *(2, 0)[len(_MACHINES[at]) - 3:])
+    _, weights, bandwidth, *named = _MACHINES[at]
+    each, context = named + [2, 0][len(named):]
     return (f"For {weights / 1e6:g} million weights of {each} bytes, a context of {context} and {bandwidth / 1e9:g} "
             f"GB/s it returns {told[at]:.4g}, and {right[at]:.4g} is right: bytes per second, divided by the bytes of "
             "the weights and of the cache.")
