@@ -26,7 +26,7 @@ import torch
 
 from course_utils import host_memory
 from course_utils.device import available_devices, describe_device, free_memory, get_device, total_memory
-from course_utils.errors import CourseError
+from course_utils.errors import CourseError, InputError
 from course_utils.timing import format_bytes
 
 OLDEST_PYTHON = (3, 11)
@@ -257,9 +257,9 @@ def _memory() -> list[Finding]:
 
 
 def _disk() -> Finding:
-    from huggingface_hub.constants import HF_HUB_CACHE
+    from course_utils.hub_cache import cache_folder
 
-    cache = Path(HF_HUB_CACHE).expanduser().absolute()
+    cache = cache_folder()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     value = f"{format_bytes(free)} free where downloaded models are kept ({_with_tilde(cache)})"
@@ -340,24 +340,26 @@ def _bundled() -> Finding:
 
 
 def _hub(check_network: bool) -> Finding:
-    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+    from course_utils.hub import hub_address, is_offline
 
     what, fine = "Model hub", "The bundled models need no network."
-    if HF_HUB_OFFLINE:
+    if is_offline():
         return Finding(what, "not asked, HF_HUB_OFFLINE is set", "note", f"{fine} Unset it to download others.")
     if not check_network:
         return Finding(what, "not asked", "note", fine)
-    trouble = _why_unreachable(ENDPOINT)
+    try:
+        address = hub_address()
+    except InputError as error:
+        return Finding(what, "not asked", "note", f"{fine} {error}")
+    trouble = _why_unreachable(address)
     if trouble:
-        return Finding(what, f"{ENDPOINT} does not answer ({trouble})", "note",
-                       f"{fine} To download others, check the network, or set HF_ENDPOINT to a mirror.")
-    return Finding(what, f"{ENDPOINT} answers")
+        return Finding(what, f"{address} does not answer ({trouble})", "note",
+                   f"{fine} To download others, check the network, or set HF_ENDPOINT to a mirror.")
+    return Finding(what, f"{address} answers")
 
 
 def _why_unreachable(address: str) -> str | None:
     """Ask an address for its first page without the content. None if it answers in time, else the reason."""
-    if not address.startswith(("http://", "https://")):
-        return "this is not a web address"
     reasons: list[str | None] = []
 
     def ask() -> None:

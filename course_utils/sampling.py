@@ -119,7 +119,7 @@ class Sampling:
                                  "tokens.")
         if penalty is None or penalty <= 0:
             raise InputError(f"repetition_penalty is {self.repetition_penalty!r}: give a positive number, 1 for none.")
-        plain = {"temperature": temperature, "top_k": top_k, **shares, "repetition_penalty": penalty}
+        plain: dict[str, Any] = {"temperature": temperature, "top_k": top_k, **shares, "repetition_penalty": penalty}
         for name, value in plain.items():
             object.__setattr__(self, name, value)  # as frozen dataclasses do it themselves
 

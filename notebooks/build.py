@@ -2,7 +2,7 @@
 
     python notebooks/build.py execute FILES...   fill in, run top to bottom, normalize
     python notebooks/build.py check FILES...     list what a committed notebook must not have (see rules.py)
-    python notebooks/build.py repository URL     name the repository, and renew badges and set-up cells
+    python notebooks/build.py repository URL     name the repository, and renew badges, set-up cells and README
 
 A notebook is written with a code cell `# setup`, and with a line `<!-- solution 4.1 -->` where a solution belongs; the
 badges go behind its first heading. Filling in a second time changes nothing.
@@ -26,7 +26,9 @@ from rules import WIDGET_VIEW, faults
 
 FOLDER = Path(__file__).resolve().parent
 PROJECT_FILE = FOLDER.parent / "pyproject.toml"
+README = FOLDER.parent / "README.md"
 _REPOSITORY = re.compile(r'^(Repository = ")([^"]*)(")$', re.MULTILINE)
+_WEBSITE = re.compile(r"https://[\w-]+\.github\.io/[\w.-]+/")
 
 _IS_SETUP = re.compile(r"#\s*(@title )?setup\b", re.IGNORECASE)
 SETUP = '''\
@@ -59,6 +61,12 @@ def repository() -> str:
     if found is None:
         raise SystemExit(f"{PROJECT_FILE.name} has no line Repository = \"...\": add it under [project.urls].")
     return found.group(2)
+
+
+def website(address: str) -> str:
+    """Where GitHub Pages publishes the website of a repository."""
+    owner, name = address.removeprefix("https://github.com/").split("/")
+    return f"https://{owner.lower()}.github.io/{name}/"
 
 
 def badges(address: str, name: str) -> str:
@@ -173,12 +181,15 @@ def check(paths: list[Path]) -> int:
 
 
 def set_repository(address: str) -> None:
-    """Name the repository in pyproject.toml, and renew the badges and set-up cells of all notebooks."""
+    """Name the repository in pyproject.toml, and renew what follows from it: the README's link to the website, and the
+    badges and set-up cells of all notebooks."""
     address = address.rstrip("/").removesuffix(".git")
     if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
         raise SystemExit(f"{address} is not like https://github.com/OWNER/NAME, which Colab can open.")
     text = PROJECT_FILE.read_text(encoding="utf-8")
     PROJECT_FILE.write_text(_REPOSITORY.sub(rf"\g<1>{address}\g<3>", text), encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    README.write_text(_WEBSITE.sub(website(address), text), encoding="utf-8")
     for path in sorted(FOLDER.glob("*.ipynb")):
         write(filled_in(read(path), path.name), path)
 

@@ -11,7 +11,6 @@ import threading
 from html.parser import HTMLParser
 
 import pytest
-from huggingface_hub import constants
 
 from course_utils import environment
 from course_utils.environment import EnvironmentReport, Finding, environment_report
@@ -21,7 +20,7 @@ from course_utils.environment import EnvironmentReport, Finding, environment_rep
 def local_and_online(monkeypatch):
     for name in ("COURSE_DEVICE", "COLAB_RELEASE_TAG", "LIGHTNING_CLOUDSPACE_ID"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def hub(monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.answer, server.methods = 200, []
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     yield server
     server.shutdown()
     server.server_close()
@@ -195,7 +194,7 @@ def test_missing_header_is_a_note(monkeypatch, tmp_path):
 
 
 def test_little_disk_space_is_a_note(monkeypatch, tmp_path):
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "not" / "yet"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "not" / "yet"))
     monkeypatch.setattr(environment.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10 ** 9}))
     row = environment._disk()
     assert row.status == "note"
@@ -218,7 +217,7 @@ def test_a_hub_in_trouble(hub):
 def test_an_address_where_nobody_is(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
         row = environment._hub(True)
     assert row.status == "note"
     assert "HF_ENDPOINT" in row.remedy
@@ -227,18 +226,18 @@ def test_an_address_where_nobody_is(monkeypatch):
 def test_a_hub_that_keeps_silent_costs_no_more_than_the_timeout(monkeypatch):
     monkeypatch.setattr(environment, "HUB_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert environment._hub(True).status == "note"
 
 
 def test_something_else_than_a_web_address(monkeypatch):
-    monkeypatch.setattr(constants, "ENDPOINT", "file:///etc")
-    assert "not a web address" in environment._hub(True).value
+    monkeypatch.setenv("HF_ENDPOINT", "file:///etc")
+    assert "not a web address" in environment._hub(True).remedy
 
 
 @pytest.mark.parametrize("offline", [True, False])
 def test_no_request_when_none_is_wanted(monkeypatch, hub, offline):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setenv("HF_HUB_OFFLINE", str(int(offline)))
     assert environment._hub(check_network=offline).status == "note"
     assert hub.methods == []
 

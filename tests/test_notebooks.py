@@ -220,9 +220,12 @@ def test_widgets_are_not_kept():
 def test_repository_is_renamed_everywhere(tmp_path, monkeypatch, capsys):
     project = tmp_path / "pyproject.toml"
     project.write_text(build.PROJECT_FILE.read_text(encoding="utf-8"), encoding="utf-8")
+    readme = tmp_path / "README.md"
+    readme.write_text(build.README.read_text(encoding="utf-8"), encoding="utf-8")
     path = tmp_path / "99_example.ipynb"
     build.write(example(), path)
     monkeypatch.setattr(build, "PROJECT_FILE", project)
+    monkeypatch.setattr(build, "README", readme)
     monkeypatch.setattr(build, "FOLDER", tmp_path)
 
     build.set_repository("https://github.com/ann/course.git")
@@ -231,9 +234,14 @@ def test_repository_is_renamed_everywhere(tmp_path, monkeypatch, capsys):
     assert "(https://colab.research.google.com/github/ann/course/blob/main/notebooks/99_example.ipynb)" in first.source
     assert "https%3A%2F%2Fgithub.com%2Fann%2Fcourse" in first.source
     assert 'REPOSITORY = "https://github.com/ann/course"' in setup.source
+    assert "(https://ann.github.io/course/)" in readme.read_text(encoding="utf-8")
     assert faults(build.read(path)) == []
     with pytest.raises(SystemExit, match="https://github.com/OWNER/NAME"):
         build.set_repository("https://example.org/course")
+
+
+def test_readme_links_to_the_website_of_this_repository():
+    assert f"({build.website(build.repository())})" in build.README.read_text(encoding="utf-8")
 
 
 class TestSetupCell:

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
 from hub_server import HubServer
@@ -92,14 +91,8 @@ def by_hand(model: Any, token_ids: Tensor, max_new_tokens: int, cached: bool) ->
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+def server(tmp_path: Path, hub_environment: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A hub that has our `tiny` under the name of the base model, and a cache and a working folder of one's own."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(variable, raising=False)
-    huggingface_hub.utils.disable_progress_bars()
     (tmp_path / "reader").mkdir()
     monkeypatch.chdir(tmp_path / "reader")
     files = {path.name: path.read_bytes() for path in resolve("tiny").iterdir()}
@@ -196,7 +189,7 @@ def test_nothing_is_fetched_twice_or_overwritten(server: HubServer, capsys: pyte
 def test_the_tokenizer_alone_is_not_taken_for_the_model(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     download_qwen3_small(tokenizer_only=True)
     with monkeypatch.context() as offline:
-        offline.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        offline.setenv("HF_HUB_OFFLINE", "1")
         with pytest.raises(DownloadError, match="not complete on this machine"):
             resolve(BASE)
     assert (resolve(BASE) / "model.safetensors").read_bytes() == server.files["model.safetensors"]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_model import make, prompt, variant
+from test_model import make, variant
 
 import course_utils
 from course_utils import quantization, torch_internals
-from course_utils.quantization import KINDS, Kind, quantize
+from course_utils.quantization import KINDS, Int4Linear, Int8Linear, Kind, quantize
 
 PACKAGE = Path(course_utils.__file__).parent
 NOTEBOOKS = sorted((PACKAGE.parent / "notebooks").glob("*.ipynb"))
@@ -65,20 +65,19 @@ def gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     importlib.reload(torch_internals)
 
 
+@pytest.mark.usefixtures("gone")
+@pytest.mark.parametrize("vectors", [1, 8, 9, 129])  # below and above what each product was made for
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_quantized_models_compute_the_same_without_them(kind: Kind, dtype: torch.dtype,
-                                                        request: pytest.FixtureRequest) -> None:
-    model, ids = quantize(make(WIDE, dtype), kind), prompt(1, 20)
-    with torch.no_grad():
-        few, many = model(ids[:, :6]), model(ids)
-        request.getfixturevalue("gone")
-        assert quantization._cpu_block() is None
-        tolerance = 1e-5 if dtype == torch.float32 else 3e-2
-        assert (model(ids[:, :6]) - few).abs().max() <= tolerance * few.abs().max()
-        # int8 rounds many vectors, and without the product of integers it does not.
-        tolerance = max(tolerance, 3e-2) if kind == "int8" else tolerance
-        assert (model(ids) - many).abs().max() <= tolerance * many.abs().max()
+def test_quantized_layers_are_plain_products_without_them(kind: Kind, dtype: torch.dtype, vectors: int) -> None:
+    assert quantization._cpu_block() is None
+    layer = quantize(make(WIDE, dtype), kind).model.layers[0].mlp.gate_proj
+    assert type(layer) is (Int8Linear if kind == "int8" else Int4Linear)
+    weight = layer._unpacked() if isinstance(layer, Int4Linear) else layer.weight.double() * layer.scale[:, None]
+    x = torch.randn(vectors, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    expected = x.double() @ weight.double().T
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    assert (layer(x).double() - expected).abs().max() <= tolerance * expected.abs().max()
 
 
 @pytest.mark.usefixtures("gone")
