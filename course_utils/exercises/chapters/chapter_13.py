@@ -383,13 +383,13 @@ def _verify_loss(answer: Answer) -> str | None:
     for logits, token_ids, counts in cases:
         with _Noting() as noting:
             returned = answer(logits.clone(), token_ids.clone(), counts.clone())
-        given = tensor(returned, "the mean loss, a tensor with one number")
-        if given.numel() != 1:
-            return (f"It returns {given.numel()} numbers for a text of {len(counts)} tokens. Return one, the mean over "
+        loss = tensor(returned, "the mean loss, a tensor with one number")
+        if loss.numel() != 1:
+            return (f"It returns {loss.numel()} numbers for a text of {len(counts)} tokens. Return one, the mean over "
                     "those that count.")
         if any("cross_entropy" in name for name in noting.names):
             return "It calls `cross_entropy`, and the task is to write that for yourself, with `log_softmax`."
-        told.append(float(given))
+        told.append(float(loss))
     right = [float(answers_loss(*case)) for case in cases]
     if _same_losses(told, right):
         return _judge_gradient(answer)
@@ -617,7 +617,8 @@ def _shares(parts: list[tuple[Tensor, Tensor]]) -> list[float]:
 
 
 def _verify_gradients(answer: Answer) -> str | None:
-    works, gradients = _work(), []
+    works = _work()
+    gradients: list[Tensor] = []
     for parts, loss in works:
         model = _Bigrams()
         before, events = model.table.detach().clone(), _events_of(model)

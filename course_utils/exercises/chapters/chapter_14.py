@@ -92,11 +92,12 @@ _FORWARD_SLIPS: tuple[tuple[Answer, str], ...] = (
 
 
 def _verify_forward(answer: Answer) -> str | None:
-    cases, told = _layers(), []
+    cases = _layers()
+    told: list[Tensor] = []
     for x, W, A, B, alpha in cases:
-        given = x.clone(), W.clone(), A.clone(), B.clone()
-        told.append(tensor(answer(*given, alpha), "a tensor, the output of the layer with its adapter"))
-        for name, before, after in zip(("x", "W", "A", "B"), (x, W, A, B), given):
+        copies = x.clone(), W.clone(), A.clone(), B.clone()
+        told.append(tensor(answer(*copies, alpha), "a tensor, the output of the layer with its adapter"))
+        for name, before, after in zip(("x", "W", "A", "B"), (x, W, A, B), copies):
             if not torch.equal(before, after):
                 return (f"The argument {name} has been changed. W in particular must stay as it is: add to the output "
                         "instead.")
