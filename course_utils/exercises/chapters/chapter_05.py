@@ -736,14 +736,14 @@ def pass_lengths(prompt_tokens: int, new_tokens: int, ended: bool, cached: bool)
     """
     passes = new_tokens + 1 if ended else new_tokens
     if cached:
-        return [prompt_tokens] + [1] * (passes - 1)
+        return [prompt_tokens if done == 0 else 1 for done in range(passes)]
     return [prompt_tokens + done for done in range(passes)]
 
 
 # Prompt tokens, new tokens, whether the model ended by itself, whether there is a cache.
 _GENERATIONS = tuple((prompt, new, ended, cached) for prompt, new in ((5, 3), (7, 2), (4, 1), (1, 4))
                      for ended in (False, True) for cached in (False, True)) + (
-    (8, 0, True, True), (8, 0, True, False), (6, 0, False, False))
+    (8, 0, True, True), (8, 0, True, False), (6, 0, False, True), (6, 0, False, False))
 
 
 def _end_not_counted(prompt: int, new: int, ended: bool, cached: bool) -> list[int]:
@@ -759,7 +759,7 @@ def _never_cached(prompt: int, new: int, ended: bool, cached: bool) -> list[int]
 
 
 def _always_cached(prompt: int, new: int, ended: bool, cached: bool) -> list[int]:
-    return pass_lengths(prompt, new, ended, True) if new + ended else []
+    return pass_lengths(prompt, new, ended, True)
 
 
 def _no_prefill(prompt: int, new: int, ended: bool, cached: bool) -> list[int]:
@@ -784,7 +784,7 @@ def _prompt_for_nothing(prompt: int, new: int, ended: bool, cached: bool) -> lis
 
 
 def _exchanged_cache(prompt: int, new: int, ended: bool, cached: bool) -> list[int]:
-    return pass_lengths(prompt, new, ended, not cached) if new + ended else []
+    return pass_lengths(prompt, new, ended, not cached)
 
 
 # What one may have said instead, the likeliest slip first.
