@@ -1,4 +1,4 @@
-"""Questions as strangers type them, for the last stage of training: hand-written one by one, and in looser wordings.
+"""Questions as strangers type them, for the last stages of training: hand-written one by one, and in looser wordings.
 
 `strangers_questions.tsv` holds questions of which each was thought of for its notion, or for two that people confuse.
 `strangers_ways.tsv` are further ways of asking, as in `ways.tsv`, `strangers_names.tsv` further names,
