@@ -192,7 +192,7 @@ def tokens_to_compute(prompt: list[int], cached: list[list[int]]) -> int:
         while common < min(len(prompt), len(text)) and prompt[common] == text[common]:
             common += 1
         longest = max(longest, common)
-    # The logits behind the last token are not in the cache, so that token is always computed.
+    # The logits after the last token are not in the cache, so that token is always computed.
     return max(len(prompt) - longest, 1)
 
 

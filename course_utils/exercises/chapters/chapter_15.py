@@ -322,7 +322,7 @@ _LOCAL = Exercise("15.2", "What one of the machines holds", local_weights, _veri
 def stream_text(chunks: Iterable[bytes]) -> Iterator[str]:
     rest = b""
     for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")  # behind the last line break, a line has only begun
+        *lines, rest = (rest + chunk).split(b"\n")  # after the last line break, a line has only begun
         for line in lines:
             if line.startswith(b"data: {"):
                 delta = json.loads(line[len(b"data: "):])["choices"][0]["delta"]
