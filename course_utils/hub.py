@@ -53,7 +53,7 @@ from course_utils.hub_cache import (
     remove_partials,
     verify,
 )
-from course_utils.hub_requests import Refusal, answer_timeout, ask, ask_twice, receive
+from course_utils.hub_requests import Refusal, answer_timeout, receive, try_twice, watch
 from course_utils.number import whole_number
 
 BUNDLED = ("tiny", "nano")
@@ -203,7 +203,7 @@ def _list_files(repo_id: str, revision: str, address: str, token: str | None,
     """
     # False stops the library from looking for a token by itself: these models are public.
     api = HfApi(endpoint=address, token=token or False)
-    info = ask_twice(lambda: ask(
+    info = try_twice(lambda: watch(
         lambda: api.model_info(repo_id, revision=revision, files_metadata=True, timeout=answer_timeout()),
         f"the list of files of {repo_id} from {address}", hub_requests.LISTING_LIMIT))
     files = [_listed(entry) for entry in info.siblings or [] if not _is_others(entry.rfilename, patterns)]
@@ -292,7 +292,7 @@ def _fetch(file: _File, folder: Path, url: str, headers: dict[str, str]) -> None
             partial.unlink()
         resumed = partial.is_file()
         try:
-            ask_twice(lambda: receive(url, partial, file.size, headers, file.name))
+            try_twice(lambda: receive(url, partial, file.size, headers, file.name))
         except Refusal as error:
             # Without that part, or with too much, the beginning that is here may be wrong.
             if not resumed or error.status != 416 and partial.stat().st_size <= file.size:
