@@ -13,9 +13,9 @@ from dataclasses import astuple, dataclass, fields
 import pytest
 import torch
 from cell import run
-from conftest import PROOFS
 from forms import FORMS, in_form
 from mutations import mutations
+from proofs import PROOFS
 
 from course_utils.exercises import lookup, solution_source
 from course_utils.exercises.checking import judge
