@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from course_utils.language import gettext
+
 _MOST_ENTRIES = 100_000  # far more than any task asks for, and soon there where a generator has no end
 _MOST_LETTERS = 40  # of a text or number that a remark quotes
 _WITHOUT_ORDER = (set, frozenset)
@@ -103,20 +105,23 @@ def items(value: object, asked: str = "a list", length: int | None = None, order
     else:
         raise _refusal(value, asked)
     if length is not None and len(found) != length:
-        raise NotYet(f"what it returned has {_count(len(found), 'entry', 'entries')}. Return {asked}.")
+        raise NotYet(gettext("what it returned has {count}. Return {asked}"
+                             ".").format(count=_count(len(found), "entry", "entries"), asked=asked))
     return found
 
 
 def numbers(value: object, asked: str = "a list of numbers", length: int | None = None,
             ordered: bool = True) -> list[float]:
     """The entries of `items`, each as of `number`."""
-    return [number(entry, f"{asked}; an entry is no number") for entry in items(value, asked, length, ordered)]
+    return [number(entry, gettext("{asked}; an entry is no number").format(
+        asked=asked)) for entry in items(value, asked, length, ordered)]
 
 
 def wholes(value: object, asked: str = "a list of whole numbers", length: int | None = None,
            ordered: bool = True) -> list[int]:
     """The entries of `items`, each as of `whole`."""
-    return [whole(entry, f"{asked}; an entry is no whole number") for entry in items(value, asked, length, ordered)]
+    return [whole(entry, gettext("{asked}; an entry is no whole "
+                                 "number").format(asked=asked)) for entry in items(value, asked, length, ordered)]
 
 
 def mapping(value: object, asked: str = "a dictionary") -> dict[Any, Any]:
@@ -147,7 +152,8 @@ def tensor(value: object, asked: str = "a tensor", shape: tuple[int, ...] | None
     if found is None or _is_empty_shell(found):
         raise _refusal(value, asked)
     if shape is not None and tuple(found.shape) != shape:
-        raise NotYet(f"what it returned has the shape {tuple(found.shape)}. Return {asked}, of shape {shape}.")
+        raise NotYet(gettext("what it returned has the shape {shape}. Return {asked}, of shape "
+                             "{shape2}.").format(shape=tuple(found.shape), asked=asked, shape2=shape))
     return found.detach().cpu()
 
 
@@ -164,8 +170,8 @@ def take(stream: Iterable[Any], most: int, remark: str = "") -> list[Any]:
     """
     taken = list(islice(stream, most + 1))
     if len(taken) > most:
-        raise NotYet(remark or f"it hands out more than {_count(most, 'entry', 'entries')} and was stopped. "
-                               "What ends its loop?")
+        raise NotYet(remark or gettext("it hands out more than {count} and was stopped. What ends its "
+                                       "loop?").format(count=_count(most, "entry", "entries")))
     return taken
 
 
@@ -185,14 +191,15 @@ def close(given: Tensor | float, expected: Tensor | float, rtol: float = 1e-5, a
 def describe(value: object) -> str:
     """What an answer returned, in a few words: "a tensor of shape (3, 4)", "the text 'no'", "a tuple of 2 entries"."""
     if isinstance(value, Tensor):
-        where = f" on the device {value.device.type!r}, without numbers" if _is_empty_shell(value) else ""
-        return f"a tensor of shape {tuple(value.shape)}{where}"
+        where = gettext(" on the device {type!r}, without "
+                        "numbers").format(type=value.device.type) if _is_empty_shell(value) else ""
+        return gettext("a tensor of shape {shape}{where}").format(shape=tuple(value.shape), where=where)
     if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape}"
+        return gettext("an array of shape {shape}").format(shape=value.shape)
     if isinstance(value, (bool, kinds.Number, np.generic)):
         return f"{value}"[:_MOST_LETTERS]
     if isinstance(value, str):
-        return f"the text {value[:_MOST_LETTERS]!r}"
+        return gettext("the text {value!r}").format(value=value[:_MOST_LETTERS])
     for kind in (list, tuple, set, frozenset, dict):  # what `max` with a dimension returns is a tuple with a name
         if isinstance(value, kind):
             return f"a {kind.__name__} of {_count(len(value), 'entry', 'entries')}"
@@ -232,8 +239,9 @@ def _is_empty_shell(value: Tensor | np.ndarray) -> bool:
 
 def _refusal(value: object, asked: str) -> NotYet:
     if value is None:
-        return NotYet(f"it returned None. Does the function end with a return? Return {asked}.")
-    return NotYet(f"it returned {describe(value)}. Return {asked}.")
+        return NotYet(gettext("it returned None. Does the function end with a return? Return {asked}"
+                              ".").format(asked=asked))
+    return NotYet(gettext("it returned {describe}. Return {asked}.").format(describe=describe(value), asked=asked))
 
 
 def _count(count: int, one: str, more: str) -> str:

@@ -18,6 +18,7 @@ from course_utils.exercises.answers import NotYet
 from course_utils.exercises.exercise import Answer, Exercise, find_exercise
 from course_utils.exercises.limits import Stopped, within
 from course_utils.exercises.progress import record_result
+from course_utils.language import gettext
 
 _MOST_LETTERS = 300  # of an error's text: some list every argument of a function
 
@@ -38,8 +39,8 @@ def check(exercise_id: str, answer: Answer) -> None:
     try:
         verdict, hint = judge(exercise, answer)
     except KeyboardInterrupt:
-        print(f"NOT YET {exercise.id} {exercise.title}: you interrupted it. If it took long, look whether every loop "
-              "in it comes to an end.")
+        print(gettext("NOT YET {id} {title}: you interrupted it. If it took long, look whether every loop in it comes "
+                      "to an end.").format(id=exercise.id, title=exercise.title))
         raise
     line = f"{verdict} {exercise.id} {exercise.title}" + (f": {hint}" if hint else "")
     print(line)
@@ -61,15 +62,17 @@ def judge(exercise: Exercise, answer: Answer, seconds: float | None = None) -> t
         The verdict, PASSED, NOT STARTED or NOT YET, and the remark, which is empty unless the verdict is NOT YET.
     """
     if not callable(answer):
-        return "NOT YET", f"got {type(answer).__name__}, not a function. Pass the function itself, without parentheses."
+        return "NOT YET", gettext("got {kind}, not a function. Pass the function itself, without "
+                                  "parentheses.").format(kind=type(answer).__name__)
     try:
         hint = within(exercise.seconds if seconds is None else seconds, exercise.verify, answer)
     except NotYet as refused:
         return "NOT YET", str(refused)
     except Stopped as stopped:
         line = _own_line(stopped, answer)
-        return "NOT YET", (f"it was stopped {stopped}{f', in its line `{line}`' if line else ''}. Does every loop in "
-                           "it come to an end? If so, the computer was busy: run the check again.")
+        return "NOT YET", gettext("it was stopped {stopped}{which}. Does every loop in it come "
+                                  "to an end? If so, the computer was busy: run the check "
+                                  "again.").format(stopped=stopped, which=f", in its line `{line}`" if line else "")
     except (Exception, SystemExit) as error:  # whatever a learner's function does, the notebook goes on
         if isinstance(error, NotImplementedError) and not error.args:  # with a text it is PyTorch's, not the stub's
             return "NOT STARTED", ""
@@ -92,5 +95,5 @@ def _describe(error: BaseException, answer: Answer) -> str:
         text = text[:_MOST_LETTERS] + " ..."
     raised = f"raised {type(error).__name__}" + (f": {text}" if text else "")
     if line := _own_line(error, answer):
-        return f"its line `{line}` {raised}"
-    return f"calling it, or using what it returned, {raised}"
+        return gettext("its line `{line}` {raised}").format(line=line, raised=raised)
+    return gettext("calling it, or using what it returned, {raised}").format(raised=raised)

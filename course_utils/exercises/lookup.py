@@ -12,6 +12,7 @@ from typing import Any
 
 import course_utils.exercises.chapters
 from course_utils.errors import InputError
+from course_utils.language import gettext
 
 _MODULES = {"exercise": ("chapter", "EXERCISES"), "question": ("questions", "QUESTIONS")}
 
@@ -48,4 +49,5 @@ def find(kind: str, wanted: str) -> Any:
         if candidate.id == wanted:
             return candidate
     known = ", ".join(candidate.id for candidate in candidates) or f"no {kind}s"
-    raise InputError(f"There is no {kind} {wanted!r}: chapter {number} has {known}. Use the id that stands above it.")
+    raise InputError(gettext("There is no {kind} {wanted!r}: chapter {number} has {known}. Use the id that stands "
+                             "above it.").format(kind=kind, wanted=wanted, number=number, known=known))

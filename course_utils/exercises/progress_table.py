@@ -8,6 +8,7 @@ from datetime import datetime
 from course_utils.errors import InputError
 from course_utils.exercises import lookup
 from course_utils.exercises.progress import Attempts, Progress, own_progress
+from course_utils.language import gettext
 from course_utils.printable import printable
 
 
@@ -23,7 +24,7 @@ def show_progress(chapter: int | None = None) -> None:
     try:
         progress = own_progress()
     except InputError as error:  # no reason to stop a notebook
-        print(f"{error} Until then nothing counts as passed.")
+        print(gettext("{error} Until then nothing counts as passed.").format(error=error))
         progress = Progress({})
     print(progress_table(progress) if chapter is None else chapter_table(progress, chapter))
 
@@ -36,7 +37,8 @@ def progress_table(progress: Progress) -> str:
         lines.append(f"chapter {chapter:2}   {len(ids) - len(still)} of {len(ids)} passed"
                      + (f"   open: {', '.join(still)}" if still else ""))
     everything = [exercise_id for ids in _exercises().values() for exercise_id in ids]
-    lines.append(f"in all       {_count(progress, everything)} of {len(everything)} passed")
+    lines.append(gettext("in all       {count} of {count2} "
+                         "passed").format(count=_count(progress, everything), count2=len(everything)))
     return "\n".join(lines)
 
 
@@ -48,9 +50,10 @@ def chapter_table(progress: Progress, chapter: int) -> str:
     """
     exercises = lookup.of_chapter("exercise", chapter)
     if not exercises:
-        raise InputError(f"Chapter {chapter!r} has no exercises: give one of "
-                         f"{', '.join(map(str, lookup.chapters('exercise')))}.")
-    lines = [f"Chapter {chapter}: {_count(progress, [e.id for e in exercises])} of {len(exercises)} exercises passed"]
+        raise InputError(gettext("Chapter {chapter!r} has no exercises: give one of {chapters}.").format(
+            chapter=chapter, chapters=", ".join(map(str, lookup.chapters("exercise")))))
+    lines = [gettext("Chapter {chapter}: {count} of {count2} exercises passed").format(
+        chapter=chapter, count=_count(progress, [e.id for e in exercises]), count2=len(exercises))]
     for exercise in exercises:
         kept = progress.exercises.get(exercise.id, Attempts())
         tries = f" (after {kept.tries} {'try' if kept.tries == 1 else 'tries'})" if kept.tries else ""

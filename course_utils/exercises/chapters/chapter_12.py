@@ -11,6 +11,7 @@ from torch import Tensor
 
 from course_utils.exercises.answers import NotYet, numbers, whole, wholes
 from course_utils.exercises.exercise import Answer, Exercise
+from course_utils.language import gettext
 from course_utils.sampling import draw
 from course_utils.speculative import Round
 
@@ -54,9 +55,9 @@ def _verify_verify(answer: Answer) -> str | None:
         if told == [slip(drafted, _scores(own)) for drafted, own in _ROUNDS]:
             return hint
     (drafted, own), given, known = next(case for case in zip(_ROUNDS, told, right) if case[1] != case[2])
-    return (f"With drafted tokens {drafted}, where the target would say {own[:-1]} and then {own[-1]}, it returns "
-            f"{given}, and {known} is right: what is accepted from the left, and the target's own choice at the next "
-            "place.")
+    return gettext("With drafted tokens {drafted}, where the target would say {own} and then {own2}, it returns "
+                   "{given}, and {known} is right: what is accepted from the left, and the target's own choice at the "
+                   "next place.").format(drafted=drafted, own=own[:-1], own2=own[-1], given=given, known=known)
 
 
 def _shifted(drafted: list[int], logits: Tensor) -> list[int]:
@@ -205,9 +206,9 @@ def _verify_places(answer: Answer) -> str | None:
             return hint
     rates, known, rounds = next(case for case in zip(told, right, _MEASURED) if not _same_rates(case[0], case[1]))
     counts = [(len(each.drafted), each.accepted) for each in rounds]
-    return (f"For rounds with (drafted, accepted) = {counts} it returns {[round(rate, 2) for rate in rates]}, and "
-            f"{[round(rate, 2) for rate in known]} is right. A place was judged in the rounds that drafted so far and "
-            "accepted all before it.")
+    return gettext("For rounds with (drafted, accepted) = {counts} it returns {rates}, and {known} is right. A place "
+                   "was judged in the rounds that drafted so far and accepted all before it.").format(
+        counts=counts, rates=[round(rate, 2) for rate in rates], known=[round(rate, 2) for rate in known])
 
 
 def _of_all_rounds(rounds: list[Round]) -> list[float]:
@@ -367,7 +368,8 @@ def _put_out_token(returned: object, vocab_size: int) -> int:
                      "is rejected, another takes its place.")
     token = whole(returned, "the id of the token that is put out, whether it is the drafted one or another")
     if not 0 <= token < vocab_size:
-        raise NotYet(f"it returned {token}, and the ids go from 0 to {vocab_size - 1}.")
+        raise NotYet(gettext("it returned {token}, and the ids go from 0 to {vocab_size}"
+                             ".").format(token=token, vocab_size=vocab_size - 1))
     return token
 
 
@@ -418,7 +420,8 @@ def _verify_certain(answer: Answer) -> str | None:
             return "Where q equals p every drafted token is accepted, and one was not."
     p, q = _OTHERS
     if not _near(_put_out(answer, q, p)[0], p):
-        return f"It is right for five tokens, and not for three: with q = {q.tolist()} it does not put out p."
+        return gettext("It is right for five tokens, and not for three: with q = {q} it does not put out "
+                       "p.").format(q=q.tolist())
 
     def seeded() -> list[int]:
         return [_put_out_token(answer(1, _Q.clone(), _P.clone(), torch.Generator().manual_seed(seed)), len(_P))
@@ -580,8 +583,9 @@ def _verify_look_up(answer: Answer) -> str | None:
         if told == [slip(*case) for case in _TEXTS]:
             return hint
     (text, n, num_drafted), given, known = next(case for case in zip(_TEXTS, told, right) if case[1] != case[2])
-    return (f"look_up({text}, {n}, {num_drafted}) returns {given}, and {known} is right: what followed where "
-            f"{text[-n:]} stood last before the end.")
+    return gettext("look_up({text}, {n}, {num_drafted}) returns {given}, and {known} is right: what followed where "
+                   "{text2} stood last before the end.").format(
+        text=text, n=n, num_drafted=num_drafted, given=given, known=known, text2=text[-n:])
 
 
 def _finds_itself(text: list[int], n: int, num_drafted: int) -> list[int]:
@@ -781,8 +785,9 @@ def _verify_number(answer: Answer) -> str | None:
         if told == [mistake(*situation) for situation in situations]:
             return hint
     situation, given, known = next(case for case in zip(situations, told, right) if case[1] != case[2])
-    return (f"For (a, c, extra, most) = {situation} you draft {given}, and {known} gains most: print the gain of each "
-            f"number from 0 to {situation[-1]}.")
+    return gettext("For (a, c, extra, most) = {situation} you draft {given}, and "
+                   "{known} gains most: print the gain of each number from 0 to "
+                   "{situation2}.").format(situation=situation, given=given, known=known, situation2=situation[-1])
 
 
 def _by_the_fraction(a: float, c: float, extra: float, most: int) -> int:

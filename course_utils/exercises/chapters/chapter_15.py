@@ -13,6 +13,7 @@ from torch import Tensor
 from course_utils.config import Qwen3Config
 from course_utils.exercises.answers import NotYet, close, mapping, take, tensor, text, whole
 from course_utils.exercises.exercise import Answer, Exercise
+from course_utils.language import gettext
 from course_utils.planner import cache_bytes, weight_bytes
 from course_utils.qwen3 import Attention
 
@@ -120,8 +121,11 @@ def _verify_users(answer: Answer) -> str | None:
             return hint
     (config, memory, num_weights, context), given, known = next(
         case for case in zip(cases, told, right) if case[1] != case[2])
-    return (f"With {memory:,} bytes, {num_weights:,} weights and texts of {context} tokens, {known} can be served, and "
-            f"you return {given}. One user's cache takes {cache_bytes(config, context):,} bytes there: does yours?")
+    return gettext("With {memory:,} bytes, {num_weights:,} weights and texts of {context} tokens, {known} can "
+                   "be served, and you return {given}. One user's cache takes {cache_bytes:,} bytes there: "
+                   "does yours?").format(
+        memory=memory, num_weights=num_weights, context=context, known=known, given=given,
+        cache_bytes=cache_bytes(config, context))
 
 
 def _one_after_another(config: Qwen3Config, memory: int, num_weights: int, context: int) -> int:
@@ -198,7 +202,8 @@ def _verify_local(answer: Answer) -> str | None:
             for weights, rank, parts in cases]
     for given, (weights, rank, parts) in zip(told, cases):
         if set(given) != set(weights):
-            return f"The names are {sorted(map(str, given))}. Return {asked}: {sorted(weights)}."
+            return gettext("The names are {given}. Return {asked}: {weights}"
+                           ".").format(given=sorted(map(str, given)), asked=asked, weights=sorted(weights))
         for name, complete in weights.items():
             if hint := _judge_part(name, tensor(given[name], asked), complete, rank, parts):
                 return hint
@@ -211,16 +216,19 @@ def _judge_part(name: str, got: Tensor, complete: Tensor, rank: int, parts: int)
         if close(got, wanted):
             return None
         if wanted.shape == complete.shape:
-            return f"{name} is needed as it is, and its numbers have been changed."
-        return (f"{name} of machine {rank} is not its own part: machine 0 holds the first rows or columns, machine 1 "
-                "the next ones, without gaps, so that heads stay together.")
-    case = f"{name} of shape {tuple(complete.shape)}, divided among {parts}, has the shape {tuple(got.shape)}"
+            return gettext("{name} is needed as it is, and its numbers have been changed.").format(name=name)
+        return gettext("{name} of machine {rank} is not its own part: machine 0 holds the first rows "
+                       "or columns, machine 1 the next ones, without gaps, so that heads stay "
+                       "together.").format(name=name, rank=rank)
+    case = gettext("{name} of shape {shape}, divided among {parts}, has the shape "
+                   "{shape2}").format(name=name, shape=tuple(complete.shape), parts=parts, shape2=tuple(got.shape))
     if name.endswith("norm.weight"):
-        return f"{case}. A norm works on one head at a time, so every machine needs all of it."
+        return gettext("{case}. A norm works on one head at a time, so every machine needs all of "
+                       "it.").format(case=case)
     if got.shape == complete.shape:
-        return f"{case}: it is not divided."
+        return gettext("{case}: it is not divided.").format(case=case)
     if got.shape == local_weights({name: complete}, 0, 2)[name].shape:
-        return f"{case}, which is a half: use the argument `parts`."
+        return gettext("{case}, which is a half: use the argument `parts`.").format(case=case)
     return (f"{case}: that is the wrong way. The first matrices of a pair are divided by their outputs, the second "
             "(o_proj, down_proj) by their inputs.")
 
@@ -359,7 +367,7 @@ def _read(answer: Answer, chunks: Iterable[bytes]) -> Iterator[Any]:
     if isinstance(told, str):
         raise NotYet("it returns all as one text. Hand out each piece of text by `yield`.")
     if not isinstance(told, Iterable):
-        raise NotYet(f"it returned {told!r}. Hand out each piece of text by `yield`.")
+        raise NotYet(gettext("it returned {told!r}. Hand out each piece of text by `yield`.").format(told=told))
     return iter(told)
 
 
@@ -390,7 +398,8 @@ def _judge_whole_events(answer: Answer) -> str | None:
     if told in (_TEXT.partition(_PIECES[5])[0], _TEXT.replace(_PIECES[5], "")):
         return "A text may contain [DONE] itself. The end is a line that is `data: [DONE]` and nothing else."
     if told != _TEXT:
-        return f"With a whole event in each chunk, the text is {_TEXT!r}, and it hands out {told!r}."
+        return gettext("With a whole event in each chunk, the text is {text!r}, and it hands out "
+                       "{told!r}.").format(text=_TEXT, told=told)
     return None
 
 
@@ -407,14 +416,14 @@ def _judge_cut_events(answer: Answer) -> str | None:
     for size, given in told:
         if given == _TEXT:
             continue
-        case = f"The same bytes in chunks of {size} give {given!r}"
+        case = gettext("The same bytes in chunks of {size} give {given!r}").format(size=size, given=given)
         if _ascii(given) == _ascii(_TEXT) and set(given) <= set(_TEXT):
-            return (f"{case}: where a chunk ends inside a character, the character is lost. Put bytes together until a "
-                    "line is whole, and decode then.")
+            return gettext("{case}: where a chunk ends inside a character, the character is lost. Put bytes together "
+                           "until a line is whole, and decode then.").format(case=case)
         if _ascii(given) == _ascii(_TEXT):
-            return (f"{case}: where a chunk ends inside a character, its parts are replaced. Decode when the line is "
-                    "whole.")
-        return f"{case}. A chunk is no line: it may hold a part of one, or several."
+            return gettext("{case}: where a chunk ends inside a character, its parts are replaced. Decode when the "
+                           "line is whole.").format(case=case)
+        return gettext("{case}. A chunk is no line: it may hold a part of one, or several.").format(case=case)
     return None
 
 
@@ -429,12 +438,13 @@ def _judge_delay(answer: Answer) -> str | None:
     for chunks in (events, halves, pairs):
         told, held_back = _held_back(answer, chunks)
         if told != "".join(_OTHER_PIECES):
-            return f"Of a second stream the text is {''.join(_OTHER_PIECES)!r}, and it hands out {told!r}."
+            return gettext("Of a second stream the text is {other_pieces!r}, and it hands out {told!r}"
+                           ".").format(other_pieces="".join(_OTHER_PIECES), told=told)
         if held_back == "":
             return "The first piece comes only when more is there. Hand out each piece as soon as its line is whole."
         if held_back:
-            return (f"After {held_back!r} the next piece had come, and another chunk was taken before it was handed "
-                    "out. Hand out each piece as soon as its line is whole.")
+            return gettext("After {held_back!r} the next piece had come, and another chunk was taken before it was "
+                           "handed out. Hand out each piece as soon as its line is whole.").format(held_back=held_back)
     return None
 
 
