@@ -43,6 +43,11 @@ def gettext(text: str) -> str:
     return _catalog(language()).get(text, text)
 
 
+def noted(text: str) -> str:
+    """The same text, marked for the catalogs: it is kept in English, and `gettext` looks it up where it is shown."""
+    return text
+
+
 @cache
 def _catalog(name: str) -> dict[str, str]:
     """The translations of a language by the English texts; what is fuzzy or empty is none."""

@@ -204,12 +204,12 @@ def _parse(data: bytes) -> Progress:
 def _damage(path: Path) -> str:
     """What is wrong with a file that is no progress, as the end of a sentence."""
     if path.stat().st_size > _LONGEST:
-        return "is larger than any progress in this course"
+        return gettext("is larger than any progress in this course")
     try:
         parse_json(_content(path))
     except ValueError:
         return describe_damage(path)
-    return "holds something else than the progress in this course"
+    return gettext("holds something else than the progress in this course")
 
 
 def _plain(progress: Progress) -> dict[str, dict[str, object]]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from course_utils.config import Qwen3Config
 from course_utils.costs import copied_bytes, pass_bytes
+from course_utils.language import gettext
 from course_utils.plots.figure import CACHED, GENERATED, HATCHES, INK, SERIES, style
 
 _POINTS = 9
@@ -57,7 +58,7 @@ def throughput_latency(seconds: Mapping[int, float]) -> Figure:
         alone = next(iter(seconds.items()))
         ax.plot(milliseconds, rates, color=GENERATED, marker="s", label="measured")
         ax.axhline(alone[0] / alone[1], color=INK, linestyle=":", marker="", linewidth=1,
-                   label=f"throughput of batch {alone[0]}")
+                   label=gettext("throughput of batch {alone}").format(alone=alone[0]))
         for batch, x, y in zip(seconds, milliseconds, rates):
             # The curve rises to the right, so below it there is room.
             ax.annotate(str(batch), (x, y), (5, -4), textcoords="offset points", va="top", fontsize=9)

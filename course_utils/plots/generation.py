@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
+from course_utils.language import gettext
 from course_utils.plots.diagram import arrow, box, canvas, note
 from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, SERIES, style
 from course_utils.qwen3 import Qwen3Model
@@ -196,7 +197,8 @@ def prefill_and_decode(seconds: Sequence[float], prompt_tokens: int) -> Figure:
         for number, length in enumerate(seconds):
             ax.barh(0, 1000 * length, left=1000 * start, height=0.6, edgecolor="white",
                     facecolor=GENERATED if number else PROMPT, hatch="//" if number else "",
-                    label=f"prefill: {prompt_tokens} tokens in one pass" if number == 0
+                    label=gettext("prefill: {prompt_tokens} tokens in one "
+                                  "pass").format(prompt_tokens=prompt_tokens) if number == 0
                     else "decode: one token a pass" if number == 1 else None)
             start += length
         ax.set_yticks([])

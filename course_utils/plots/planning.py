@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.planner import USABLE, Gpu, Plan, Work
 from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, SERIES, style
 
@@ -26,7 +27,8 @@ def memory_plan(plans: Mapping[str, Plan]) -> Figure:
     """
     gpus = {each.gpu for each in plans.values()}
     if len(gpus) != 1:
-        raise InputError(f"The plans are for {len(gpus)} kinds of GPU: give at least one plan, all for the same kind.")
+        raise InputError(gettext("The plans are for {count} kinds of GPU: give at least one plan, all for the same "
+                                 "kind.").format(count=len(gpus)))
     gpu = gpus.pop()
     highest = max(each.memory for each in plans.values()) / 1e9
     parts = (("weights", SERIES[0], ""), ("caches", CACHED, ".."), ("workspace", SERIES[2], "xx"))
@@ -83,7 +85,8 @@ def planned_roofline(plan: Plan, decode: Work, prefill: Work, yours: Gpu | None 
             bound = "memory" if work.intensity < plan.gpu.arithmetic / plan.gpu.bandwidth else "arithmetic"
             roofs.plot([work.intensity], [rate], color=color, marker=marker, markersize=9)
             right = work.intensity > _MIDDLE
-            roofs.annotate(f"{what}:\nbound by {bound}", (work.intensity, rate), (-4 if right else 8, 8 * up),
+            roofs.annotate(gettext("{what}:\nbound by {bound}").format(
+                what=what, bound=bound), (work.intensity, rate), (-4 if right else 8, 8 * up),
                            textcoords="offset points", fontsize=9, ha="right" if right else "left",
                            va="bottom" if up > 0 else "top",
                            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8})

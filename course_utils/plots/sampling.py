@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from course_utils.generation import Step
+from course_utils.language import gettext
 from course_utils.plots.figure import GENERATED, INK, REJECTED, SERIES, has_cjk_font, style
 from course_utils.plots.labels import token_labels
 from course_utils.sampling import Sampling
@@ -77,7 +78,8 @@ class CandidateTable:
     def _numbers(self, probability: float, chance: float) -> str:
         if not self._drawn:
             return f"{probability:.0%}"
-        return f"{probability:.0%} → {chance:.0%}" if chance else f"{probability:.0%}, cut off"
+        return f"{probability:.0%} → {chance:.0%}" if chance else gettext("{probability:.0%}, cut off").format(
+            probability=probability)
 
     def __repr__(self) -> str:
         return "\n".join(f"step {number}: " + ", ".join(self._entry(*candidate) for candidate in row)

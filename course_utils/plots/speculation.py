@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.plots.diagram import arrow, box, canvas, note
 from course_utils.plots.figure import GENERATED, HATCHES, INK, REJECTED, SERIES, style
 from course_utils.plots.labels import shortened, with_visible_spaces
@@ -35,8 +36,9 @@ def speculation_step(one: Round, write: Callable[[int], str]) -> Figure:
     """
     columns = max(len(one.drafted), len(one.new_tokens))
     if not one.drafted or columns > _MOST_COLUMNS:
-        raise InputError(f"In this round {len(one.drafted)} tokens were drafted: choose another one, with at least one "
-                         f"draft and at most {_MOST_COLUMNS} tokens in all.")
+        raise InputError(gettext("In this round {count} tokens were drafted: choose another one, "
+                                 "with at least one draft and at most {most_columns} tokens in "
+                                 "all.").format(count=len(one.drafted), most_columns=_MOST_COLUMNS))
     columns = max(columns, _LEAST_COLUMNS)
     drafted, new = ([_label(write(token), _LONGEST_IN_BOX) for token in tokens]
                     for tokens in (one.drafted, one.new_tokens))

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from course_utils.benchmark.report import Report, RowResult
 from course_utils.costs import pass_flops
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.plots.figure import GENERATED, INK, PROMPT, SERIES, style
 
 
@@ -55,7 +56,8 @@ def _draw_speed_bars(ax: Axes, speeds: Mapping[str, float], limit: float | Mappi
                 label="limit of the memory")
     else:
         limits = [limit]
-        ax.axvline(limit, color=INK, linestyle="--", label=f"limit of the memory: {limit:.1f}")
+        ax.axvline(limit, color=INK, linestyle="--", label=gettext("limit of the memory: {limit:.1f}").format(
+            limit=limit))
     ax.bar_label(bars, fmt="%.1f", padding=3)
     ax.set(xlabel="tokens per second", xlim=(0, 1.15 * max(*limits, *speeds.values())))
     ax.invert_yaxis()
@@ -147,8 +149,8 @@ def benchmark_picture(report: Report) -> Figure:
 def benchmark_sentence(report: Report) -> str:
     """The picture in words: its alternative text."""
     speeds = ", ".join(f"{name} {speed:.1f}" for name, speed in _speeds(report.rows).items())
-    return (f"Decoding speeds of {report.model} in tokens per second, each beside the limit of the memory ({speeds}); "
-            "below, the same rows and their prefill in a roofline.")
+    return gettext("Decoding speeds of {model} in tokens per second, each beside the limit of the memory ({speeds}); "
+                   "below, the same rows and their prefill in a roofline.").format(model=report.model, speeds=speeds)
 
 
 def save_benchmark_picture(report: Report, path: Path) -> str:
@@ -161,7 +163,8 @@ def save_benchmark_picture(report: Report, path: Path) -> str:
     try:
         fig.savefig(path, dpi=150, metadata={"Description": sentence})
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be written ({error}): choose another file.") from error
+        raise InputError(gettext("{path!r} cannot be written ({error}): choose another "
+                                 "file.").format(path=str(path), error=error)) from error
     finally:
         pyplot.close(fig)
     return sentence

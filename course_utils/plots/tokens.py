@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.plots.figure import INK, SERIES, TINTS, style
 from course_utils.plots.labels import with_visible_spaces
 from course_utils.tokenizer import Qwen3Tokenizer
@@ -92,7 +93,8 @@ def vocabulary_sizes(sizes: Mapping[str, int], highlighted: str) -> Figure:
         InputError: if `highlighted` is not among them.
     """
     if highlighted not in sizes:
-        raise InputError(f"There is no vocabulary {highlighted!r}: choose one of {', '.join(sizes)}.")
+        raise InputError(gettext("There is no vocabulary {highlighted!r}: choose one of "
+                                 "{sizes}.").format(highlighted=highlighted, sizes=", ".join(sizes)))
     with style():
         fig, ax = pyplot.subplots(figsize=(7.0, 0.8 + 0.42 * len(sizes)))
         for row, (name, size) in enumerate(sizes.items()):
@@ -122,7 +124,8 @@ def vocabulary_trade(sizes: Sequence[int], tokens: Mapping[str, Sequence[int]]) 
         InputError: if a text has not one number for each size.
     """
     if any(len(counts) != len(sizes) for counts in tokens.values()):
-        raise InputError(f"There are {len(sizes)} vocabulary sizes: give as many numbers of tokens for every text.")
+        raise InputError(gettext("There are {count} vocabulary sizes: give as many numbers of tokens for every "
+                                 "text.").format(count=len(sizes)))
     with style():
         fig, ax = pyplot.subplots()
         for name, counts in tokens.items():

@@ -8,6 +8,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.plots.figure import INK, SERIES, style
 from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import format_bytes
@@ -24,7 +25,8 @@ def model_sizes(sizes: Mapping[str, int], free: int | None = None) -> Figure:
         InputError: if there is no model, or one without a size.
     """
     if not sizes or min(sizes.values()) <= 0:
-        raise InputError(f"The sizes are {dict(sizes)}: give at least one model, each with a positive number of bytes.")
+        raise InputError(gettext("The sizes are {sizes}: give at least one model, each with a positive number of "
+                                 "bytes.").format(sizes=dict(sizes)))
     with style():
         fig, ax = pyplot.subplots(figsize=(7.0, 0.9 + 0.38 * len(sizes)))
         for row, size in enumerate(sizes.values()):
@@ -33,7 +35,8 @@ def model_sizes(sizes: Mapping[str, int], free: int | None = None) -> Figure:
             ax.text(size * 1.1, row, format_bytes(size), va="center",
                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         if free:
-            ax.axvline(free, color=INK, linestyle="--", marker="", label=f"free here: {format_bytes(free)}")
+            ax.axvline(free, color=INK, linestyle="--", marker="", label=gettext("free here: {format_bytes}").format(
+                format_bytes=format_bytes(free)))
             ax.legend(loc="lower left", bbox_to_anchor=(0, 1))
         ax.set_xscale("log")
         ax.set_xlim(min(sizes.values()) / 3, max(*sizes.values(), free or 0, 1) * 12)
@@ -61,7 +64,8 @@ def number_formats(names: Sequence[str]) -> Figure:
     """
     unknown = [name for name in names if name not in FORMATS]
     if unknown or not names:
-        raise InputError(f"The formats are {list(names)}: choose some of {', '.join(FORMATS)}.")
+        raise InputError(gettext("The formats are {names}: choose some of "
+                                 "{formats}.").format(names=list(names), formats=", ".join(FORMATS)))
     with style():
         fig, ax = pyplot.subplots(figsize=(8.0, 0.8 + 0.5 * len(names)))
         for row, name in enumerate(names):
@@ -110,7 +114,8 @@ def parameter_parts(models: Mapping[str, Mapping[str, int]]) -> Figure:
     """
     empty = [name for name, counts in models.items() if not sum(counts.values())]
     if empty or not models:
-        raise InputError(f"There is nothing to draw for {empty or 'no model'}: count the parameters of a model first.")
+        raise InputError(gettext("There is nothing to draw for {value}: count the parameters of a model "
+                                 "first.").format(value=empty or "no model"))
     with style():
         fig, ax = pyplot.subplots(figsize=(7.5, 1.2 + 0.5 * len(models)))
         for row, counts in enumerate(models.values()):

@@ -17,6 +17,7 @@ from typing import Any
 
 from course_utils.conversation import Conversation
 from course_utils.errors import CourseError
+from course_utils.language import gettext
 from course_utils.plots.figure import GENERATED, INK, PROMPT
 from course_utils.prefix_cache import PrefixCache
 from course_utils.qwen3 import Qwen3Model
@@ -193,8 +194,10 @@ class ChatBox(Panel):
             self.log.value = self.view.html
         turn = self.conversation.last_turn
         assert turn is not None  # the stream has ended without an error
-        self._say(f"{'Stopped. ' if self._stop.is_set() else ''}{turn.prompt_tokens} tokens read, "
-                  f"{turn.reused_tokens} of them from the cache; {turn.new_tokens} written.")
+        self._say(gettext("{which}{prompt_tokens} tokens read, {reused_tokens} of them from the cache; {new_tokens} "
+                          "written.").format(
+            which="Stopped. " if self._stop.is_set() else "", prompt_tokens=turn.prompt_tokens,
+            reused_tokens=turn.reused_tokens, new_tokens=turn.new_tokens))
 
     def _say(self, sentence: str) -> None:
         self.status.value = live_line(sentence)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from course_utils.generation import last_logits
+from course_utils.language import gettext
 from course_utils.plots.figure import GENERATED, INK, REJECTED, SERIES
 from course_utils.plots.labels import with_visible_spaces
 from course_utils.qwen3 import Qwen3Model
@@ -46,9 +47,10 @@ def next_token_table(tokenizer: Qwen3Tokenizer, logits: Tensor, sampling: Sampli
             f"<tbody>{''.join(_row(*row) for row in rows)}</tbody></table>")
     kept = int((chances > 0).sum())
     first = likeliest[0]
-    return View(html, f"{kept} of {tokenizer.vocab_size} tokens can be drawn. The likeliest, "
-                      f"'{_label(tokenizer, first)}', has {_percent(float(probabilities[first]))} by the model and "
-                      f"is drawn with {_percent(float(chances[first]))}.")
+    return View(html, gettext("{kept} of {vocab_size} tokens can be drawn. The likeliest, '{label}', has {percent} by "
+                              "the model and is drawn with {percent2}.").format(
+        kept=kept, vocab_size=tokenizer.vocab_size, label=_label(tokenizer, first),
+        percent=_percent(float(probabilities[first])), percent2=_percent(float(chances[first]))))
 
 
 def explore_next_token(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompt: str) -> Explorer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from course_utils.language import gettext
 from course_utils.loading import DEFAULT_MODEL, load_model, load_tokenizer
 from course_utils.number import require_whole_number
 from course_utils.plots.prefixes import radix_tree
@@ -50,17 +51,22 @@ def describe(moment: Moment, max_tokens: int) -> str:
     if scene.texts:
         answers = ", ".join(f"\"{text.answer}\"" for text in scene.texts)
         said += [f"Answered: {answers}",
-                 f"Of {stats.tokens_asked} prompt tokens {stats.tokens_reused} were reused; "
-                 f"{_tokens(sum(tree.new.values()))} are new in the tree."]
+                 gettext("Of {tokens_asked} prompt tokens {tokens_reused} were reused; {tokens} are new in "
+                         "the tree.").format(
+                     tokens_asked=stats.tokens_asked, tokens_reused=stats.tokens_reused,
+                     tokens=_tokens(sum(tree.new.values())))]
     if tree.split:
-        said.append(f"{len(tree.split)} node{'s were' if len(tree.split) > 1 else ' was'} split.")
+        said.append(gettext("{count} node{which} split.").format(
+            count=len(tree.split), which="s were" if len(tree.split) > 1 else " was"))
     if stats.tokens_evicted:
-        said.append(f"{_tokens(stats.tokens_evicted)} had to go.")
+        said.append(gettext("{tokens} had to go.").format(tokens=_tokens(stats.tokens_evicted)))
     if stats.tokens_not_kept:
-        said.append(f"{_tokens(stats.tokens_not_kept)} found no room.")
-    said.append(f"The tree holds {moment.held} of at most {_tokens(max_tokens)}.")
+        said.append(gettext("{tokens} found no room.").format(tokens=_tokens(stats.tokens_not_kept)))
+    said.append(gettext("The tree holds {held} of at most {tokens}"
+                        ".").format(held=moment.held, tokens=_tokens(max_tokens)))
     if moment.total.lookups:
-        said.append(f"So far {moment.total.reuse_rate:.0%} of all prompt tokens were reused.")
+        said.append(gettext("So far {reuse_rate:.0%} of all prompt tokens were "
+                            "reused.").format(reuse_rate=moment.total.reuse_rate))
     return " ".join(said)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from course_utils.errors import InputError
 from course_utils.family import FAMILY
+from course_utils.language import gettext
 from course_utils.planner import GPUS, H100, PRECISIONS, USABLE, Gpu, Plan, Precision, Work, pass_work, plan
 from course_utils.plots.planning import planned_roofline
 from course_utils.timing import format_seconds
@@ -54,23 +55,29 @@ def planned_limits(model: str, gpu: Gpu, precision: Precision = "bfloat16", cont
         ContextLengthError: if the context is longer than the model's.
     """
     if model not in FAMILY:
-        raise InputError(f"There is no model {model!r}: choose one of {', '.join(FAMILY)}.")
+        raise InputError(gettext("There is no model {model!r}: choose one of "
+                                 "{family}.").format(model=model, family=", ".join(FAMILY)))
     config = FAMILY[model]
     planned = plan(config, gpu, precision, context, users)
     decode = pass_work(config, precision, 1, context - 1, users)
     prefill = pass_work(config, precision, context)
-    sentence = (f"{model.removeprefix('Qwen/')} in {precision} on {gpu.name}, texts of {context} tokens, "
-                f"{users} at once. {_room(planned)} {_speed(planned, decode, prefill)}")
+    sentence = gettext("{model} in {precision} on {name}, texts of {context} tokens, {users} at once. {room} "
+                       "{speed}").format(
+        model=model.removeprefix("Qwen/"), precision=precision, name=gpu.name, context=context, users=users,
+        room=_room(planned), speed=_speed(planned, decode, prefill))
     return View.of_figure(planned_roofline(planned, decode, prefill, measured), sentence)
 
 
 def _room(planned: Plan) -> str:
     """Whether it fits into the memory, in a sentence."""
-    needed = (f"Weights take {planned.weights / 1e9:.1f} GB, caches {planned.caches / 1e9:.1f} GB, workspace "
-              f"{planned.workspace / 1e9:.1f} GB, and {USABLE * planned.gpu.memory / 1e9:.1f} GB can be planned with: ")
+    needed = gettext("Weights take {weights:.1f} GB, caches {caches:.1f} GB, workspace {workspace:.1f} GB, and "
+                     "{usable:.1f} GB can be planned with: ").format(
+        weights=planned.weights / 1e9, caches=planned.caches / 1e9, workspace=planned.workspace / 1e9,
+        usable=USABLE * planned.gpu.memory / 1e9)
     if planned.gpus is None:
         return needed + "it does not fit, not even on as many as there are key-value heads."
-    return needed + ("it fits." if planned.gpus == 1 else f"{planned.gpus} of them are needed.")
+    return needed + ("it fits." if planned.gpus == 1 else gettext("{gpus} of them are needed.").format(
+        gpus=planned.gpus))
 
 
 def _speed(planned: Plan, decode: Work, prefill: Work) -> str:
@@ -78,12 +85,14 @@ def _speed(planned: Plan, decode: Work, prefill: Work) -> str:
     ridge = planned.gpu.arithmetic / planned.gpu.bandwidth
 
     def bound(work: Work) -> str:
-        return (f"has {work.intensity:.1f} operations per byte and is bound by "
-                f"{'memory' if work.intensity < ridge else 'arithmetic'}")
+        return gettext("has {intensity:.1f} operations per byte and is bound by {which}").format(
+            intensity=work.intensity, which="memory" if work.intensity < ridge else "arithmetic")
 
-    said = f"The ridge is at {ridge:.0f} operations per byte. Decoding {bound(decode)}"
+    said = gettext("The ridge is at {ridge:.0f} operations per byte. Decoding "
+                   "{bound}").format(ridge=ridge, bound=bound(decode))
     if planned.tokens_per_second is None or planned.throughput is None or planned.prefill_seconds is None:
-        return f"{said}. Reading a prompt of that length {bound(prefill)}."
-    return (f"{said}: at most {planned.tokens_per_second:.1f} tokens/s for each user, {planned.throughput:.1f} for all "
-            f"together. Reading a prompt of that length {bound(prefill)}: at least "
-            f"{format_seconds(planned.prefill_seconds)}.")
+        return gettext("{said}. Reading a prompt of that length {bound}.").format(said=said, bound=bound(prefill))
+    return gettext("{said}: at most {tokens_per_second:.1f} tokens/s for each user, {throughput:.1f} for all together. "
+                   "Reading a prompt of that length {bound}: at least {format_seconds}.").format(
+        said=said, tokens_per_second=planned.tokens_per_second, throughput=planned.throughput, bound=bound(prefill),
+        format_seconds=format_seconds(planned.prefill_seconds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from course_utils.language import gettext
 from course_utils.plots.tokens import pieces_of
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.widgets.panel import Explorer, View
@@ -23,10 +24,10 @@ def token_table(tokenizer: Qwen3Tokenizer, text: str) -> View:
     special = sum(token_id in tokenizer.special_tokens.values() for token_id in token_ids)
     size = len(text.encode())
     sentence = (f"{_count(len(token_ids), 'token')}" + (f" ({special} special)" if special else "")
-                + f" for {_count(len(text), 'character')}, which are {_count(size, 'byte')}: "
-                f"{size / len(token_ids):.1f} bytes a token.")
+                + gettext(" for {count}, which are {count2}: {size:.1f} bytes a token.").format(
+                    count=_count(len(text), "character"), count2=_count(size, "byte"), size=size / len(token_ids)))
     if len(token_ids) > _MOST_SHOWN:
-        sentence += f" Shown are the first {_MOST_SHOWN} tokens."
+        sentence += gettext(" Shown are the first {most_shown} tokens.").format(most_shown=_MOST_SHOWN)
     return View(pieces_of(tokenizer, token_ids[:_MOST_SHOWN])._repr_html_(), sentence)
 
 

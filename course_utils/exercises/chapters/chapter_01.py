@@ -190,7 +190,7 @@ def _verify_kept_by_tf32(answer: Answer) -> str | None:
     got = [round(entry, 5) for entry in numbers(answer(), asked, ordered=False)]  # 0.1 may come as a float32
     if unknown := set(got) - set(_FIVE):
         return gettext("{unknown:g} is none of the five numbers. Return {asked}, as they stand "
-                       "there.").format(unknown=min(unknown), asked=asked)
+                       "there.").format(unknown=min(unknown), asked=gettext(asked))
     return next((hint for one, kept, hint in _KEPT if (one in got) is not kept), None)
 
 

@@ -92,7 +92,7 @@ def _list_of_bytes(returned: Any) -> list[bytes]:
     for piece in entries:
         if not isinstance(piece, (bytes, bytearray)):
             raise NotYet(gettext("an entry is {describe}. Return {asked}, as tokenizer.token_bytes gives "
-                                 "them.").format(describe=describe(piece), asked=asked))
+                                 "them.").format(describe=describe(piece), asked=gettext(asked)))
     return [bytes(piece) for piece in entries]
 
 
@@ -447,9 +447,9 @@ def _verify_bytes_per_token(answer: Answer) -> str | None:
             if all(close(one, slip(*case)) for one, case in zip(given, cases)):
                 return hint
         tokenizer, text = cases[differing[0]]
-        return gettext("{text!r} has {count} bytes of UTF-8 and {count2} tokens, and it returned {given:.4g}. Divide "
-                       "the number of bytes by the number of ids.").format(
-            text=text, count=len(text.encode()), count2=len(tokenizer.encode(text)), given=given[differing[0]])
+        return gettext("{text!r} has {count} bytes of UTF-8 and {num_tokens} tokens, and it returned {given:.4g}. "
+                       "Divide the number of bytes by the number of ids.").format(
+            text=text, count=len(text.encode()), num_tokens=len(tokenizer.encode(text)), given=given[differing[0]])
     try:
         empty = number(answer(cases[0][0], ""), "0.0 for the empty text")
     except ZeroDivisionError:

@@ -287,7 +287,7 @@ def _verify_tensors_stored(answer: Answer) -> str | None:
     if given[at] > 1000:
         return gettext("it returned {given:,}, which counts numbers. A matrix is one tensor, however many numbers it "
                        "has.").format(given=given[at])
-    tied = "tied" if _DEPTHS[at].tie_word_embeddings else "not tied"
+    tied = gettext("tied") if _DEPTHS[at].tie_word_embeddings else gettext("not tied")
     return gettext("a model with {num_hidden_layers} layers, {tied}, stores {right} tensors, and it returned {given}. "
                    "Count the names of one layer in the header.").format(
         num_hidden_layers=_DEPTHS[at].num_hidden_layers, tied=tied, right=right[at], given=given[at])

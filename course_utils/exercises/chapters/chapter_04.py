@@ -144,8 +144,8 @@ def _judge_probabilities(returned: object, logits: Tensor, token_ids: Tensor) ->
     if given.shape in ((t - 1,), ()):
         return "The batch dimension is gone: (1, t - 1) is asked for, so that several texts would fit."
     if given.shape != (1, t - 1):
-        return gettext("The shape is {shape} for a text of {t} tokens, and (1, {t2}) is asked "
-                       "for.").format(shape=tuple(given.shape), t=t, t2=t - 1)
+        return gettext("The shape is {shape} for a text of {t} tokens, and (1, {predictions}) is asked "
+                       "for.").format(shape=tuple(given.shape), t=t, predictions=t - 1)
     if close(given, text_probabilities(logits, token_ids), atol=1e-5):
         return None
     shares, told = logits.softmax(dim=-1), token_ids[:, 1:, None]
@@ -318,9 +318,9 @@ def _verify_spread(answer: Answer) -> str | None:
         return gettext("Of {count} equal tokens it takes {right} to have {share} together, and "
                        "you return {given}. Where the sum is the share exactly, that is "
                        "enough.").format(count=len(scores), right=right[at], share=share, given=given)
-    return gettext("Of {count} tokens it takes {right} to have {which} together, and you return {given}. Sort the "
+    return gettext("Of {count} tokens it takes {right} to have {share} together, and you return {given}. Sort the "
                    "probabilities, add them up, count.").format(
-        count=len(scores), right=right[at], which=0.9 if share is None else share, given=given)
+        count=len(scores), right=right[at], share=0.9 if share is None else share, given=given)
 
 
 def _how_many(returned: Any) -> int:

@@ -674,9 +674,9 @@ def _verify_measure_stream(answer: Answer) -> str | None:
         at = next(at for at in range(len(given)) if not same(given[at:at + 1], right[at:at + 1]))
         waits = _STREAMS[at][1]
         return gettext("{count} tokens took {waits} seconds, one after the other: that is {right:g} s to the first and "
-                       "{right2:g} tokens per second, and you return {given:g} and {given2:g}.").format(
-            count=len(waits), waits=waits, right=right[at][0], right2=right[at][1], given=given[at][0],
-            given2=given[at][1])
+                       "{right_speed:g} tokens per second, and you return {given:g} and {given_speed:g}.").format(
+            count=len(waits), waits=waits, right=right[at][0], right_speed=right[at][1], given=given[at][0],
+            given_speed=given[at][1])
     clock = _Clock(3.0)
     first, speed = numbers(answer(clock.stream([4.0]), clock), "two numbers, also for a stream of one token", 2)
     if not close(first, 4.0) or not close(speed, 0.25):
@@ -831,10 +831,10 @@ def _verify_pass_lengths(answer: Answer) -> str | None:
             return hint
     at = next(at for at, one in enumerate(given) if one != right[at])
     prompt, new, ended, cached = _GENERATIONS[at]
-    return gettext("Prompt tokens: {prompt}, new tokens: {new}, {which}, {which2} a cache: the passes are {right}, and "
-                   "you return {given}.").format(
-        prompt=prompt, new=new, which="ended by itself" if ended else "stopped by the limit",
-        which2="with" if cached else "without", right=right[at], given=given[at])
+    return gettext("Prompt tokens: {prompt}, new tokens: {new}, {end}, {cache}: the passes are {right}, and you return "
+                   "{given}.").format(
+        prompt=prompt, new=new, end=gettext("ended by itself") if ended else gettext("stopped by the limit"),
+        cache=gettext("with a cache") if cached else gettext("without a cache"), right=right[at], given=given[at])
 
 
 def _by_playing(prompt: int, new: int, ended: bool, cached: bool) -> Iterator[int]:

@@ -78,9 +78,9 @@ def _judge_passes(passes: list[Pass], prompt: Tensor, expected: Tensor) -> str |
         return ("After the first step the model is given more than one token per row. The cache holds the "
                 "others: give it the newest token alone.")
     if not torch.equal(passes[0].token_ids, prompt):
-        return gettext("The first pass is given {shape} tokens, and the prompt has {shape2}. It "
+        return gettext("The first pass is given {shape} tokens, and the prompt has {whole}. It "
                        "should be given just the prompt: that is the prefill, which fills the "
-                       "cache.").format(shape=tuple(passes[0].token_ids.shape), shape2=tuple(prompt.shape))
+                       "cache.").format(shape=tuple(passes[0].token_ids.shape), whole=tuple(prompt.shape))
     fed = [one.token_ids for one in passes[1:]]
     if len(fed) > 1 and all(torch.equal(one, prompt[:, -1:]) for one in fed):
         return "Each later pass is given the last token of the prompt again. Give it the token that was chosen last."
@@ -337,8 +337,8 @@ def _verify_speed_up(answer: Answer) -> str | None:
     right = [speed for speed, _ in all_of(speed_up)]
     if all(map(close, given, right)):
         runs = next((clock.runs for _, clock in told if clock.runs != [6, 6]), None)
-        return (gettext("The number is right, and it took {runs} and {runs2} runs. One to warm up and five that are "
-                        "timed make six of each.").format(runs=runs[0], runs2=runs[1]) if runs else None)
+        return (gettext("The number is right, and it took {slow} and {fast} runs. One to warm up and five that are "
+                        "timed make six of each.").format(slow=runs[0], fast=runs[1]) if runs else None)
     for slip, hint in _SPEED_SLIPS:
         if all(map(close, given, [speed for speed, _ in all_of(slip)])):
             return hint
@@ -582,9 +582,9 @@ def _judge_turn(passes: list[Pass], text: Tensor, held: int, expected: Tensor) -
         return ("One token is lost, the first that the cache lacks: it is never fed to the model. cache.length is the "
                 "position of that token, since positions count from 0.")
     if passes[0].held != start or not torch.equal(passes[0].token_ids, text[:, start:]):
-        return gettext("The cache holds {held} of {t} tokens. The first pass is given {first} and finds {held2} in the "
-                       "cache, and it should be given {t2} and find {start}: see cache.length.").format(
-            held=held, t=t, first=first, held2=passes[0].held, t2=t - start, start=start)
+        return gettext("The cache holds {held} of {t} tokens. The first pass is given {first} and finds {first_held} "
+                       "in the cache, and it should be given {new} and find {start}: see cache.length.").format(
+            held=held, t=t, first=first, first_held=passes[0].held, new=t - start, start=start)
     if len(passes) != n:
         return gettext("{n} new tokens took {count} forward passes. The last one needs no pass of its own: {n} are "
                        "enough.").format(n=n, count=len(passes))

@@ -131,7 +131,7 @@ def _verify_graphs(answer: Answer) -> str | None:
     at = next(at for at, graphs in enumerate(told) if graphs != right[at])
     how = ("without dynamic", "with dynamic=None", "with dynamic=False", "with dynamic=True")[at % 4]
     return gettext("For the lengths {lengths} {how} it is {right}, and it returns {told}"
-                   ".").format(lengths=_LENGTHS[at // 4], how=how, right=right[at], told=told[at])
+                   ".").format(lengths=_LENGTHS[at // 4], how=gettext(how), right=right[at], told=told[at])
 
 
 def _by_going_through(lengths: Sequence[int], dynamic: bool | None = None) -> int:
@@ -335,12 +335,12 @@ def _judge_groups(parts: Parts, weight: Tensor, group_size: int) -> str | None:
     size = (rows, columns // group_size)
     if integers.shape != weight.shape:
         return gettext("The integers have shape {shape}; they need that of the weight, "
-                       "{shape2}.").format(shape=tuple(integers.shape), shape2=tuple(weight.shape))
+                       "{right}.").format(shape=tuple(integers.shape), right=tuple(weight.shape))
     if scales.shape != size or offsets.shape != size:
-        return gettext("Scales and offsets have the shapes {shape} and {shape2}. A row of {columns} has {size} groups "
-                       "of {group_size}, each with a scale and an offset of its own: {size2}.").format(
-            shape=tuple(scales.shape), shape2=tuple(offsets.shape), columns=columns, size=size[1],
-            group_size=group_size, size2=size)
+        return gettext("Scales and offsets have the shapes {shape} and {right}. A row of {columns} has {size} groups "
+                       "of {group_size}, each with a scale and an offset of its own: {groups}.").format(
+            shape=tuple(scales.shape), right=tuple(offsets.shape), columns=columns, size=size[1],
+            group_size=group_size, groups=size)
     groups = weight.view(*size, group_size)
     smallest, largest = groups.aminmax(dim=-1)
     if not close(offsets, smallest):
@@ -616,7 +616,7 @@ def _verify_speeds(answer: Answer) -> str | None:
         speeds = {str(device): number(speed, asked) for device, speed in mapping(returned, asked).items()}
         if set(speeds) != set(devices):
             return gettext("For the devices {devices} it returns the speeds of {speeds}. Return "
-                           "{asked}.").format(devices=list(devices), speeds=sorted(speeds), asked=asked)
+                           "{asked}.").format(devices=list(devices), speeds=sorted(speeds), asked=gettext(asked))
         if missing := [device for device in devices if device not in models]:
             return gettext("No model was made by build({missing!r}). It puts the weights where they belong, on each "
                            "device.").format(missing=missing[0])

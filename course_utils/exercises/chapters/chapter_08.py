@@ -210,8 +210,8 @@ def _verify_how_many_stay(answer: Answer) -> str | None:
     told = wholes(answer(), "four whole numbers, how many words stay in each setting: (a, b, c, d)", 4)
     for letter, stay, expected, hints in zip("abcd", told, _LEFT, _STAY_HINTS):
         if stay != expected:
-            return f"{letter}: " + hints.get(stay, gettext("it is not {stay}. Write down what is left after each "
-                                                           "step.").format(stay=stay))
+            other = gettext("it is not {stay}. Write down what is left after each step.").format(stay=stay)
+            return f"{letter}: {gettext(hints.get(stay, other))}"
     return None
 
 
@@ -296,9 +296,9 @@ def _verify_top_p(answer: Answer) -> str | None:
         return "For p = 1 all tokens stay as they are."
     for p in (0.5, 0.75):
         if not _alike(_cut(answer, _EXACT, p), top_p(_EXACT, p)):
-            return gettext("Of the row {exact} with p = {p}, {which} of the tokens have "
+            return gettext("Of the row {exact} with p = {p}, {count} of the tokens have "
                            "exactly p together. That is enough: the smallest set is asked "
-                           "for.").format(exact=_EXACT[0].tolist(), p=p, which=1 if p == 0.5 else 2)
+                           "for.").format(exact=_EXACT[0].tolist(), p=p, count=1 if p == 0.5 else 2)
     for probabilities, p in _LEVEL:
         if not _alike(_cut(answer, probabilities, p).sort().values, top_p(probabilities, p).sort().values):
             return gettext("In the row {probabilities} with p = {p} some tokens are equally likely, and one of them is "
@@ -645,13 +645,13 @@ def _what_went_wrong(text: list[int], n: int, given: Tensor, right: Tensor, logi
         return "A forbidden token can still be drawn: its logit must be minus infinity, not just another one."
     if cut == forbidden:
         return "The right tokens are forbidden, but the logits of those that are allowed have changed."
-    case = f"After {text} with n = {n}"
+    case = gettext("After {text} with n = {n}").format(text=text, n=n)
     if len(text) < n:
         return gettext("{case} nothing can repeat yet, for the text is too short, and you forbid {cut}"
                        ".").format(case=case, cut=sorted(cut))
-    return gettext("{case}, the forbidden tokens are {value}, and you forbid {value2}. Look where the last n - 1 = {n} "
+    return gettext("{case}, the forbidden tokens are {right}, and you forbid {cut}. Look where the last n - 1 = {n} "
                    "tokens occurred before: what came after them there is forbidden.").format(
-        case=case, value=sorted(forbidden) or "none", value2=sorted(cut) or "none", n=n - 1)
+        case=case, right=sorted(forbidden) or gettext("none"), cut=sorted(cut) or gettext("none"), n=n - 1)
 
 
 def _beyond_the_end(logits: Tensor, token_ids: Sequence[int], n: int) -> Tensor:

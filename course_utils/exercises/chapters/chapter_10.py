@@ -147,8 +147,9 @@ def _verify_template(answer: Answer) -> str | None:
             return hint
     given, wanted = next((given, wanted) for given, wanted in zip(told, right) if given != wanted)
     same = next((i for i, (a, b) in enumerate(zip(given, wanted)) if a != b), min(len(given), len(wanted)))
-    return gettext("After {wanted!r} the template goes on with {wanted2!r}, and yours with {given!r}"
-                   ".").format(wanted=wanted[:same][-20:], wanted2=wanted[same:same + 12], given=given[same:same + 12])
+    return gettext("After {wanted!r} the template goes on with {next_wanted!r}, and yours with "
+                   "{given!r}.").format(
+        wanted=wanted[:same][-20:], next_wanted=wanted[same:same + 12], given=given[same:same + 12])
 
 
 def _joined(messages: list[dict[str, str]], thinking: bool) -> str:
@@ -321,8 +322,8 @@ def _verify_tokens_to_compute(answer: Answer) -> str | None:
         if told == [slip(prompt, cached) for prompt, cached, _ in _PROMPTS_AND_TEXTS]:
             return hint
     at = next(at for at, given in enumerate(told) if given != right[at])
-    return gettext("{prompts_and_texts} You return "
-                   "{told}.").format(prompts_and_texts=_PROMPTS_AND_TEXTS[at][2], told=told[at])
+    return gettext("{case} You return "
+                   "{told}.").format(case=gettext(_PROMPTS_AND_TEXTS[at][2]), told=told[at])
 
 
 def _in_one_line(prompt: list[int], cached: list[list[int]]) -> int:
@@ -439,7 +440,7 @@ def _evictions(answer: Answer) -> list[tuple[list[int], set[int]]]:
         for node in gone:
             if not isinstance(node, Node):
                 raise NotYet(gettext("an entry of what it returned is {describe}. Return {asked}"
-                                     ".").format(describe=describe(node), asked=asked))
+                                     ".").format(describe=describe(node), asked=gettext(asked)))
             if not node.token_ids:
                 raise NotYet("It evicts the root, which holds no tokens and always stays.")
         told.append(([node.token_ids[0] for node in gone], _left(root)))
@@ -676,7 +677,7 @@ def _verify_reuse(answer: Answer) -> str | None:
     asked = sum(map(len, _READ[at]))
     return gettext("For {count} prompts of {asked} tokens in all, of which {found} are found, it returns {told:.3g}, "
                    "and {right:.3g} is right: what was found, divided by all that was asked.").format(
-        count=len(_READ[at]), asked=asked, found=found[at], told=told[at], right=right[at])
+        count=len(_READ[at]), asked=gettext(asked), found=found[at], told=told[at], right=right[at])
 
 
 def _near(given: list[float], expected: list[float]) -> bool:

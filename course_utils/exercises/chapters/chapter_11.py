@@ -483,10 +483,10 @@ def _verify_finish(answer: Answer) -> str | None:
             return hint
     at = next(at for at, finished in enumerate(told) if finished != right[at])
     lengths, num_slots = _QUEUES[at]
-    return gettext("For lengths {lengths} and {num_slots} {which} it is {right}, and it returns {told}. Write down "
-                   "when each slot becomes free, and who takes it then.").format(
-        lengths=lengths, num_slots=num_slots, which="slot" if num_slots == 1 else "slots", right=right[at],
-        told=told[at])
+    return gettext("For lengths {lengths} and {slots} it is {right}, and it returns {told}. Write down when each slot "
+                   "becomes free, and who takes it then.").format(
+        lengths=lengths, right=right[at], told=told[at],
+        slots=gettext("1 slot") if num_slots == 1 else gettext("{count} slots").format(count=num_slots))
 
 
 def _step_by_step(lengths: list[int], num_slots: int) -> list[int]:

@@ -55,9 +55,9 @@ def _verify_verify(answer: Answer) -> str | None:
         if told == [slip(drafted, _scores(own)) for drafted, own in _ROUNDS]:
             return hint
     (drafted, own), given, known = next(case for case in zip(_ROUNDS, told, right) if case[1] != case[2])
-    return gettext("With drafted tokens {drafted}, where the target would say {own} and then {own2}, it returns "
+    return gettext("With drafted tokens {drafted}, where the target would say {own} and then {last}, it returns "
                    "{given}, and {known} is right: what is accepted from the left, and the target's own choice at the "
-                   "next place.").format(drafted=drafted, own=own[:-1], own2=own[-1], given=given, known=known)
+                   "next place.").format(drafted=drafted, own=own[:-1], last=own[-1], given=given, known=known)
 
 
 def _shifted(drafted: list[int], logits: Tensor) -> list[int]:
@@ -275,7 +275,8 @@ _PLACE_MISTAKES: tuple[tuple[Answer, str], ...] = (
     (_of_all_that_drafted, "You divide by the rounds that drafted so far. Where a token before was rejected, this one "
                            "was drafted but never judged: leave such rounds out."),
     (_without_its_end, _FOR_UNEQUAL_LENGTHS),
-    (_of_all_that_came_there, f"{_FOR_UNEQUAL_LENGTHS} That also ends the list."),
+    (_of_all_that_came_there, "Drafts may have unequal lengths. A round that accepted all of a short draft did not "
+                              "judge the place after its end: ask for len(each.drafted), too. That also ends the list."),
     (_padded, "You give 0 for a place that nobody judged. Nothing is known of it: end the list before it."),
     (_one_place_late, "All is one place late: the first place is accepted where `accepted` is 1 or more."),
     (_rejected_there, "Those are the shares that were rejected: take the others."),
@@ -377,33 +378,36 @@ def _verify_accept(answer: Answer) -> str | None:
     shares, replaced = _put_out(answer, _Q, _P)
     if _near(shares, _P):
         return _verify_certain(answer)
-    told = "Put out were " + ", ".join(f"{share:.0%}" for share in shares.tolist()) + " of the five tokens, and p says "
-    told += ", ".join(f"{share:.0%}" for share in _P.tolist()) + ". "
+    told = gettext("Put out were {shares} of the five tokens, and p says {p}. ").format(
+        shares=", ".join(f"{share:.0%}" for share in shares.tolist()),
+        p=", ".join(f"{share:.0%}" for share in _P.tolist()))
     both = torch.minimum(_P, _Q)
     rejected = 1 - float(both.sum())
     left = (_P - _Q).clamp(min=0)
     if _near(shares, _Q) and not replaced:
-        return told + "That is the draft's q: nothing is ever rejected. Accept with probability p / q."
+        return told + gettext("That is the draft's q: nothing is ever rejected. Accept with probability p / q.")
     if _near(shares, _Q):
-        return told + "After a rejection you draw from what q has more than p, and it is the other way round."
+        return told + gettext("After a rejection you draw from what q has more than p, and it is the other way round.")
     if _near(shares, both + rejected * _P):
-        return told + ("After a rejection you draw from p, which gives likely tokens a second chance: draw from what "
-                       "p has more than q, max(0, p - q).")
+        return told + gettext("After a rejection you draw from p, which gives likely tokens a second chance: draw "
+                              "from what p has more than q, max(0, p - q).")
     if _near(shares, both + rejected * (_P - _Q).abs() / (_P - _Q).abs().sum()):
-        return told + "A difference below zero counts for nothing, and you take its size: clamp p - q at 0."
+        return told + gettext("A difference below zero counts for nothing, and you take its size: clamp p - q at 0.")
     unscaled = rejected * left
     for last in (0, len(_P) - 1):  # where the rest of the line falls
         rest = torch.zeros(len(_P))
         rest[last] = rejected * (1 - float(left.sum()))
         if _near(shares, both + unscaled + rest):
-            return told + "What is left of p adds up to less than 1: divide it by its sum before drawing."
+            return told + gettext("What is left of p adds up to less than 1: divide it by its sum before drawing.")
     swapped = _Q * (_Q / _P.clamp(min=1e-9)).clamp(max=1)
     if _near(shares, swapped + (1 - float(swapped.sum())) * left / left.sum()):
-        return told + "You accept with probability q / p: a token that the draft likes too much must be the one to go."
+        return told + gettext("You accept with probability q / p: a token that the draft likes too much must "
+                              "be the one to go.")
     strict = torch.where(_P >= _Q, _Q, torch.zeros(()))
     if _near(shares, strict + (1 - float(strict.sum())) * left / left.sum()):
-        return told + "Where p is below q you always reject: there chance decides, with probability p / q."
-    return told + "Accept with probability min(1, p / q), and after a rejection draw from max(0, p - q), normalized."
+        return told + gettext("Where p is below q you always reject: there chance decides, with probability p / q.")
+    return told + gettext("Accept with probability min(1, p / q), and after a rejection draw from max(0, p - q), "
+                          "normalized.")
 
 
 def _near(shares: Tensor, expected: Tensor) -> bool:
@@ -584,8 +588,8 @@ def _verify_look_up(answer: Answer) -> str | None:
             return hint
     (text, n, num_drafted), given, known = next(case for case in zip(_TEXTS, told, right) if case[1] != case[2])
     return gettext("look_up({text}, {n}, {num_drafted}) returns {given}, and {known} is right: what followed where "
-                   "{text2} stood last before the end.").format(
-        text=text, n=n, num_drafted=num_drafted, given=given, known=known, text2=text[-n:])
+                   "{end} stood last before the end.").format(
+        text=text, n=n, num_drafted=num_drafted, given=given, known=known, end=text[-n:])
 
 
 def _finds_itself(text: list[int], n: int, num_drafted: int) -> list[int]:
@@ -787,7 +791,7 @@ def _verify_number(answer: Answer) -> str | None:
     situation, given, known = next(case for case in zip(situations, told, right) if case[1] != case[2])
     return gettext("For (a, c, extra, most) = {situation} you draft {given}, and "
                    "{known} gains most: print the gain of each number from 0 to "
-                   "{situation2}.").format(situation=situation, given=given, known=known, situation2=situation[-1])
+                   "{most}.").format(situation=situation, given=given, known=known, most=situation[-1])
 
 
 def _by_the_fraction(a: float, c: float, extra: float, most: int) -> int:

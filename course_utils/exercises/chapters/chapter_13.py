@@ -64,7 +64,8 @@ def _verify_rate(answer: Answer) -> str | None:
     steps = [(step, plan) for plan in _PLANS for step in range(plan[2])]
     (step, (peak, warm_up, of)), given, known = next(
         case for case in zip(steps, told, right) if not _same_numbers([case[1]], [case[2]]))
-    part = "in the warm-up, a straight line" if step < warm_up else "after the warm-up, on half a cosine"
+    part = (gettext("in the warm-up, a straight line") if step < warm_up
+            else gettext("after the warm-up, on half a cosine"))
     return gettext("With peak {peak}, {warm_up} steps of warm-up and {of} in all, step "
                    "{step} has the rate {given:.7g}, and {known:.7g} is right: it is "
                    "{part}.").format(peak=peak, warm_up=warm_up, of=of, step=step, given=given, known=known, part=part)
@@ -220,7 +221,7 @@ def _verify_stop(answer: Answer) -> str | None:
     (losses, patience), given, known = next(case for case in zip(_LOSSES, told, right) if case[1] != case[2])
     ended = any(number >= known + patience for number in range(len(losses)))
     why = (gettext("the lowest loss before {patience} in a row were no better").format(patience=patience) if ended
-           else "the losses end before the patience does, so it is the lowest of them")
+           else gettext("the losses end before the patience does, so it is the lowest of them"))
     return gettext("For {losses} and a patience of {patience} it returns {given}, and {known} is right: "
                    "{why}.").format(losses=losses, patience=patience, given=given, known=known, why=why)
 

@@ -114,8 +114,8 @@ def _verify_forward(answer: Answer) -> str | None:
     for given, case in zip(told, cases):
         right, shapes = lora_forward(*case), ", ".join(str(tuple(each.shape)) for each in case[:4])
         if given.shape != right.shape:
-            return gettext("With x, W, A and B of shapes {shapes} the result has the shape {shape}, and {shape2} is "
-                           "right.").format(shapes=shapes, shape=tuple(given.shape), shape2=tuple(right.shape))
+            return gettext("With x, W, A and B of shapes {shapes} the result has the shape {shape}, and {right} is "
+                           "right.").format(shapes=shapes, shape=tuple(given.shape), right=tuple(right.shape))
         if not close(given, right, rtol=1e-4, atol=1e-4):
             return gettext("With x, W, A and B of shapes {shapes} and alpha {case:g} the shape is right, "
                            "the numbers are not: x @ W.T, and x @ A.T @ B.T times alpha / rank, added "

@@ -203,7 +203,7 @@ def _verify_local(answer: Answer) -> str | None:
     for given, (weights, rank, parts) in zip(told, cases):
         if set(given) != set(weights):
             return gettext("The names are {given}. Return {asked}: {weights}"
-                           ".").format(given=sorted(map(str, given)), asked=asked, weights=sorted(weights))
+                           ".").format(given=sorted(map(str, given)), asked=gettext(asked), weights=sorted(weights))
         for name, complete in weights.items():
             if hint := _judge_part(name, tensor(given[name], asked), complete, rank, parts):
                 return hint
@@ -221,7 +221,7 @@ def _judge_part(name: str, got: Tensor, complete: Tensor, rank: int, parts: int)
                        "or columns, machine 1 the next ones, without gaps, so that heads stay "
                        "together.").format(name=name, rank=rank)
     case = gettext("{name} of shape {shape}, divided among {parts}, has the shape "
-                   "{shape2}").format(name=name, shape=tuple(complete.shape), parts=parts, shape2=tuple(got.shape))
+                   "{given}").format(name=name, shape=tuple(complete.shape), parts=parts, given=tuple(got.shape))
     if name.endswith("norm.weight"):
         return gettext("{case}. A norm works on one head at a time, so every machine needs all of "
                        "it.").format(case=case)
@@ -229,8 +229,8 @@ def _judge_part(name: str, got: Tensor, complete: Tensor, rank: int, parts: int)
         return gettext("{case}: it is not divided.").format(case=case)
     if got.shape == local_weights({name: complete}, 0, 2)[name].shape:
         return gettext("{case}, which is a half: use the argument `parts`.").format(case=case)
-    return (f"{case}: that is the wrong way. The first matrices of a pair are divided by their outputs, the second "
-            "(o_proj, down_proj) by their inputs.")
+    return gettext("{case}: that is the wrong way. The first matrices of a pair are divided by their outputs, the "
+                   "second (o_proj, down_proj) by their inputs.").format(case=case)
 
 
 def _local_all_rows(weights: Mapping[str, Tensor], rank: int, parts: int) -> dict[str, Tensor]:
