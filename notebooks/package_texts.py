@@ -17,6 +17,10 @@ from translation import Message
 PROSE = re.compile(r"[^\W\d_]{2,}[,;:]? [^\W\d_]{2,}")
 # Texts for those who train the bundled models, and texts that are no course_utils's own words: what a model is told.
 NOT_SHOWN = ("corpus/", "training/evaluate.py", "training/model_card.py", "training/recipes.py", "template_worker.py")
+# Markup, styles, patterns, options; places in a picture and fonts; prompts.
+_NO_TEXT = re.compile(
+    r"</?\w+|[a-z]+:[^ ]+;|\d?p?x? ?(?:solid|double) \{\}|row wrap|\\[sdwb]|^--|Sans|Serif|^Arial|^Microsoft|^Heiti"
+    r"|^WenQuan|^(?:upper|lower|center|outside|offset|axes) |^You are a helpful|^Tell me a story|^Thank you!|lm_head")
 _DATA = {"Question", "Option", "Exercise"}
 _CHAPTERS = "exercises/chapters/"
 
@@ -100,7 +104,7 @@ class _Texts:
         above = self.parents[node]
         if isinstance(above, ast.Compare) or isinstance(above, ast.Subscript):
             return True
-        return bool(re.search(r"</?\w+|\\[sdwb]|^--", _words(node)))
+        return bool(_NO_TEXT.search(_words(node)))
 
 
 def _words(node: ast.Constant | ast.JoinedStr) -> str:

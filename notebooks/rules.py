@@ -29,6 +29,7 @@ MACHINE_PATH = re.compile(
     r"(?<![\w.])/(?:work|root|home|Users|farm|opt|content|tmp|usr/lib)/[\w.-]{2}|\b[A-Z]:\\\w|site-packages|ipykernel_\d")
 PROGRESS_BAR = re.compile(r"\d%\||\d\w*it \[\d\d:\d\d")
 IMAGE = re.compile(r"!\[(?P<md_alt>[^\]]*)\]\((?P<md_src>[^)]*)\)|<img\b(?P<html>[^>]*)>")
+CAPTION = re.compile(r"\w+(?:: |：)\S")  # "Figure: A line.", in any language
 
 
 def faults(notebook: NotebookNode, fresh: NotebookNode) -> list[str]:
@@ -219,7 +220,7 @@ def _images(notebook: NotebookNode) -> Iterator[str]:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             picture = any(kind.startswith("image/") for kind in data)
-            if picture and not data.get("text/plain", "").startswith("Figure: "):
+            if picture and not CAPTION.match(data.get("text/plain", "")):
                 yield f"{_name(cell)}: a picture has no alternative text: end with show_figure."
 
 

@@ -67,17 +67,18 @@ def position_waves(encoding: Tensor) -> Figure:
     with style():
         fig, (left, right) = pyplot.subplots(1, 2, figsize=(9.5, 3.6))
         for line, column in enumerate(range(0, size, max(2, size // _WAVES // 2 * 2))):
-            left.plot(values[:, column], label=f"column {column}", markevery=(2 * line, max(1, positions // 6)))
-        left.set_xlabel("position")
-        left.set_ylabel("value")
+            left.plot(values[:, column], label=gettext("column {column}").format(column=column),
+                      markevery=(2 * line, max(1, positions // 6)))
+        left.set_xlabel(gettext("position"))
+        left.set_ylabel(gettext("value"))
         left.set_ylim(-1.1, 1.6)
         left.set_yticks([-1, 0, 1])
         left.legend(loc="upper right", ncols=2, fontsize=9)
         table = right.imshow(values, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-        right.set_xlabel("column")
+        right.set_xlabel(gettext("column"))
         right.locator_params(axis="x", integer=True)
-        right.set_ylabel("position")
-        fig.colorbar(table, ax=right, ticks=[-1, 0, 1], label="value")
+        right.set_ylabel(gettext("position"))
+        fig.colorbar(table, ax=right, ticks=[-1, 0, 1], label=gettext("value"))
     return fig
 
 
@@ -116,7 +117,7 @@ def rotary_angles(frequencies: Tensor, pairs: Sequence[int], positions: int = 12
             reach = 1.35 * positions
             ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
-            ax.set_title(f"pair {pair}", fontsize=11, color=INK)
+            ax.set_title(gettext("pair {pair}").format(pair=pair), fontsize=11, color=INK)
     return fig
 
 
@@ -173,8 +174,8 @@ def _draw_map(ax: Axes, weights: np.ndarray, labels: Sequence[str], title: str) 
     ax.set_xticks(range(t), labels, rotation=90, fontsize=9, parse_math=False)
     ax.set_yticks(range(t), labels, fontsize=9, parse_math=False)
     ax.set_title(title, fontsize=11)
-    ax.set_xlabel("looks at", fontsize=9)
-    ax.set_ylabel("token", fontsize=9)
+    ax.set_xlabel(gettext("looks at"), fontsize=9)
+    ax.set_ylabel(gettext("token"), fontsize=9)
 
 
 _MOST_COLUMNS = 12  # tokens; with more, the words in the cells would run into each other
@@ -214,7 +215,7 @@ def likeliest_by_layer(logits: Tensor, tokenizer: Qwen3Tokenizer, labels: Sequen
                 ax.text(place, layer, text, ha="center", va="center", fontsize=9, parse_math=False, linespacing=1.1,
                         color=ink_on(share))
         ax.set_xticks(range(len(labels)), labels, fontsize=9, parse_math=False)
-        ax.set_yticks(range(rows), ["embeddings", *[gettext("after layer {layer}").format(
-            layer=layer) for layer in range(rows - 1)]], fontsize=9)
-        ax.set_xlabel("token of the text; in the cells, what would come next", fontsize=9)
+        layers = [gettext("after layer {layer}").format(layer=layer) for layer in range(rows - 1)]
+        ax.set_yticks(range(rows), [gettext("embeddings"), *layers], fontsize=9)
+        ax.set_xlabel(gettext("token of the text; in the cells, what would come next"), fontsize=9)
     return fig

@@ -88,10 +88,10 @@ def explore_attention(model: Qwen3Model, tokenizer: Qwen3Tokenizer, text: str) -
     config = model.config
     last = min(len(tokenizer.encode(text)), MOST_TOKENS) - 1
     return Explorer(draw, {
-        "text": text_field("Text", text, rows=2),
-        "layer": number("Layer", 0, 0, config.num_hidden_layers - 1, step=1),
-        "head": number("Head", 0, 0, config.num_attention_heads - 1, step=1),
-        "position": number("Position of the token", max(last, 0), 0, MOST_TOKENS - 1, step=1),
+        "text": text_field(gettext("Text"), text, rows=2),
+        "layer": number(gettext("Layer"), 0, 0, config.num_hidden_layers - 1, step=1),
+        "head": number(gettext("Head"), 0, 0, config.num_attention_heads - 1, step=1),
+        "position": number(gettext("Position of the token"), max(last, 0), 0, MOST_TOKENS - 1, step=1),
     })
 
 
@@ -122,6 +122,8 @@ _SHADES = [to_hex(SHARE(percent / 100)) for percent in range(101)]
 
 def _in_words(weights: Tensor, labels: list[str], position: int) -> str:
     order = weights[:position + 1].sort(descending=True, stable=True)
-    named = [("itself" if place == position else f"'{labels[place]}' at {place}") + f" with {share:.0%}"
+    named = [(gettext("itself with {share:.0%}") if place == position
+              else gettext("'{label}' at {place} with {share:.0%}")).format(
+                  label=labels[place], place=place, share=share)
              for share, place in zip(order.values[:_NAMED].tolist(), order.indices.tolist())]
-    return named[0] if len(named) == 1 else ", ".join(named[:-1]) + " and " + named[-1]
+    return named[0] if len(named) == 1 else ", ".join(named[:-1]) + gettext(" and ") + named[-1]

@@ -24,7 +24,7 @@ def explore_prefix_cache(story: Story | None = None) -> Explorer:
 
     # It begins at the end, where a budget shows in what is left.
     return Explorer(draw, {"step": step_control(len(told.scenes), at=len(told.scenes)),
-                           "max_tokens": number("most tokens held", BUDGET, step=10)}, step_buttons())
+                           "max_tokens": number(gettext("most tokens held"), BUDGET, step=10)}, step_buttons())
 
 
 def prefix_cache_step(story: Story, step: int, max_tokens: int = BUDGET) -> View:
@@ -40,24 +40,26 @@ def prefix_cache_step(story: Story, step: int, max_tokens: int = BUDGET) -> View
     """
     step = require_whole_number("step", step, 1, len(story.scenes))
     moment = replay(story, max_tokens)[step - 1]
-    sentence = f"Step {step} of {len(story.scenes)}. {describe(moment, max_tokens)}"
+    sentence = gettext("Step {step} of {count}. {what}").format(
+        step=step, count=len(story.scenes), what=describe(moment, max_tokens))
     return View.of_figure(radix_tree(moment.tree, story.tokenizer), sentence)
 
 
 def describe(moment: Moment, max_tokens: int) -> str:
     """What a step did to the tree, in sentences."""
     tree, stats, scene = moment.tree, moment.stats, moment.scene
-    said = [scene.title + ("" if scene.title[-1] in ".!?" else ".")]
+    title = gettext(scene.title)
+    said = [title if title[-1] in ".!?。！？" else gettext("{sentence}.").format(sentence=title)]
     if scene.texts:
         answers = ", ".join(f"\"{text.answer}\"" for text in scene.texts)
-        said += [f"Answered: {answers}",
+        said += [gettext("Answered: {answers}").format(answers=answers),
                  gettext("Of {tokens_asked} prompt tokens {tokens_reused} were reused; {tokens} are new in "
                          "the tree.").format(
                      tokens_asked=stats.tokens_asked, tokens_reused=stats.tokens_reused,
                      tokens=_tokens(sum(tree.new.values())))]
     if tree.split:
-        said.append(gettext("{count} node{which} split.").format(
-            count=len(tree.split), which="s were" if len(tree.split) > 1 else " was"))
+        said.append(gettext("1 node was split.") if len(tree.split) == 1
+                    else gettext("{count} nodes were split.").format(count=len(tree.split)))
     if stats.tokens_evicted:
         said.append(gettext("{tokens} had to go.").format(tokens=_tokens(stats.tokens_evicted)))
     if stats.tokens_not_kept:
@@ -71,4 +73,4 @@ def describe(moment: Moment, max_tokens: int) -> str:
 
 
 def _tokens(count: int) -> str:
-    return f"{count} token{'' if count == 1 else 's'}"
+    return gettext("1 token") if count == 1 else gettext("{count} tokens").format(count=count)

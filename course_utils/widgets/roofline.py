@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from course_utils.errors import InputError
 from course_utils.family import FAMILY
-from course_utils.language import gettext
+from course_utils.language import gettext, noted
 from course_utils.planner import GPUS, H100, PRECISIONS, USABLE, Gpu, Plan, Precision, Work, pass_work, plan
 from course_utils.plots.planning import planned_roofline
 from course_utils.timing import format_seconds
 from course_utils.widgets.panel import Explorer, View, choice, number
 
 _MODELS = [(name.removeprefix("Qwen/"), name) for name in FAMILY if not name.endswith("-Base")]
-_OWN = "own numbers"
+_OWN = noted("own numbers")
 
 
 def explore_roofline(measured: Gpu | None = None) -> Explorer:
@@ -25,18 +25,18 @@ def explore_roofline(measured: Gpu | None = None) -> Explorer:
 
     def draw(model: str, precision: Precision, context: int, users: int, machine: str, memory: float, bandwidth: float,
              arithmetic: float) -> View:
-        own = Gpu(_OWN, memory * 1e9, bandwidth * 1e9, arithmetic * 1e12) if machine == _OWN else None
+        own = Gpu(_OWN, memory * 1e9, bandwidth * 1e9, arithmetic * 1e12) if machine == gettext(_OWN) else None
         return planned_limits(model, own or machines[machine], precision, context, users, measured)
 
     return Explorer(draw, {
-        "model": choice("model", _MODELS, "Qwen/Qwen3-8B"),
-        "precision": choice("precision of the weights", PRECISIONS, "bfloat16"),
-        "context": number("tokens of each text", 4096, step=1024),
-        "users": number("users at once", 1, step=1),
-        "machine": choice("machine", [*machines, _OWN], H100.name),
-        "memory": number("own memory, GB", 16.0, least=1, most=1e5, step=8),
-        "bandwidth": number("own bandwidth, GB/s", 100.0, least=1, most=1e5, step=50),
-        "arithmetic": number("own arithmetic, TFLOP/s", 1.0, least=0.001, most=1e5, step=1),
+        "model": choice(gettext("model"), _MODELS, "Qwen/Qwen3-8B"),
+        "precision": choice(gettext("precision of the weights"), PRECISIONS, "bfloat16"),
+        "context": number(gettext("tokens of each text"), 4096, step=1024),
+        "users": number(gettext("users at once"), 1, step=1),
+        "machine": choice(gettext("machine"), [*machines, gettext(_OWN)], H100.name),
+        "memory": number(gettext("own memory, GB"), 16.0, least=1, most=1e5, step=8),
+        "bandwidth": number(gettext("own bandwidth, GB/s"), 100.0, least=1, most=1e5, step=50),
+        "arithmetic": number(gettext("own arithmetic, TFLOP/s"), 1.0, least=0.001, most=1e5, step=1),
     })
 
 
@@ -75,8 +75,8 @@ def _room(planned: Plan) -> str:
         weights=planned.weights / 1e9, caches=planned.caches / 1e9, workspace=planned.workspace / 1e9,
         usable=USABLE * planned.gpu.memory / 1e9)
     if planned.gpus is None:
-        return needed + "it does not fit, not even on as many as there are key-value heads."
-    return needed + ("it fits." if planned.gpus == 1 else gettext("{gpus} of them are needed.").format(
+        return needed + gettext("it does not fit, not even on as many as there are key-value heads.")
+    return needed + (gettext("it fits.") if planned.gpus == 1 else gettext("{gpus} of them are needed.").format(
         gpus=planned.gpus))
 
 
@@ -85,8 +85,8 @@ def _speed(planned: Plan, decode: Work, prefill: Work) -> str:
     ridge = planned.gpu.arithmetic / planned.gpu.bandwidth
 
     def bound(work: Work) -> str:
-        return gettext("has {intensity:.1f} operations per byte and is bound by {which}").format(
-            intensity=work.intensity, which="memory" if work.intensity < ridge else "arithmetic")
+        return gettext("has {intensity:.1f} operations per byte and is bound by {bound}").format(
+            intensity=work.intensity, bound=gettext("memory") if work.intensity < ridge else gettext("arithmetic"))
 
     said = gettext("The ridge is at {ridge:.0f} operations per byte. Decoding "
                    "{bound}").format(ridge=ridge, bound=bound(decode))

@@ -640,8 +640,8 @@ def _verify_search(answer: Answer) -> str | None:
             return hint
     at = next(at for at, found in enumerate(told) if found != right[at])
     layers, heads, tokens, (layer, head) = _MADE_UP[at]
-    return gettext("In a made-up attention of {layers} layers, {heads} heads and {tokens} tokens it finds layer {told}, "
-                   "head {told_head}, and it is layer {layer}, head {head}. Take the mean of "
+    return gettext("In a made-up attention of {layers} layers, {heads} heads and {tokens} tokens it finds layer "
+                   "{told}, head {told_head}, and it is layer {layer}, head {head}. Take the mean of "
                    "attention[layer, head, i, i - 1] over i from 1 on.").format(
         layers=layers, heads=heads, tokens=tokens, told=told[at][0], told_head=told[at][1], layer=layer, head=head)
 

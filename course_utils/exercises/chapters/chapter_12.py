@@ -276,7 +276,8 @@ _PLACE_MISTAKES: tuple[tuple[Answer, str], ...] = (
                            "was drafted but never judged: leave such rounds out."),
     (_without_its_end, _FOR_UNEQUAL_LENGTHS),
     (_of_all_that_came_there, "Drafts may have unequal lengths. A round that accepted all of a short draft did not "
-                              "judge the place after its end: ask for len(each.drafted), too. That also ends the list."),
+                              "judge the place after its end: ask for len(each.drafted), too. That also ends "
+                              "the list."),
     (_padded, "You give 0 for a place that nobody judged. Nothing is known of it: end the list before it."),
     (_one_place_late, "All is one place late: the first place is accepted where `accepted` is 1 or more."),
     (_rejected_there, "Those are the shares that were rejected: take the others."),
