@@ -24,6 +24,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import nbformat
+import package_texts
 import translation
 from catalogs import BOUND, COMMON, Catalogs, glossary, unusual
 from nbclient import NotebookClient
@@ -35,6 +36,7 @@ FOLDER = Path(__file__).resolve().parent
 PROJECT_FILE = FOLDER.parent / "pyproject.toml"
 README = FOLDER.parent / "README.md"
 LOCALE = FOLDER / "locale"
+PACKAGE = FOLDER.parent / "course_utils"
 _REPOSITORY = re.compile(r'^(Repository = ")([^"]*)(")$', re.MULTILINE)
 _WEBSITE = re.compile(r"https://[\w-]+\.github\.io/[\w.-]+/")
 
@@ -174,7 +176,13 @@ def language_of(path: Path) -> str:
 def catalogs(language: str) -> Catalogs:
     """The catalogs of a language, beside all messages of the English notebooks."""
     messages = {path.stem: list(translation.messages(read(path))) for path in sorted(FOLDER.glob("*.ipynb"))}
-    return Catalogs(LOCALE / language, messages, translation.OWN)
+    return Catalogs(LOCALE / language, language, messages, translation.OWN)
+
+
+@cache
+def package_catalog(language: str) -> Catalogs:
+    """The package's catalog in a language, named as the language, beside all its messages."""
+    return Catalogs(PACKAGE / "locale", language, {language: package_texts.messages(PACKAGE)})
 
 
 def up_to_date(path: Path) -> NotebookNode:
@@ -195,24 +203,33 @@ def translate(language: str, paths: list[Path]) -> None:
     """
     names = [path.stem for path in paths or sorted(FOLDER.glob("*.ipynb"))]
     (LOCALE / language).mkdir(parents=True, exist_ok=True)
-    ours = catalogs(language)
-    ours.update([COMMON, *names])
-    terms = glossary(LOCALE / language / "glossary.tsv")
     (FOLDER / language).mkdir(exist_ok=True)
-    for name in [COMMON, *names]:
-        needed, behind = ours.needed(name), ours.behind(name)
-        print(f"{name}: {len(needed)} messages, {len(behind)} behind")
-        too_far = len(behind) > BOUND * len(needed) and not paths
-        found = list(ours.faults(name))
-        for fault in found:
-            print(f"- {fault}")
-        for text in needed:
-            for term in unusual(terms, text, ours.told(name, text) or "") if text not in behind else ():
-                print(f"- glossary, {text[:40]!r}...: {term}")
-        if name != COMMON and not found and not too_far:
+    ours, package = catalogs(language), package_catalog(language)
+    ours.update([COMMON, *names])
+    package.update([language])
+    report(package, language)
+    report(ours, COMMON)
+    for name in names:
+        sound, share = report(ours, name)
+        if sound and (paths or share <= BOUND):
             path = FOLDER / language / f"{name}.ipynb"
             fresh = up_to_date(path)
             write(with_outputs(fresh, read(path)) if path.is_file() else fresh, path)
+
+
+def report(ours: Catalogs, name: str) -> tuple[bool, float]:
+    """Print how far a catalog is and what is wrong; returns whether nothing is wrong, and the share that is behind."""
+    needed, behind = ours.needed(name), ours.behind(name)
+    print(f"{name}: {len(needed)} messages, {len(behind)} behind")
+    found = list(ours.faults(name))
+    for fault in found:
+        print(f"- {fault}")
+    terms = glossary(LOCALE / ours.language / "glossary.tsv")
+    for text in needed:
+        if told := ours.told(name, text):
+            for term in unusual(terms, text, told):
+                print(f"- glossary, {text[:40]!r}...: {term}")
+    return not found, len(behind) / max(1, len(needed))
 
 
 def with_outputs(notebook: NotebookNode, earlier: NotebookNode) -> NotebookNode:

@@ -74,12 +74,14 @@ class Catalogs:
 
     Args:
         folder: where they are, such as `locale/zh`.
+        language: its short name, such as "zh".
         messages: for each chapter, by its notebook's name without the ending, its messages.
         own: messages that belong to no chapter.
     """
 
-    def __init__(self, folder: Path, messages: dict[str, list[Message]], own: Iterable[str] = ()) -> None:
-        self.folder, self.language = folder, folder.name
+    def __init__(self, folder: Path, language: str, messages: dict[str, list[Message]],
+                 own: Iterable[str] = ()) -> None:
+        self.folder, self.language = folder, language
         chapters = Counter(text for of_one in messages.values() for text in {message.text for message in of_one})
         # What a single word means depends on what stands around it, and each chapter chooses its own prompts.
         optional = {message.text for of_one in messages.values() for message in of_one if not message.needed}
@@ -161,6 +163,8 @@ class Term:
 
 def glossary(path: Path) -> list[Term]:
     """The terms of a language: a table with tabs, of English, translation, and allowed others between `|`."""
+    if not path.is_file():  # a language that has just been begun
+        return []
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
     return [Term(english, usual, tuple(filter(None, also.split("|")))) for english, usual, also, *_ in rows]

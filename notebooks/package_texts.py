@@ -1,8 +1,8 @@
-"""The texts of the package that a reader sees, for `course_utils/locale/LANGUAGE.po`, and those that no catalog reaches.
+"""The texts of the package that a reader sees, for `course_utils/locale/LANGUAGE.po`, and what no catalog reaches.
 
-What is handed to `gettext` is looked up there. Some texts are kept first and looked up where they are shown: of exercises
-and questions what `Exercise`, `Question` and `Option` are made of and every sentence in their modules, which are remarks
-on answers, and the sentence that an error is raised with. Those are found by where they stand.
+What is handed to `gettext` is looked up there. Some texts are kept first and looked up where they are shown: of
+exercises and questions what `Exercise`, `Question` and `Option` are made of and every sentence in their modules, which
+are remarks on answers, and the sentence that an error is raised with. Those are found by where they stand.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import posixpath
 import re
+import string
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class Message:
 
     Attributes:
         text: in English.
-        kind: "Markdown", or that of a `code_texts.Text`.
+        kind: "Markdown", that of a `code_texts.Text`, or of the package's texts "format" for `str.format`, else "text".
         needed: whether a reader is sure to see it; others may stay as they are.
     """
 
@@ -100,6 +101,11 @@ def faults(message: Message, translation: str, flags: set[str]) -> Iterator[str]
     A translation with the flag `adapted` may have other code and other links than the English text, as where an example
     had to be replaced.
     """
+    if message.kind == "format":
+        asked_fields, given_fields = _fields(message.text), _fields(translation)
+        for field in sorted(asked_fields ^ given_fields):
+            yield f"the placeholder {field} stands in one of both texts only."
+        return
     if message.kind != "Markdown":
         text = code_texts.Text(message.text, message.kind, message.needed, 0, 0)
         yield from code_texts.faults(text, translation)
@@ -121,6 +127,15 @@ def faults(message: Message, translation: str, flags: set[str]) -> Iterator[str]
         before, after = prose[:found.start()][-1:], prose[found.end():][:1]
         if found[2][-1] in _PUNCTUATION and after.isalnum() or found[2][0] in _PUNCTUATION and before.isalnum():
             yield f"{found.group()!r}: Markdown does not see this emphasis; put the punctuation outside."
+
+
+def _fields(text: str) -> set[str]:
+    """The placeholders of a text for `str.format`."""
+    try:
+        return {f"{{{name}{'!' + how if how else ''}{':' + spec if spec else ''}}}"
+                for _, name, spec, how in string.Formatter().parse(text) if name is not None}
+    except ValueError as error:
+        return {f"({error})"}
 
 
 def _code_spans(text: str) -> set[str]:

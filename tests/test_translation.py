@@ -173,7 +173,7 @@ def needed(*texts_):
 
 
 def opened(folder, **chapters):
-    return catalogs.Catalogs(folder, chapters)
+    return catalogs.Catalogs(folder, "zh", chapters)
 
 
 @pytest.fixture
