@@ -176,5 +176,5 @@ def unusual(terms: list[Term], english: str, translation: str) -> Iterator[str]:
     for term in sorted(terms, key=lambda term: -len(term.english)):
         pattern = rf"(?<![\w-]){re.escape(term.english)}(?:s|es)?(?![\w-])"
         plain, count = re.subn(pattern, " ", plain, flags=re.IGNORECASE)
-        if count and not any(word in translation for word in (term.usual, *term.also)):
+        if count and not any(word.casefold() in translation.casefold() for word in (term.usual, *term.also)):
             yield f"{term.english}: {' or '.join((term.usual, *term.also))}"

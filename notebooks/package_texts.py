@@ -62,7 +62,8 @@ class _Texts:
                 yield f"{self.name}, line {node.lineno}: {words[:60]!r}"
 
     def _strings(self) -> Iterator[ast.Constant | ast.JoinedStr]:
-        for node in ast.walk(self.tree):
+        strings = (node for node in ast.walk(self.tree) if isinstance(node, (ast.Constant, ast.JoinedStr)))
+        for node in sorted(strings, key=lambda node: (node.lineno, node.col_offset)):
             above = self.parents.get(node)
             if isinstance(above, (ast.Expr, ast.JoinedStr, ast.FormattedValue)):  # docstrings, and parts of f-strings
                 continue
@@ -84,10 +85,11 @@ class _Texts:
             return True
         if call in _DATA:
             assert isinstance(above, ast.Call)
-            return call != "Exercise" or above.args.index(node) == 1
+            return above.args.index(node) > 0 if call == "Question" else call == "Option" or above.args.index(node) == 1
         if call.endswith("Error") or call == "NotYet":
             return bool(PROSE.search(str(node.value)))
-        return self.name.startswith(_CHAPTERS) and bool(PROSE.search(str(node.value))) and not self._is_answer(node)
+        return (self.name.startswith(_CHAPTERS) and bool(PROSE.search(str(node.value))) and str(node.value)[0] != "`"
+                and not self._is_answer(node))
 
     def _is_answer(self, node: ast.AST) -> bool:
         """Whether a string belongs to an answer or to what proves a check, and not to what is said of answers."""

@@ -43,7 +43,9 @@ def check(exercise_id: str, answer: Answer) -> None:
         print(gettext("NOT YET {id} {title}: you interrupted it. If it took long, look whether every loop in it comes "
                       "to an end.").format(id=exercise.id, title=gettext(exercise.title)))
         raise
-    line = f"{gettext(verdict)} {exercise.id} {gettext(exercise.title)}" + (f": {hint}" if hint else "")
+    line = f"{gettext(verdict)} {exercise.id} {gettext(exercise.title)}"
+    if hint:
+        line = gettext("{line}: {hint}").format(line=line, hint=hint)
     print(line)
     if verdict != NOT_STARTED and (trouble := record_result(exercise.id, passed=verdict == PASSED)):
         print(trouble)
