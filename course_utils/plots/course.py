@@ -33,13 +33,13 @@ CHAPTERS: dict[int, Chapter] = {
     6: Chapter("KV cache", 120, (5,), (5, 0)),
     7: Chapter("Compilation", 150, (6,), (6, 0)),
     8: Chapter("Sampling", 125, (6,), (4, 1)),
-    9: Chapter("Inside", 180, (6,), (2, 1)),
+    9: Chapter("Inside", 170, (6,), (2, 1)),
     10: Chapter("Chat, prefixes", 145, (8,), (3, 1)),
     11: Chapter("Bottlenecks", 145, (7,), (6, 1)),
     12: Chapter("Speculation", 140, (8, 11), (5, 1)),
     13: Chapter("Training", 130, (9,), (2, 2)),
-    14: Chapter("Fine-tuning", 90, (13, 10), (3, 2)),
-    15: Chapter("Many machines", 110, (13, 11), (6, 2)),
+    14: Chapter("Fine-tuning", 95, (13, 10), (3, 2)),
+    15: Chapter("Many machines", 105, (13, 11), (6, 2)),
 }
 PATHS: tuple[tuple[str, str], ...] = (("Just the road: 1 to 7", PROMPT), ("Serving: 8 to 12", CACHED),
                                       ("Changing: 13 to 15", GENERATED))
