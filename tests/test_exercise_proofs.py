@@ -1,6 +1,6 @@
 """Every check can tell wrong from right, by machine: wrong answers by the dozen are not told PASSED, right ones are.
 
-Wrong are the mistakes that an exercise foresees, each with a remark of its own, those it lists besides, and its solution
+Wrong are the mistakes that an exercise foresees, each with its own remark, those it lists besides, and its solution
 with one small change (`mutations.py`). Right are the answers it lists in other styles, and its solution's results in
 other forms (`forms.py`). `pytest -s` prints the counts of each exercise; the summary at the end says how many there are
 in all.
