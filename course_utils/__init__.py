@@ -12,12 +12,12 @@ from course_utils.device import get_device
 from course_utils.environment import environment_report
 from course_utils.errors import CourseError
 from course_utils.generation import (
-    generate_stats,
     generate_text_basic,
     generate_text_basic_cache,
     generate_text_basic_stream,
     generate_tokens,
     generate_trace,
+    generate_with_stats,
 )
 from course_utils.hub import download
 from course_utils.kv_cache import KVCache, StaticKVCache
@@ -58,13 +58,13 @@ __all__ = [
     "environment_report",
     "generate",
     "generate_speculative",
-    "generate_stats",
     "generate_text_basic",
     "generate_text_basic_cache",
     "generate_text_basic_stream",
     "generate_tokens",
     "generate_trace",
     "generate_with_prefix",
+    "generate_with_stats",
     "get_device",
     "load_adapter",
     "load_checkpoint",

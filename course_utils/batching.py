@@ -21,8 +21,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from course_utils.errors import InputError
-from course_utils.generation import EndTokens, check_prompt, end_tokens, greedy, is_token_id, last_logits
+from course_utils.generation import (
+    EndTokens,
+    check_choice,
+    check_model,
+    check_prompt,
+    end_tokens,
+    greedy,
+    is_token_id,
+    last_logits,
+)
 from course_utils.kv_cache import KVCache
+from course_utils.number import require_whole_number
 from course_utils.qwen3 import Qwen3Model
 
 
@@ -48,7 +58,8 @@ def pad_left(rows: Sequence[Sequence[int]], pad_token_id: int = 0,
         raise InputError("A token id is a whole number from 0 on, and one of these is not: give a list of lists of "
                          "ids, such as [tokenizer.encode(text) for text in texts].")
     longest = max(len(row) for row in rows)
-    token_ids = torch.tensor([[pad_token_id] * (longest - len(row)) + list(row) for row in rows], device=device)
+    filled = [[pad_token_id] * (longest - len(row)) + list(row) for row in rows]
+    token_ids = torch.tensor([[int(token) for token in row] for row in filled], device=device)
     return token_ids, ends_together([len(row) for row in rows], device)
 
 
@@ -119,13 +130,12 @@ class ContinuousBatch:
         waiting, running: requests that have not begun, and those that have, oldest first.
 
     Raises:
-        InputError: if max_batch_size is no whole number from 1 on.
+        InputError: if the model is none, or max_batch_size no whole number from 1 on.
     """
 
     def __init__(self, model: Qwen3Model, max_batch_size: int = 8) -> None:
-        if type(max_batch_size) is not int or max_batch_size < 1:
-            raise InputError(f"max_batch_size is {max_batch_size!r}: give a whole number from 1 on.")
-        self.model, self.max_batch_size = model, max_batch_size
+        check_model(model)
+        self.model, self.max_batch_size = model, require_whole_number("max_batch_size", max_batch_size, 1)
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self._cache = KVCache(model.config)  # row i: all tokens of running[i] but the last
@@ -139,7 +149,8 @@ class ContinuousBatch:
 
         A `Sampler` belongs to one request: give each its own.
         """
-        check_prompt(self.model, token_ids, max_new_tokens)
+        max_new_tokens = check_prompt(self.model, token_ids, max_new_tokens)
+        check_choice(choose)
         if token_ids.shape[0] != 1:
             raise InputError(f"A request is one prompt, and this is a batch of {token_ids.shape[0]}: "
                              "submit them one by one, without padding.")

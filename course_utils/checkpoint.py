@@ -23,8 +23,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from course_utils.config import Qwen3Config
+from course_utils.device import get_device
 from course_utils.errors import CheckpointError
-from course_utils.files import json_writer, read_json, read_tensors, write_atomically
+from course_utils.files import check_path, json_writer, read_json, read_tensors, write_atomically
+from course_utils.number import check_dtype
 from course_utils.quantization import KINDS, convert
 from course_utils.qwen3 import Qwen3Model
 
@@ -41,8 +43,10 @@ def load_config(folder: str | Path) -> Qwen3Config:
     """Read the `config.json` of a checkpoint.
 
     Raises:
+        InputError: if folder is not the name of one.
         CheckpointError: if the folder or file is missing, is not JSON, or describes another kind of model.
     """
+    check_path(folder, "folder", "a model's folder")
     return Qwen3Config.from_dict(_read_config(Path(folder)))
 
 
@@ -65,10 +69,13 @@ def load_checkpoint(folder: str | Path, device: torch.device | str | None = None
         The model in `eval()` mode.
 
     Raises:
+        InputError: if folder is not the name of one, this machine has no such device, or no model computes in dtype.
         CheckpointError: if a file is missing or damaged, or if the tensors are not exactly those that the
             configuration asks for.
     """
-    folder = Path(folder)
+    check_path(folder, "folder", "a model's folder")
+    check_dtype(dtype)
+    device, folder = None if device is None else get_device(device), Path(folder)
     content = _read_config(folder)
     config = Qwen3Config.from_dict(content)
     weights = _read_weights(folder)
@@ -106,7 +113,7 @@ def save_checkpoint(model: Qwen3Model, folder: str | Path,
         CheckpointError: if the files cannot be written, or the model has an adapter (`course_utils.lora`).
     """
     folder = Path(folder)
-    if any(".base_layer." in name for name in model.state_dict()):
+    if model.adapted:
         raise CheckpointError("The model has an adapter beside its weights, and such a checkpoint could not be loaded: "
                               "merge the adapter first, or save it by itself with `save_adapter`.")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()

@@ -7,7 +7,7 @@ interrupted by Ctrl-C; 141 the reader of the output has gone.
 
 from __future__ import annotations
 
-# PyTorch takes seconds to import: whatever needs it is imported by the command that needs it.
+# What one command alone needs is imported by that command.
 import argparse
 import importlib.util
 import os
@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 
 from course_utils.errors import CourseError, InputError
 from course_utils.printable import printable
+from course_utils.sampling import GREEDY, Sampling
 
 if TYPE_CHECKING:
-    from course_utils.sampling import Sampling
     from course_utils.training.commands import OwnTraining
 
 PROBLEM, ERROR, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
@@ -81,15 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--max-new-tokens", type=int, default=100, metavar="N", help="default: %(default)s")
     generate.add_argument("--sample", action="store_true", help="draw the tokens as the model's makers advise "
                           "(default: always the likeliest); what is given beside it goes before")
-    generate.add_argument("--temperature", type=float, metavar="T", help="draw the tokens: below 1 the likely more "
-                          "often, above 1 less; 0 is always the likeliest (default with the next three: 1)")
-    generate.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest tokens")
-    generate.add_argument("--top-p", type=float, metavar="P", help="draw among the likeliest that together are P "
-                          "probable, 0 to 1")
-    generate.add_argument("--min-p", type=float, metavar="P", help="draw among those at least P times as probable as "
-                          "the likeliest, 0 to 1")
-    generate.add_argument("--repetition-penalty", type=float, metavar="X", help="above 1: make what was said already "
-                          "less likely")
+    for setting in fields(Sampling):
+        kind = int if "int" in str(setting.type) else float
+        generate.add_argument(f"--{setting.name.replace('_', '-')}", type=kind, **setting.metadata)
     generate.add_argument("--seed", type=int, default=0, metavar="N", help="another seed draws another text (default: "
                           "%(default)s)")
     generate.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be "
@@ -244,7 +238,6 @@ def _generate(options: argparse.Namespace) -> int:
 def _sampling(options: argparse.Namespace) -> Sampling:
     """The settings that were given, on top of the model's own or of plain sampling; greedy if there are none."""
     from course_utils.loading import load_sampling
-    from course_utils.sampling import GREEDY, Sampling
 
     given = {field.name: value for field in fields(Sampling) if (value := getattr(options, field.name)) is not None}
     if options.sample:
@@ -304,9 +297,9 @@ def _bench(options: argparse.Namespace) -> int:
     if plot_file is not None and report.bandwidth() is None:
         print("course-utils: nothing was measured, so nothing is drawn.", file=sys.stderr)
     elif plot_file is not None:
-        from course_utils.plots.benchmark import save_picture
+        from course_utils.plots.speed import save_benchmark_picture
 
-        print(save_picture(report, plot_file), file=sys.stderr)
+        print(save_benchmark_picture(report, plot_file), file=sys.stderr)
     return INTERRUPTED if report.interrupted else 0
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from course_utils.kv_cache import Cache, StaticKVCache
 from course_utils.qwen3 import DecoderLayer, Qwen3Model
+from course_utils.torch_internals import specialize_floats
 
 Compilable = TypeVar("Compilable", bound=Callable[..., Any])
 
@@ -123,14 +124,13 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
         model: is left as it is.
 
     Returns:
-        The compiled model, in evaluation mode, or `model` itself where `torch.compile` does not work
+        The compiled model, in evaluation mode, or `model` itself if it is one, or where `torch.compile` does not work
         (`compile_problem` says why). If compiling fails later, it goes on uncompiled, and a warning gives the
         compiler's reason.
     """
-    if compile_problem(model.device) is not None:
+    if model.compiled or compile_problem(model.device) is not None:
         return model
-    # Else the epsilons of the norms would be handed to each layer anew, as tensors, to allow for their changing.
-    torch._dynamo.config.specialize_float = True
+    specialize_floats()
     fast = _with_shared_weights(model)
     for kind, modules in ((DecoderLayer, fast.model.layers), (type(fast.lm_head), [fast.lm_head])):
         forward = _compiled_for_this_model(kind.forward)
@@ -158,6 +158,7 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
         return uncompiled.compute(token_ids, positions, mask, cache, last_only)
 
     fast.compute = _or_plain(compute, plain)  # type: ignore[method-assign]
+    fast.compiled = True
     return fast
 
 

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from course_utils.batching import pad_left
 from course_utils.errors import InputError
-from course_utils.generation import EndTokens, check_prompt, end_tokens, generate_tokens
+from course_utils.generation import EndTokens, check_model, check_prompt, end_tokens, generate_tokens
 from course_utils.kv_cache import KVCache
+from course_utils.number import whole_number
 from course_utils.qwen3 import Qwen3Model, check_vocabulary
 from course_utils.sampling import GREEDY, Sampler, Sampling
 from course_utils.tokenizer import Qwen3Tokenizer
@@ -68,7 +69,8 @@ def generate(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Prompt | Seq
         A `Completion`, or for a list of prompts a list of them.
 
     Raises:
-        InputError: if there is no prompt, one is empty or is neither text nor token ids, or a stop string is empty.
+        InputError: if model or tokenizer are none, there is no prompt, one is empty or is neither text nor token ids,
+            or a stop string is empty.
         ContextLengthError: if a prompt and the new tokens do not fit into the context.
     """
     several = _are_several(prompts)
@@ -207,13 +209,17 @@ def _are_several(prompts: Prompt | Sequence[Prompt]) -> bool:
                          "prompts.")
     if not prompts:
         raise InputError("The prompt is empty: give text, or a list with at least one token id or one prompt.")
-    return not any(isinstance(entry, int) for entry in prompts)
+    return all(whole_number(entry) is None for entry in prompts)
 
 
 def _begin(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Sequence[Any], max_new_tokens: int,
            sampling: Sampling, seed: int | torch.Generator, stop: Stop,
            eos_token_id: EndTokens) -> tuple[list[_Text], Generator[list[str], None, None]]:
     """Check everything; return the texts, and the pieces of each step that make them grow."""
+    check_model(model)
+    if not isinstance(tokenizer, Qwen3Tokenizer):
+        raise InputError(f"tokenizer is a {type(tokenizer).__name__}: give a Qwen3Tokenizer, such as load_tokenizer() "
+                         "gives.")
     ends = end_tokens(tokenizer.end_token_ids if eos_token_id is None else eos_token_id)
     texts = [_Text(tokenizer, stop, ends) for _ in prompts]
     rows = [_encode(tokenizer, prompt) for prompt in prompts]
@@ -223,7 +229,7 @@ def _begin(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Sequence[Any],
             raise InputError(f"{name} is empty: give text or token ids, at least one token.")
         try:
             check_vocabulary(row, model.config.vocab_size)  # before it is a tensor, which holds no larger numbers
-            check_prompt(model, torch.tensor([row]), max_new_tokens)
+            max_new_tokens = check_prompt(model, torch.tensor([row]), max_new_tokens)
         except InputError as error:
             raise type(error)(f"{name}: {error}") from None
     token_ids, attention_mask = pad_left(rows, device=model.device)
@@ -236,9 +242,11 @@ def _begin(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Sequence[Any],
 def _encode(tokenizer: Qwen3Tokenizer, prompt: Any) -> list[int]:
     if isinstance(prompt, str):
         return tokenizer.encode(prompt)
-    if not isinstance(prompt, (list, tuple)) or not all(type(token_id) is int for token_id in prompt):
+    entries = prompt if isinstance(prompt, (list, tuple)) else [None]
+    ids = [number for entry in entries if (number := whole_number(entry)) is not None]
+    if len(ids) < len(entries):
         raise InputError(f"A prompt is {prompt!r}: give text, or a list of token ids.")
-    return list(prompt)
+    return ids
 
 
 def _grow(texts: list[_Text], tokens: Iterator[Tensor], max_new_tokens: int) -> Generator[list[str], None, None]:

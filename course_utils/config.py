@@ -16,7 +16,7 @@ from course_utils.number import finite_number, whole_number
 
 # Far beyond any model of this kind. A file with larger numbers is damaged or malicious, and would be noticed only when
 # memory is full: modules and rotary frequencies are made before the weights are compared with the configuration.
-_LARGEST_SIZE = 1 << 24
+LARGEST_SIZE = 1 << 24
 _LARGEST = {"num_hidden_layers": 1 << 10, "num_attention_heads": 1 << 10, "head_dim": 1 << 14,
             "rms_norm_eps": 1.0, "rope_theta": 1e30}
 
@@ -104,7 +104,7 @@ def _checked(name: str, value: Any, kind: type) -> int | float | bool:
             return value
         wanted = "true or false"
     else:
-        largest = _LARGEST.get(name, _LARGEST_SIZE)
+        largest = _LARGEST.get(name, LARGEST_SIZE)
         number = whole_number(value) if kind is int else finite_number(value)
         if number is not None and 0 < number <= largest:
             return number

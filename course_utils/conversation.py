@@ -20,6 +20,7 @@ from course_utils.chat import check_messages
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.generation import generate_tokens
 from course_utils.kv_cache import KVCache
+from course_utils.number import require_whole_number
 from course_utils.prefix_cache import PrefixCache, generate_with_prefix
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import GREEDY, Sampler, Sampling, random_generator
@@ -65,8 +66,7 @@ class Conversation:
     def __init__(self, model: Qwen3Model, tokenizer: Qwen3Tokenizer, system: str | None = None,
                  sampling: Sampling = GREEDY, seed: int | torch.Generator = 0, prefixes: PrefixCache | None = None,
                  max_new_tokens: int = 256, enable_thinking: bool = False) -> None:
-        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-            raise InputError(f"max_new_tokens is {max_new_tokens!r}: give a whole number from 1 on.")
+        max_new_tokens = require_whole_number("max_new_tokens", max_new_tokens, 1)
         self.model, self.tokenizer, self.prefixes = model, tokenizer, prefixes
         self.sampling, self.max_new_tokens, self.enable_thinking = sampling, max_new_tokens, enable_thinking
         self.generator = random_generator(seed)

@@ -10,22 +10,26 @@ Source: the roofline model, https://doi.org/10.1145/1498765.1498785.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from course_utils.config import Qwen3Config
+from course_utils.qwen3 import EMBEDDING, weight_shapes
 from course_utils.timing import median_seconds
 
 _MATRIX = 2048
 
 
+def shapes_read(config: Qwen3Config) -> list[tuple[int, ...]]:
+    """Shapes of the weights that a pass reads: all, but an embedding that is not tied to the output layer."""
+    return [shape for name, shape in weight_shapes(config).items() if config.tie_word_embeddings or name != EMBEDDING]
+
+
 def weight_elements(config: Qwen3Config) -> int:
-    """How many weights a pass reads: all of them, but of an embedding that is not tied to the output layer none."""
-    heads = (2 * config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
-    norms = 2 * config.hidden_size + 2 * config.head_dim
-    layer = config.hidden_size * (heads + 3 * config.intermediate_size) + norms
-    return config.num_hidden_layers * layer + config.hidden_size + config.hidden_size * config.vocab_size
+    """How many weights a pass reads, see `shapes_read`."""
+    return sum(map(math.prod, shapes_read(config)))
 
 
 def cache_elements(config: Qwen3Config) -> int:
@@ -44,12 +48,11 @@ def pass_flops(config: Qwen3Config, new: int, past: int = 0, batch: int = 1) -> 
         past: tokens of each text that the cache holds.
         batch: number of texts.
     """
-    heads = (2 * config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
-    layer = config.hidden_size * (heads + 3 * config.intermediate_size)
+    output_layer = math.prod(weight_shapes(config)[EMBEDDING])  # of the same shape, tied or not
+    layers = sum(math.prod(shape) for shape in shapes_read(config) if len(shape) == 2) - output_layer
     looked_at = new * past + new * (new + 1) // 2  # each token sees those before it, and itself
-    attention = 4 * config.num_attention_heads * config.head_dim * looked_at
-    logits = 2 * config.hidden_size * config.vocab_size
-    return batch * (config.num_hidden_layers * (2 * layer * new + attention) + logits)
+    attention = 4 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * looked_at
+    return batch * (2 * layers * new + attention + 2 * output_layer)
 
 
 @dataclass(frozen=True)

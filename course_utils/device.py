@@ -31,17 +31,20 @@ def available_devices() -> list[str]:
     return [*found, "cpu"]
 
 
-def get_device(preference: str | None = None) -> torch.device:
+def get_device(preference: torch.device | str | None = None) -> torch.device:
     """Choose the device to compute on: the fastest one there is, unless the reader asks for another.
 
     Args:
-        preference: "cpu", "cuda", "cuda:1", "mps", "xpu"; None or "auto" takes the environment variable
-            COURSE_DEVICE where it is set, and otherwise the first of CUDA, Apple MPS, Intel XPU, CPU.
+        preference: "cpu", "cuda", "cuda:1", "mps", "xpu", or a device; None or "auto" takes the environment variable
+            COURSE_DEVICE where it is set, and otherwise the first of CUDA, Apple MPS, Intel XPU, CPU. PyTorch's "meta"
+            is always there: on it tensors have shapes and no content.
 
     Raises:
         InputError: if this machine has no such device.
     """
-    wanted, source = preference, "The device"
+    if not isinstance(preference, (str, torch.device, type(None))):
+        raise InputError(f"The device is a {type(preference).__name__}: give its name, such as \"cpu\".")
+    wanted, source = None if preference is None else str(preference), "The device"
     if wanted is None or wanted.strip().lower() in ("", "auto"):
         wanted, source = os.environ.get(DEVICE_VARIABLE), f"The environment variable {DEVICE_VARIABLE}"
     devices = available_devices()
@@ -50,7 +53,7 @@ def get_device(preference: str | None = None) -> torch.device:
         return torch.device(devices[0])
     kind, _, index = wanted.partition(":")
     # "cuda" means the first of several, and "cuda:0" the only one.
-    known = wanted in devices or any(name == kind and index == "0" or name.partition(":")[0] == wanted
+    known = wanted in (*devices, "meta") or any(name == kind and index == "0" or name.partition(":")[0] == wanted
                                      for name in devices)
     if not known:
         raise InputError(f"{source} is {wanted!r}, which this machine does not have. "

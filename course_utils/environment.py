@@ -5,7 +5,6 @@ A note says that something is slower or missing, and the course goes on without 
 
 from __future__ import annotations
 
-import functools
 import html
 import http.client
 import importlib.metadata
@@ -26,13 +25,14 @@ from typing import Literal
 import torch
 
 from course_utils import host_memory, kernels
-from course_utils.config import Qwen3Config
 from course_utils.device import available_devices, describe_device, free_memory, get_device, total_memory
-from course_utils.errors import CourseError
-from course_utils.qwen3 import Qwen3Model
+from course_utils.errors import CourseError, InputError
 from course_utils.timing import format_bytes
 
 OLDEST_PYTHON = (3, 11)
+OLDEST_MACOS = 14
+# As platform.machine() calls their processors.
+SUPPORTED_MACHINES = {"Linux": ("x86_64", "aarch64"), "Windows": ("AMD64",), "Darwin": ("arm64",)}
 NEEDED_PACKAGES = ("tokenizers", "safetensors", "huggingface_hub", "jinja2", "numpy", "matplotlib", "tqdm")
 HUB_TIMEOUT = 3.0  # seconds
 PLACEHOLDER = "https://github.com/OWNER/"  # what the course's address begins with until it is set
@@ -44,7 +44,7 @@ Status = Literal["OK", "note", "problem"]
 
 
 @dataclass(frozen=True)
-class Row:
+class Finding:
     """One finding: what was looked at, what was found, how good that is, and what to do if it is not."""
 
     what: str
@@ -57,10 +57,10 @@ class Row:
 class EnvironmentReport:
     """The table. It prints as aligned text, and as an HTML table in a notebook."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[Finding, ...]
 
     @property
-    def problems(self) -> list[Row]:
+    def problems(self) -> list[Finding]:
         """The rows that have to be mended before the course works."""
         return [row for row in self.rows if row.status == "problem"]
 
@@ -107,24 +107,24 @@ def environment_report(check_network: bool = True) -> EnvironmentReport:
     Returns:
         The table. What cannot be found out is a note in it: this function never raises.
     """
-    looks: list[tuple[str, Callable[[], Row | Sequence[Row]]]] = [
+    looks: list[tuple[str, Callable[[], Finding | Sequence[Finding]]]] = [
         ("Python", _python), ("Platform", _platform), ("PyTorch", _pytorch), ("Packages", _packages),
         ("Notebook packages", _notebook_packages), ("Device", _device), ("Memory", _memory), ("Disk", _disk),
         ("Models that fit", _models), ("C++ compiler", _compiler), ("Kernels", _kernels),
         ("Bundled models", _bundled),
         ("Model hub", lambda: _hub(check_network))]
-    rows: list[Row] = []
+    rows: list[Finding] = []
     for what, look in looks:
         try:
             found = look()
         except Exception as error:  # a machine like no other must still get its other rows
-            found = Row(what, f"could not be found out ({type(error).__name__}: {error})", "note",
-                        "Go on; come back if something goes wrong later.")
-        rows += [found] if isinstance(found, Row) else found
+            found = Finding(what, f"could not be found out ({type(error).__name__}: {error})", "note",
+                            "Go on; come back if something goes wrong later.")
+        rows += [found] if isinstance(found, Finding) else found
     return EnvironmentReport(tuple(rows))
 
 
-def repository_row() -> Row:
+def repository_row() -> Finding:
     """The address of the course's repository: that of the checkout, else what the package was installed with.
 
     It is no part of the report: it concerns whoever publishes a copy, and no learner.
@@ -135,12 +135,12 @@ def repository_row() -> Row:
     what = "Repository"
     address = _address_in_checkout() or _address_in_metadata()
     if address is None:
-        return Row(what, "not known")
+        return Finding(what, "not known")
     if address.startswith(PLACEHOLDER):
-        return Row(what, f"{address}, a placeholder", "note",
-                   "Before you publish this copy, run in its folder: python notebooks/build.py repository "
-                   "https://github.com/YOU/NAME")
-    return Row(what, address)
+        return Finding(what, f"{address}, a placeholder", "note",
+                       "Before you publish this copy, run in its folder: python notebooks/build.py repository "
+                       "https://github.com/YOU/NAME")
+    return Finding(what, address)
 
 
 def _address_in_checkout() -> str | None:
@@ -166,20 +166,27 @@ def where() -> str:
     return "Lightning Studio" if "LIGHTNING_CLOUDSPACE_ID" in os.environ else "local"
 
 
-def _python() -> Row:
+def _python() -> Finding:
     version = platform.python_version()
     if sys.version_info < OLDEST_PYTHON:
         oldest = ".".join(map(str, OLDEST_PYTHON))
-        return Row("Python", version, "problem", f"Install Python {oldest} or later.")
-    return Row("Python", version)
+        return Finding("Python", version, "problem", f"Install Python {oldest} or later.")
+    return Finding("Python", version)
 
 
-def _platform() -> Row:
-    return Row("Platform", f"{platform.system()}, {platform.machine()}, {where()}")
+def _platform() -> Finding:
+    system, machine, macos = platform.system(), platform.machine(), platform.mac_ver()[0]
+    value = f"{f'macOS {macos}' if macos else system}, {machine}, {where()}"
+    old = bool(macos) and int(macos.partition(".")[0]) < OLDEST_MACOS
+    if old or machine not in SUPPORTED_MACHINES.get(system, ()):
+        return Finding("Platform", value, "note", "PyTorch has no current package for such a machine, so the course is "
+                                                   "not tested on it: open the chapters in Google Colab, by the link "
+                                                   "under each title.")
+    return Finding("Platform", value)
 
 
-def _pytorch() -> Row:
-    return Row("PyTorch", torch.__version__)
+def _pytorch() -> Finding:
+    return Finding("PyTorch", torch.__version__)
 
 
 def _versions(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -193,72 +200,74 @@ def _versions(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return found, missing
 
 
-def _packages() -> Row:
+def _packages() -> Finding:
     found, missing = _versions(NEEDED_PACKAGES)
     if missing:
-        return Row("Packages", f"missing: {', '.join(missing)}", "problem",
-                   f"{_pip()} install {' '.join(missing)}")
-    return Row("Packages", ", ".join(found))
+        return Finding("Packages", f"missing: {', '.join(missing)}", "problem",
+                       f"{_pip()} install {' '.join(missing)}")
+    return Finding("Packages", ", ".join(found))
 
 
-def _notebook_packages() -> Row:
+def _notebook_packages() -> Finding:
     what = "Notebook packages"
     if where() == "Google Colab":
         # Colab brings its own notebook; its page draws the controls of ipywidgets 7 only.
         version = importlib.metadata.version("ipywidgets")
         if int(version.partition(".")[0]) > 7:
-            return Row(what, f"ipywidgets {version}", "note",
-                       "Sliders and buttons do not show in Colab: choose Runtime > Disconnect and delete runtime, "
-                       "and do not install ipywidgets again.")
-        return Row(what, f"ipywidgets {version}, Colab's own notebook")
+            return Finding(what, f"ipywidgets {version}", "note",
+                           "Sliders and buttons do not show in Colab: choose Runtime > Disconnect and delete runtime, "
+                           "and do not install ipywidgets again.")
+        return Finding(what, f"ipywidgets {version}, Colab's own notebook")
     found, missing = _versions(("jupyterlab", "ipywidgets"))
     if missing:
-        return Row(what, ", ".join([*found, f"missing: {', '.join(missing)}"]), "note",
-                   f"{_pip()} install {' '.join(missing)}, unless your editor shows notebooks itself.")
-    return Row(what, ", ".join(found))
+        return Finding(what, ", ".join([*found, f"missing: {', '.join(missing)}"]), "note",
+                       f"{_pip()} install {' '.join(missing)}, unless your editor shows notebooks itself.")
+    return Finding(what, ", ".join(found))
 
 
 def _pip() -> str:
     return "Run: python -m pip"
 
 
-def _device() -> Row:
+def _device() -> Finding:
     try:
         device = get_device()
     except CourseError as error:
-        return Row("Device", str(error), "problem", "Unset the environment variable COURSE_DEVICE or correct it.")
+        return Finding("Device", str(error), "problem", "Unset the environment variable COURSE_DEVICE or correct it.")
     value = describe_device(device)
     if device.type == "cpu" and available_devices() == ["cpu"] and shutil.which("nvidia-smi"):
-        return Row("Device", value, "note", "There seems to be an NVIDIA GPU that this PyTorch cannot use. Install the "
-                                            "build for CUDA, as pytorch.org/get-started describes, to be faster.")
+        return Finding("Device", value, "note",
+                       "There seems to be an NVIDIA GPU that this PyTorch cannot use. Install the build for CUDA, as "
+                       "pytorch.org/get-started describes, to be faster.")
     if device.type == "cpu":
         value += "; every chapter runs on it"
-    return Row("Device", value)
+    return Finding("Device", value)
 
 
-def _memory() -> list[Row]:
+def _memory() -> list[Finding]:
     free = host_memory.available()
     value = f"{format_bytes(free)} free of {format_bytes(host_memory.total())}"
-    rows = [Row("Memory", value) if free > 2e9 else
-            Row("Memory", value, "note", "Close other programs and other notebooks (Kernel > Shut Down All Kernels).")]
+    rows = [Finding("Memory", value) if free > 2e9 else
+            Finding("Memory", value, "note",
+                    "Close other programs and other notebooks (Kernel > Shut Down All Kernels).")]
     device = get_device()
     if device.type != "cpu":
-        rows.append(Row("Memory of the device",
-                        f"{format_bytes(free_memory(device))} free of {format_bytes(total_memory(device))}"))
+        rows.append(Finding("Memory of the device",
+                            f"{format_bytes(free_memory(device))} free of {format_bytes(total_memory(device))}"))
     return rows
 
 
-def _disk() -> Row:
-    from huggingface_hub.constants import HF_HUB_CACHE
+def _disk() -> Finding:
+    from course_utils.hub_cache import cache_folder
 
-    cache = Path(HF_HUB_CACHE).expanduser().absolute()
+    cache = cache_folder()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     value = f"{format_bytes(free)} free where downloaded models are kept ({_with_tilde(cache)})"
     if free < 3e9:
-        return Row("Disk", value, "note", "The bundled models need nothing more, the smallest download needs 1.5 GB: "
-                                          "free some space, or set HF_HOME to a folder on a larger disk.")
-    return Row("Disk", value)
+        return Finding("Disk", value, "note", "The bundled models need nothing more, the smallest download needs 1.5 "
+                                              "GB: free some space, or set HF_HOME to a folder on a larger disk.")
+    return Finding("Disk", value)
 
 
 def _with_tilde(path: Path) -> str:
@@ -269,43 +278,37 @@ def _with_tilde(path: Path) -> str:
         return str(path)
 
 
-def _models() -> Row:
+def _models() -> Finding:
     from course_utils.family import FAMILY
+    from course_utils.planner import weight_bytes
 
     free = free_memory(get_device())
     fitting, smallest = ["tiny", "nano"], None
     for name, config in FAMILY.items():
         if name.endswith("-Base"):  # as large as the chat model of the same size
             continue
-        size = _weight_bytes(config)
+        size = weight_bytes(config)  # in bfloat16, the format in which the family is published
         smallest = size if smallest is None else min(size, smallest)
         if size * (1 + SPARE_SHARE) <= free:
             fitting.append(f"{name.partition('/')[2]} ({format_bytes(size)})")
     value = ", ".join(fitting)
     if len(fitting) == 2 and smallest is not None:
-        return Row("Models that fit", value, "note", "The downloaded ones do not fit, and the course does not need "
-                   f"them: the smallest takes {format_bytes(smallest * (1 + SPARE_SHARE))} of free memory.")
-    return Row("Models that fit", value)
+        return Finding("Models that fit", value, "note", "The downloaded ones do not fit, and the course does not need "
+                       f"them: the smallest takes {format_bytes(smallest * (1 + SPARE_SHARE))} of free memory.")
+    return Finding("Models that fit", value)
 
 
-@functools.cache
-def _weight_bytes(config: Qwen3Config) -> int:
-    """Bytes of a model's weights in bfloat16, the format in which the family is published."""
-    with torch.device("meta"):  # a model without its memory
-        return sum(parameter.numel() for parameter in Qwen3Model(config).parameters()) * torch.bfloat16.itemsize
-
-
-def _compiler() -> Row:
+def _compiler() -> Finding:
     """What `torch.compile` needs on a CPU: a C++ compiler, and on Linux the headers of Python."""
     what = "C++ compiler"
     compiler = next(filter(None, map(shutil.which, [*filter(None, [os.environ.get("CXX")]),
                                                     *_compilers(platform.system())])), None)
     header = Path(sysconfig.get_path("include"), "Python.h").is_file()
     if compiler and header:
-        return Row(what, f"{Path(compiler).name}, with Python.h; torch.compile can use them")
+        return Finding(what, f"{Path(compiler).name}, with Python.h; torch.compile can use them")
     missing = " and ".join(name for name, there in (("a C++ compiler", compiler), ("Python.h", header)) if not there)
-    return Row(what, f"missing: {missing}", "note",
-               f"Only torch.compile (chapter 7) needs it. {_how_to_get_compiler(platform.system())}")
+    return Finding(what, f"missing: {missing}", "note",
+                   f"Only torch.compile (chapter 7) needs it. {_how_to_get_compiler(platform.system())}")
 
 
 def _compilers(system: str) -> tuple[str, ...]:
@@ -322,16 +325,16 @@ def _how_to_get_compiler(system: str) -> str:
     return "On Debian or Ubuntu run: sudo apt install g++ python3-dev"
 
 
-def _kernels() -> Row:
+def _kernels() -> Finding:
     """The kernels for quantized weights, compiled now if they were not before."""
     what = "Kernels"
     problem = next(filter(None, map(kernels.problem, kernels.KERNELS)), None)
     if problem is None:
-        return Row(what, f"{kernels.path()}, for weights in 8 and 4 bits")
-    return Row(what, problem, "note", "Only the speed of quantized models depends on them.")
+        return Finding(what, f"{kernels.path()}, for weights in 8 and 4 bits")
+    return Finding(what, problem, "note", "Only the speed of quantized models depends on them.")
 
 
-def _bundled() -> Row:
+def _bundled() -> Finding:
     from course_utils.hub import BUNDLED, resolve
 
     missing = []
@@ -341,30 +344,32 @@ def _bundled() -> Row:
         except CourseError:
             missing.append(name)
     if missing:
-        return Row("Bundled models", f"missing: {', '.join(missing)}", "problem",
-                   "Install the package again, or restore the data folder of the repository.")
-    return Row("Bundled models", ", ".join(BUNDLED))
+        return Finding("Bundled models", f"missing: {', '.join(missing)}", "problem",
+                       "Install the package again, or restore the data folder of the repository.")
+    return Finding("Bundled models", ", ".join(BUNDLED))
 
 
-def _hub(check_network: bool) -> Row:
-    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+def _hub(check_network: bool) -> Finding:
+    from course_utils.hub import hub_address, is_offline
 
     what, fine = "Model hub", "The bundled models need no network."
-    if HF_HUB_OFFLINE:
-        return Row(what, "not asked, HF_HUB_OFFLINE is set", "note", f"{fine} Unset it to download others.")
+    if is_offline():
+        return Finding(what, "not asked, HF_HUB_OFFLINE is set", "note", f"{fine} Unset it to download others.")
     if not check_network:
-        return Row(what, "not asked", "note", fine)
-    trouble = _why_unreachable(ENDPOINT)
+        return Finding(what, "not asked", "note", fine)
+    try:
+        address = hub_address()
+    except InputError as error:
+        return Finding(what, "not asked", "note", f"{fine} {error}")
+    trouble = _why_unreachable(address)
     if trouble:
-        return Row(what, f"{ENDPOINT} does not answer ({trouble})", "note",
+        return Finding(what, f"{address} does not answer ({trouble})", "note",
                    f"{fine} To download others, check the network, or set HF_ENDPOINT to a mirror.")
-    return Row(what, f"{ENDPOINT} answers")
+    return Finding(what, f"{address} answers")
 
 
 def _why_unreachable(address: str) -> str | None:
     """Ask an address for its first page without the content. None if it answers in time, else the reason."""
-    if not address.startswith(("http://", "https://")):
-        return "this is not a web address"
     reasons: list[str | None] = []
 
     def ask() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +15,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from course_utils.errors import CheckpointError
+from course_utils.errors import CheckpointError, InputError
 from course_utils.json_text import parse_json
+
+
+def check_path(path: object, name: str, kind: str) -> None:
+    """Make sure that an argument can be the path of a file or folder, which need not be there.
+
+    Args:
+        path: the argument.
+        name: what it is called.
+        kind: what it shall be the path of, such as "a folder".
+
+    Raises:
+        InputError: if it is neither text nor a path.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"{name} is {reprlib.repr(path)}: give the name of {kind}.")
 
 
 def describe_damage(path: Path) -> str:

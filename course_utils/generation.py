@@ -1,7 +1,7 @@
 """The generation loop: logits to tokens, one at a time. Every way of generating here is this one loop.
 
 `generate_tokens` is the loop itself. The `generate_text_*` functions are the three usual ways to call it,
-`generate_trace` keeps what each step had to choose from, and `generate_stats` measures it.
+`generate_trace` keeps what each step had to choose from, and `generate_with_stats` measures it.
 
 Here and elsewhere ways are said to give the same tokens: with a cache and without, side by side and alone, drafted and
 not. They add up the same products in another order, or in other company, which has its limits:
@@ -20,15 +20,16 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from course_utils.config import Qwen3Config
 from course_utils.device import peak_memory, reset_peak_memory, synchronize
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.kv_cache import Cache, KVCache, check_cache
+from course_utils.number import require_whole_number, whole_number
 from course_utils.qwen3 import Qwen3Model, check_mask, check_token_ids, check_vocabulary
 from course_utils.sampling import GREEDY, Sampler
 
@@ -65,14 +66,16 @@ def generate_tokens(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, e
 
     Raises:
         InputError: if the prompt is empty, has the wrong shape or holds ids beyond the vocabulary, if max_new_tokens
-            is no whole number from 0 on, if the mask is none or does not end in real tokens, or if the end tokens or
-            the cache are none; with the first token, if the cache is of another model, batch, number format or device.
+            is no whole number from 0 on, if the mask is none or does not end in real tokens, or if the model, the end
+            tokens, the cache or `choose` are none; with the first token, if the cache is of another model, batch,
+            number format or device, the prompt is on another device than the model, or `choose` returns something else.
         ContextLengthError: if prompt and new tokens do not fit into the context or the cache.
     """
-    check_prompt(model, token_ids, max_new_tokens, cache)
+    max_new_tokens = check_prompt(model, token_ids, max_new_tokens, cache)
     if attention_mask is not None:
         past = cache.length if cache is not None else 0
         check_mask(attention_mask, (token_ids.shape[0], past + token_ids.shape[1]))
+    check_choice(choose)
     return _loop(model, token_ids, max_new_tokens, end_tokens(eos_token_id), cache, attention_mask, choose)
 
 
@@ -93,16 +96,40 @@ def end_tokens(eos_token_id: EndTokens) -> list[int]:
 
 def is_token_id(value: object) -> bool:
     """Whether a value is a whole number that a tensor of token ids can hold, whatever the vocabulary."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**63
+    number = whole_number(value)
+    return number is not None and 0 <= number < 2**63
 
 
-def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cache: Cache | None = None) -> None:
-    """Make sure that prompts can be generated from. Arguments and errors as for `generate_tokens`."""
+def check_model(model: object) -> None:
+    """Make sure that this is a model: one of ours, or whatever is called like it and has its `config`.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if not callable(model) or not isinstance(getattr(model, "config", None), Qwen3Config):
+        raise InputError(f"model is a {type(model).__name__}: give a Qwen3Model, such as load_model() gives.")
+
+
+def check_choice(choose: object) -> None:
+    """Make sure that this can choose tokens.
+
+    Raises:
+        InputError: if it is no function.
+    """
+    if not callable(choose):
+        raise InputError(f"choose is a {type(choose).__name__}: give a function from logits, (b, vocab_size), to token "
+                         "ids, (b, 1), such as a Sampler.")
+
+
+def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cache: Cache | None = None) -> int:
+    """Make sure that prompts can be generated from. Arguments and errors as for `generate_tokens`.
+
+    Returns:
+        max_new_tokens as an int, whichever kind of number it was.
+    """
+    check_model(model)
     check_token_ids(token_ids)
-    if type(max_new_tokens) is not int:
-        raise InputError(f"max_new_tokens is {max_new_tokens!r}: give a whole number.")
-    if max_new_tokens < 0:
-        raise InputError(f"max_new_tokens is {max_new_tokens}: it cannot be negative.")
+    max_new_tokens = require_whole_number("max_new_tokens", max_new_tokens)
     check_vocabulary(token_ids, model.config.vocab_size)
     if cache is not None:
         check_cache(cache, model.config)
@@ -113,6 +140,7 @@ def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cach
         prompt = past + token_ids.shape[1]
         raise ContextLengthError(f"{prompt} prompt tokens and {max_new_tokens} new ones do not fit into {context}: "
                                  f"shorten the prompt or lower max_new_tokens to {max(0, context - prompt + 1)}.")
+    return max_new_tokens
 
 
 @contextmanager
@@ -146,6 +174,10 @@ def _loop(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, ends: list[
         # Not around the whole loop: between two tokens the caller's own code runs, and must not be affected.
         with torch.inference_mode():
             token = choose(last_logits(model, inputs, cache, mask))
+        if not isinstance(token, Tensor) or token.shape != ended.shape:
+            what = tuple(token.shape) if isinstance(token, Tensor) else type(token).__name__
+            raise InputError(f"choose gave {what} for {len(ended)} texts: let it return token ids of shape "
+                             f"{tuple(ended.shape)}.")
         if ends:
             token = torch.where(ended, end_ids[0], token)
             ended = ended | torch.isin(token, end_ids)
@@ -182,6 +214,7 @@ def generate_text_basic_cache(model: Qwen3Model, token_ids: Tensor, max_new_toke
 def generate_text_basic_stream(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int,
                                eos_token_id: EndTokens = None) -> Iterator[Tensor]:
     """Yield each new token, (b, 1), as soon as it is there; greedy, with a key-value cache."""
+    check_model(model)
     return generate_tokens(model, token_ids, max_new_tokens, eos_token_id, cache=KVCache(model.config))
 
 
@@ -213,14 +246,16 @@ def generate_trace(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eo
         sampler: chooses the tokens; None is greedy.
 
     Raises:
-        InputError, ContextLengthError: as `generate_tokens`, or if there is not exactly one prompt, or no such `top`.
+        InputError, ContextLengthError: as `generate_tokens`, or if there is not exactly one prompt, no such `top`, or
+            the sampler is none.
     """
-    check_prompt(model, token_ids, max_new_tokens)
+    max_new_tokens = check_prompt(model, token_ids, max_new_tokens)
     if token_ids.shape[0] != 1:
         raise InputError(f"A trace follows one prompt, and this is a batch of {token_ids.shape[0]}.")
-    if not 1 <= top <= model.config.vocab_size:
-        raise InputError(f"top is {top}: give how many candidates to keep, from 1 to {model.config.vocab_size}.")
+    top = require_whole_number("top", top, 1, model.config.vocab_size)
     chooser = Sampler(GREEDY) if sampler is None else sampler
+    if not isinstance(chooser, Sampler):
+        raise InputError(f"sampler is a {type(chooser).__name__}: give a Sampler, or None for greedy.")
     steps: list[Step] = []
 
     def remember(logits: Tensor) -> Tensor:
@@ -276,8 +311,8 @@ class GenerationStats:
         return sum(length - 1 for length in self.lengths if length) / rest if rest > 0 else 0.0
 
 
-def generate_stats(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eos_token_id: EndTokens = None,
-                   cache: Cache | None = None) -> GenerationStats:
+def generate_with_stats(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eos_token_id: EndTokens = None,
+                        cache: Cache | None = None) -> GenerationStats:
     """Generate greedily and measure it. With `cache=None` every step computes the whole text again.
 
     Run it once before you believe it: the first run of anything pays for what later runs find ready.

@@ -1,43 +1,79 @@
 """A model's name -> its folder on disk: bundled, one's own, or downloaded from the hub and verified.
 
-`huggingface_hub` fetches the files into its usual cache (`HF_HOME`), resumes, and shows progress. It checks
-sizes only, so this module compares every file with the checksum that the hub publishes, once: the result is
-kept in the model's cache folder as `verified/COMMIT.json` (checksum, size and time of change of each file),
-and files that have not changed since are not read again. A model that is complete and verified is used
-without any request.
+`huggingface_hub` asks the hub and fetches the files (`hub_requests`), into the cache that it shares with other programs
+(`hub_cache`). This package adds limits to every wait, compares every file with the checksum that the hub publishes
+before it gets its name, and goes on where an interrupted download stopped. A model that is complete and verified is
+used without any request. No name that a hub or mirror gives leads out of the model's own folder in the cache.
 
-Environment: `HF_ENDPOINT` names a mirror, `HF_HUB_OFFLINE=1` forbids requests, `HF_HOME` moves the cache, and
-a token is sent only if `HF_TOKEN` is set. If the hub does not answer within `ANSWER_TIMEOUT` seconds, that is
-said at once instead of trying again; during the download each read may take `HF_HUB_DOWNLOAD_TIMEOUT` (10)
-seconds.
+Environment, read at each call: `HF_ENDPOINT` names a mirror, `HF_HUB_OFFLINE=1` forbids requests, `HF_HOME` moves the
+cache, `HF_HUB_DOWNLOAD_TIMEOUT` is for how many seconds the hub may be silent, and a token is sent only if there is one
+in `HF_TOKEN`.
 """
 
 from __future__ import annotations
 
 import difflib
 import errno
-import hashlib
-import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+import socket
+import ssl
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode, snapshot_download
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub import HfApi, constants, hf_hub_url
+from huggingface_hub.utils import build_hf_headers
 
-from course_utils.errors import CheckpointError, DownloadError, InputError
+from course_utils import hub_requests
+from course_utils.errors import CheckpointError, CourseError, DownloadError, InputError
 from course_utils.family import SHORT_NAMES, find_repo_id
-from course_utils.files import describe_damage
-from course_utils.json_text import parse_json
+from course_utils.file_lock import FileLock
+from course_utils.files import check_path, describe_damage
+from course_utils.hub_cache import (
+    PATTERNS,
+    add,
+    blob_path,
+    cache_folder,
+    checksum_of,
+    find_cached,
+    is_checksum,
+    is_commit,
+    is_file_name,
+    is_loaded,
+    missing_files,
+    model_folder,
+    note_commit,
+    partial_path,
+    remove_partials,
+    verify,
+)
+from course_utils.hub_requests import Refusal, answer_timeout, ask, ask_twice, receive
 
 BUNDLED = ("tiny", "nano")
-ANSWER_TIMEOUT = 10.0
-"""Seconds that the hub has for its first answer."""
 
-_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "merges.txt"]
+_PUBLIC_HUB = "https://huggingface.co"
+_FREE_SPACE = "Free some space, or set HF_HOME to a folder on a larger disk, and run this again."
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of a commit, as the hub lists it.
+
+    Attributes:
+        name: in the model's folder.
+        size: in bytes.
+        checksum: SHA-256 (64 digits) of a large file, git's own hash (40 digits) of a small one.
+    """
+
+    name: str
+    size: int
+    checksum: str
 
 
 def resolve(name: str | Path, patterns: Sequence[str] | None = None) -> Path:
@@ -57,15 +93,24 @@ def resolve(name: str | Path, patterns: Sequence[str] | None = None) -> Path:
         CheckpointError: if a bundled model is missing from this installation.
         DownloadError: see `download`.
     """
+    check_path(name, "The model", "one, such as 'tiny', or of a folder")
     if isinstance(name, str):
         if name.lower() in BUNDLED:
             return _bundled_folder(name.lower())
         repo_id = find_repo_id(name)
         if repo_id is not None:
-            return _find_cached(repo_id, constants.DEFAULT_REVISION) or download(repo_id, patterns=patterns)
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        raise InputError(_unknown(str(name)))
+            with _explained(repo_id):
+                cached = find_cached(repo_id, constants.DEFAULT_REVISION)
+            return cached or download(name, patterns=patterns)
+    if not str(name).strip():
+        raise InputError(_unknown(name))
+    try:
+        folder = Path(name).expanduser()
+        found = folder.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, forbidden, a NUL, `~` of nobody
+        raise InputError(_unknown(name)) from error
+    if not found:
+        raise InputError(_unknown(name))
     return folder
 
 
@@ -85,55 +130,175 @@ def download(name: str, revision: str | None = None, endpoint: str | None = None
         The folder of this revision in the cache of `huggingface_hub`, all files verified.
 
     Raises:
-        InputError: if the family has no such model.
-        DownloadError: if the model cannot be fetched or is damaged. A damaged file is deleted, so the next
-            try fetches it again; a partial one is never used.
+        InputError: if the family has no such model, or another argument or variable cannot be what it should be.
+        DownloadError: if the model cannot be fetched or is damaged. The next try goes on where this one stopped; what
+            is damaged is deleted and fetched again by it, and nothing partial or unverified is ever used.
     """
-    repo_id = find_repo_id(name)
+    check_path(name, "The model", "one, such as 'qwen3-0.6b-base'")
+    repo_id = find_repo_id(str(name))
     if repo_id is None:
         raise InputError(_unknown(name))
-    revision = revision or constants.DEFAULT_REVISION
-    address = endpoint or constants.ENDPOINT
-    # False stops the library from looking for a token by itself: these models are public.
-    token = os.environ.get("HF_TOKEN") or False
-    try:
-        info = HfApi(endpoint=endpoint, token=token).model_info(
-            repo_id, revision=revision, files_metadata=True, timeout=ANSWER_TIMEOUT)
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise _refused(error, repo_id, revision, address) from error
-    except Exception as error:  # which network library raises, and what, depends on the hub library's version
-        cached = _find_cached(repo_id, revision)
-        if cached is not None:
+    revision = _checked_revision(constants.DEFAULT_REVISION if revision is None else revision)
+    with _explained(repo_id):
+        if is_offline():
+            cached = find_cached(repo_id, revision)
+            if cached is None:
+                raise DownloadError(f"{repo_id} ({revision}) is not complete on this machine, and HF_HUB_OFFLINE "
+                                    "forbids to download it: unset HF_HUB_OFFLINE, or use the bundled model 'tiny'."
+                                    + _folder_at_hand(name, repo_id))
             return cached
-        raise _unreachable(error, repo_id, revision, address) from error
-
-    wanted = _PATTERNS if patterns is None else list(patterns)
-    files = {file.rfilename: file for file in filter_repo_objects(
-        info.siblings or [], allow_patterns=wanted, key=lambda file: file.rfilename)}
-    checksums = {file_name: file.lfs.sha256 if file.lfs else file.blob_id or ""
-                 for file_name, file in files.items()}
-    unknown = sorted(file_name for file_name, checksum in checksums.items() if not checksum)
-    if info.sha is None or not files or unknown:
-        raise DownloadError(f"{address} publishes no checksum for {', '.join(unknown) or 'any file'} of "
-                            f"{repo_id}, so nothing that it sends could be trusted: use another mirror.")
-    _refuse_strange_names(info.sha, checksums, address)
-    cache = Path(constants.HF_HUB_CACHE) / f"models--{repo_id.replace('/', '--')}"
-    folder = cache / "snapshots" / info.sha
-    missing = [file for file_name, file in files.items() if not (folder / file_name).exists()]
-    _require_disk_space(sum(file.size or 0 for file in missing), cache)
-    try:
-        for file in missing:  # one by one in this thread, so that an interrupt ends the download at once
-            hf_hub_download(repo_id, file.rfilename, revision=info.sha, endpoint=endpoint, token=token)
+        address, token = hub_address(endpoint), _token()
+        try:
+            commit, files = _list_files(repo_id, revision, address, token, PATTERNS if patterns is None else patterns)
+        except CourseError:
+            raise
+        except Exception as error:  # which network library raises, and what, depends on the hub library's version
+            refused = isinstance(error, Refusal) and (error.status in (401, 404) or error.code == "GatedRepo")
+            cached = None if refused else find_cached(repo_id, revision)
+            if cached is None:
+                raise _not_listed(error, repo_id, revision, address, _folder_at_hand(name, repo_id)) from error
+            return cached
+        folder = model_folder(repo_id) / "snapshots" / commit
+        lacking = [file for file in files if not (folder / file.name).is_file()]
+        if lacking:
+            _fetch_all(lacking, folder, repo_id, address, token, whole=patterns is None)
+        missing = missing_files(folder) if patterns is None else []
+        if missing:
+            raise DownloadError(f"{address} has {repo_id} without {', '.join(missing[:5])}: use another mirror.")
+        verify(folder, {file.name: file.checksum for file in files}, known={file.name for file in lacking},
+               whole=patterns is None)
         if patterns is None:
-            # Nothing is left to fetch; this notes which commit the revision is and which files belong to it.
-            snapshot_download(repo_id, revision=revision, endpoint=endpoint, token=token,
-                              allow_patterns=_PATTERNS)
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise _refused(error, repo_id, revision, address) from error
-    except Exception as error:
-        raise _broken_off(error, repo_id, address) from error
-    _verify(folder, checksums, whole=patterns is None)
+            note_commit(model_folder(repo_id), revision, commit)
     return folder
+
+
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE forbids requests now."""
+    return os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in ("1", "ON", "YES", "TRUE")
+
+
+def hub_address(endpoint: str | None = None) -> str:
+    """Address of the hub, without a slash at its end: the argument, else HF_ENDPOINT now, else huggingface.co.
+
+    Raises:
+        InputError: if it is no web address.
+    """
+    address = (endpoint or os.environ.get("HF_ENDPOINT") or _PUBLIC_HUB).strip().rstrip("/")
+    if not re.fullmatch(r"https?://([\w-]+(\.[\w-]+)*|\[[0-9a-f:]+\])(:\d{1,5})?(/[\w.~/-]*)?", address,
+                        re.ASCII | re.IGNORECASE):
+        origin = "The endpoint" if endpoint else "HF_ENDPOINT"
+        raise InputError(f"{origin} is {_shortened(address)}, and this is not a web address: give one such as "
+                         f"{_PUBLIC_HUB}, without a name or password.")
+    return address
+
+
+def _list_files(repo_id: str, revision: str, address: str, token: str | None,
+                patterns: Collection[str]) -> tuple[str, list[_File]]:
+    """Ask the hub for the commit of a revision and for its files.
+
+    Raises:
+        DownloadError: if what it names is not what it should be, before any path is made of it. Other exceptions: if
+            there is no answer, or another one.
+    """
+    # False stops the library from looking for a token by itself: these models are public.
+    api = HfApi(endpoint=address, token=token or False)
+    info = ask_twice(lambda: ask(
+        lambda: api.model_info(repo_id, revision=revision, files_metadata=True, timeout=answer_timeout()),
+        f"the list of files of {repo_id} from {address}", hub_requests.LISTING_LIMIT))
+    files = [_listed(entry) for entry in info.siblings or [] if not _is_others(entry.rfilename, patterns)]
+    unsigned = sorted(file.name for file in files if is_file_name(file.name) and not file.checksum)
+    if not files or unsigned:
+        raise DownloadError(f"{address} publishes no checksum for {', '.join(unsigned[:5]) or 'any file'} of "
+                            f"{repo_id}, so nothing that it sends could be trusted: use another mirror.")
+    strange: list[object] = [file.name for file in files if not (
+        is_file_name(file.name) and is_checksum(file.checksum) and type(file.size) is int and 0 <= file.size < 2 ** 63)]
+    strange += [] if is_commit(info.sha) else [info.sha]
+    if strange:
+        raise DownloadError(f"{address} names a file, its size or checksum, or a commit as no hub does "
+                            f"({_shortened(strange[0])}): nothing was fetched, use another mirror.")
+    if len({file.name.lower() for file in files}) < len(files):  # some drives know no other
+        raise DownloadError(f"{address} lists a file of {repo_id} twice: nothing was fetched, use another mirror.")
+    return str(info.sha), files
+
+
+def _is_others(name: object, patterns: Collection[str]) -> bool:
+    """Whether it is the name of a file that is not asked for: of another kind, or in a folder below the model's."""
+    return isinstance(name, str) and (not is_loaded(name, patterns) or "/" in name
+                                      and all(is_file_name(part) for part in name.split("/")))
+
+
+def _listed(entry: Any) -> _File:
+    return _File(entry.rfilename, *((entry.lfs.size, entry.lfs.sha256) if entry.lfs else (entry.size, entry.blob_id)))
+
+
+def _fetch_all(files: list[_File], folder: Path, repo_id: str, address: str, token: str | None, whole: bool) -> None:
+    """Fetch files into the folder of a commit, one after the other; each gets its name there once it is verified.
+
+    Args:
+        files: that are missing.
+        folder: of the commit.
+        repo_id: name of the model.
+        address: of the hub.
+        token: to send.
+        whole: whether nothing is missing afterwards, so that parts of other commits' files are of no use any more.
+    """
+    cache = folder.parent.parent
+    partials = [partial_path(folder, file.checksum) for file in files]
+    present = sum(path.stat().st_size for path in partials if path.is_file())
+    _require_disk_space(sum(file.size for file in files) - present, cache)
+    blob_path(folder, "").mkdir(parents=True, exist_ok=True)
+    # What is compressed on the way could not go on in its middle.
+    headers = build_hf_headers(token=token or False) | {"Accept-Encoding": "identity"}
+    try:
+        lock = FileLock(cache / "downloading.lock")
+    except BlockingIOError as error:
+        raise DownloadError(f"Another program is downloading {repo_id} to {str(cache)!r} now: wait until it has ended, "
+                            "and run this again.") from error
+    with lock:
+        for file in files:
+            url = hf_hub_url(repo_id, file.name, revision=folder.name, endpoint=address)
+            try:
+                _fetch(file, folder, url, headers)
+            except CourseError:
+                raise
+            except Exception as error:
+                of_network = isinstance(error, (ConnectionError, TimeoutError))
+                if isinstance(error, OSError) and error.errno and not of_network:
+                    raise  # of the disk
+                raise _broken_off(error, file.name, repo_id, address) from error
+        if whole:
+            remove_partials(folder)
+
+
+def _fetch(file: _File, folder: Path, url: str, headers: dict[str, str]) -> None:
+    """Fetch one file, or the rest of it, and give it its name.
+
+    Raises:
+        DownloadError: if it is another file than the hub has listed. Other exceptions: if it does not come.
+    """
+    content = blob_path(folder, file.checksum)
+    if content.is_file() and checksum_of(content, like=file.checksum) == file.checksum:
+        return add(folder, file.name, file.checksum, content)
+    partial = partial_path(folder, file.checksum)
+    while True:
+        if partial.is_file() and partial.stat().st_size > file.size:
+            partial.unlink()
+        resumed = partial.is_file()
+        try:
+            ask_twice(lambda: receive(url, partial, file.size, headers, file.name))
+        except Refusal as error:
+            # Without that part, or with too much, the beginning that is here may be wrong.
+            if not resumed or error.status != 416 and partial.stat().st_size <= file.size:
+                raise
+        if checksum_of(partial, like=file.checksum) == file.checksum:
+            return add(folder, file.name, file.checksum, partial)
+        damage = describe_damage(partial)
+        partial.unlink()
+        if not resumed:  # else again, from its beginning
+            raise DownloadError(
+                f"{file.name} {damage}: its checksum is not the one that the hub publishes. It has been deleted, so "
+                "run this again to download it anew; if that fails too, a proxy may be answering in the hub's place: "
+                "use another network or mirror (HF_ENDPOINT).")
 
 
 def _bundled_folder(name: str) -> Path:
@@ -146,136 +311,43 @@ def _bundled_folder(name: str) -> Path:
                           "install it again, or restore the data folder of the repository.")
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: object) -> str:
     """What to say about a name that stands for nothing."""
-    close = difflib.get_close_matches(name.lower().removeprefix("qwen/"), [*BUNDLED, *SHORT_NAMES], n=1)
+    close = difflib.get_close_matches(str(name)[:100].lower().removeprefix("qwen/"), [*BUNDLED, *SHORT_NAMES], n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return (f"There is no model and no folder {name!r}.{hint} Possible are {', '.join(BUNDLED)} (bundled), "
+    return (f"There is no model and no folder {_shortened(name)}.{hint} Possible are {', '.join(BUNDLED)} (bundled), "
             f"{', '.join(SHORT_NAMES)} (from the hub), or the path of a folder with a config.json.")
 
 
-def _find_cached(repo_id: str, revision: str) -> Path | None:
-    """The complete and verified folder of a revision in the cache, or None; makes no request."""
-    try:
-        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=_PATTERNS,
-                                        local_files_only=True))
-    except OSError:  # nothing there, or not all of it
-        return None
-    record = _read_record(folder)
-    if record:
-        checksums = {name: str(entry["checksum"]) for name, entry in record.items()}
-    else:
-        # Fetched by another program. Where links are possible, the cache names contents by their checksum.
-        checksums = {path.name: path.resolve().name for path in folder.iterdir()}
-        if not all(len(checksum) in (40, 64) for checksum in checksums.values()):
-            return None
-    if not all((folder / name).is_file() for name in checksums) or not _has_all(folder):
-        return None
-    _verify(folder, checksums)
-    return folder
+def _shortened(value: object) -> str:
+    """A value as it would be written, cut where it is long."""
+    shown = repr(str(value) if isinstance(value, Path) else value)
+    return shown if len(shown) <= 100 else f"{shown[:80]}... ({len(shown)} characters)"
 
 
-def _has_all(folder: Path) -> bool:
-    """Whether a folder has a configuration, a tokenizer, and all the weights: another program may fetch but a part."""
-    index = folder / "model.safetensors.index.json"
-    weights = ["model.safetensors"]
-    if index.is_file():
-        try:
-            weights = sorted(set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return False
-    return all(isinstance(name, str) and (folder / name).is_file()
-               for name in ("config.json", "tokenizer.json", *weights))
+def _checked_revision(revision: object) -> str:
+    # https://git-scm.com/docs/git-check-ref-format, and a little less
+    if isinstance(revision, str) and re.fullmatch(r"\w[\w./+-]{0,199}", revision, re.ASCII) and not (
+            ".." in revision or "//" in revision or "/." in revision or revision.endswith(("/", "."))):
+        return revision
+    raise InputError(f"The revision {_shortened(revision)} cannot be the name of a branch, tag or commit: leave it "
+                     "out, or give one such as 'main'.")
 
 
-def _refuse_strange_names(commit: str, checksums: Mapping[str, str], address: str) -> None:
-    """Make sure that what a server names is what it should be before any path is made of it.
-
-    Raises:
-        DownloadError: if the commit is no 40 hexadecimal digits, or a file's name leads out of its folder, or its
-            checksum is none.
-    """
-    strange = [name for name, checksum in checksums.items()
-               if not _FILE_NAME.fullmatch(name) or not _CHECKSUM.fullmatch(checksum)]
-    if strange or not _COMMIT.fullmatch(commit):
-        raise DownloadError(f"{address} names a file, a checksum or a commit as no hub does "
-                            f"({(strange or [commit])[0][:80]!r}): nothing was fetched, use another mirror.")
+def _token() -> str | None:
+    token = os.environ.get("HF_TOKEN", "").strip()  # a line feed at its end comes with `cat` and from secrets
+    if not re.fullmatch("[!-~]*", token):
+        raise InputError("HF_TOKEN holds a space, a line break or another character that no token has: copy the "
+                         "token again, or unset HF_TOKEN, since these models are public.")
+    return token or None
 
 
-# The files of these models lie side by side in one folder.
-_FILE_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
-_COMMIT, _CHECKSUM = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-
-
-def _verify(folder: Path, checksums: Mapping[str, str], whole: bool = True) -> None:
-    """Compare files with their checksums, except those that were compared before and have not changed.
-
-    Args:
-        folder: of one commit, in the hub library's cache.
-        checksums: SHA-256 (64 digits) of each large file, git's own hash (40 digits) of each small one.
-        whole: whether these are all files of the model; only then is the result kept, since what is kept for a
-            folder says that the folder is complete.
-
-    Raises:
-        DownloadError: at the first file that differs, which is deleted if it lies in the model's own cache.
-    """
-    before = _read_record(folder)
-    record = {}
-    for name, checksum in checksums.items():
-        path = folder / name
-        stat = path.stat()
-        entry = {"checksum": checksum, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-        if before.get(name) != entry and _checksum(path, like=checksum) != checksum:
-            damage, content = describe_damage(path), path.resolve()
-            if not content.is_relative_to(folder.parent.parent.resolve()):
-                raise DownloadError(f"{name} {damage}: its checksum is not the one that the hub publishes. It is a "
-                                    f"link to {str(content)!r}, which was left alone: remove the link {str(path)!r}, "
-                                    "and run this again.")
-            content.unlink()  # and then the link to it
-            path.unlink(missing_ok=True)
-            raise DownloadError(f"{name} {damage}: its checksum is not the one that the hub publishes. It "
-                                "has been deleted, so run this again to download it anew; if that fails "
-                                "too, use another network or mirror (HF_ENDPOINT).")
-        record[name] = entry
-    if whole and record != before:
-        _write_record(folder, record)
-
-
-def _checksum(path: Path, like: str) -> str:
-    """Hash of a file in hexadecimal: SHA-256, or git's hash of a blob, whichever is as long as `like`."""
-    digest = hashlib.sha256()
-    if len(like) == 40:
-        # https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
-        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _record_path(folder: Path) -> Path:
-    return folder.parent.parent / "verified" / f"{folder.name}.json"
-
-
-def _read_record(folder: Path) -> dict[str, dict[str, str | int]]:
-    """What `_verify` has found before; empty if there is nothing, or nothing readable."""
-    try:
-        record: dict[str, dict[str, str | int]] = parse_json(_record_path(folder).read_text(encoding="utf-8"))
-        return record
-    except (OSError, ValueError):
-        return {}
-
-
-def _write_record(folder: Path, record: Mapping[str, object]) -> None:
-    path = _record_path(folder)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(exist_ok=True)
-        temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError:
-        # A cache that others fill may be read-only; then every load compares the files anew.
-        temporary.unlink(missing_ok=True)
+def _folder_at_hand(name: str, repo_id: str) -> str:
+    """A hint at a folder with the model's name, which a reader may have meant."""
+    for folder in (Path(name), Path(repo_id.partition("/")[2]), Path(repo_id)):
+        if (folder / "config.json").is_file():
+            return f" Here is a folder of this name: to use it, give its path, {os.path.join('.', folder)!r}."
+    return ""
 
 
 def _require_disk_space(needed: int, cache: Path) -> None:
@@ -287,43 +359,96 @@ def _require_disk_space(needed: int, cache: Path) -> None:
                             f"{str(existing)!r}. {_FREE_SPACE}")
 
 
-_FREE_SPACE = "Free some space, or set HF_HOME to a folder on a larger disk, and run this again."
-
-
-def _refused(error: Exception, repo_id: str, revision: str, address: str) -> DownloadError:
-    """The hub has answered: not this model, or not to you."""
-    if isinstance(error, GatedRepoError):
-        return DownloadError(f"{address} gives {repo_id} only to people who have accepted its terms: accept "
-                             "them on the model's page, create a token there, and set HF_TOKEN to it.")
-    if isinstance(error, RevisionNotFoundError):
+def _not_listed(error: Exception, repo_id: str, revision: str, address: str, hint: str) -> DownloadError:
+    """There is no list of files: the hub refuses, or is not there, or something else answers."""
+    if isinstance(error, Refusal) and error.code == "RevisionNotFound":
         return DownloadError(f"{repo_id} has no revision {revision!r} at {address}: "
                              "leave it out, or give an existing branch, tag or commit.")
-    return DownloadError(f"{address} does not have the model {repo_id}: check the address of the mirror "
-                         "(HF_ENDPOINT), and HF_TOKEN if it is set.")
-
-
-def _unreachable(error: Exception, repo_id: str, revision: str, address: str) -> DownloadError:
-    """The hub has not answered, or something else has."""
-    if is_offline_mode():
-        return DownloadError(f"{repo_id} ({revision}) is not complete on this machine, and HF_HUB_OFFLINE "
-                             "forbids to download it: unset HF_HUB_OFFLINE, or use the bundled model 'tiny'.")
-    if isinstance(error, (ValueError, KeyError, TypeError)):
+    if isinstance(error, Refusal) and (error.status == 404 or error.code == "RepoNotFound"):
+        return DownloadError(f"{address} does not have the model {repo_id}: check the address of the mirror "
+                             "(HF_ENDPOINT), and HF_TOKEN if it is set.")
+    if isinstance(error, (ValueError, LookupError, TypeError, AttributeError, RecursionError)):
         return DownloadError(f"{address} answered with something else than the hub would, perhaps the login "
                              "page of a network: open it in a browser, or correct HF_ENDPOINT.")
-    return DownloadError(f"The hub at {address} cannot be reached ({_first_line(error)}), and {repo_id} is "
-                         "not complete on this machine: check the network, set HF_ENDPOINT to a mirror, or "
-                         "use the bundled model 'tiny'.")
+    return _refused(error, repo_id, address) or DownloadError(
+        f"The hub at {address} cannot be reached ({_first_line(error)}), and {repo_id} is not complete on this "
+        f"machine: check {_network(address)}, set HF_ENDPOINT to a mirror, or use the bundled model 'tiny'.{hint}")
 
 
-def _broken_off(error: Exception, repo_id: str, address: str) -> DownloadError:
-    """The download has begun and not ended well."""
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
-        return DownloadError(f"The disk became full while {repo_id} was downloaded. {_FREE_SPACE}")
-    return DownloadError(f"The download of {repo_id} from {address} broke off ({_first_line(error)}): run "
-                         "this again, files that have arrived whole are kept. If a file keeps failing, a "
-                         "proxy may be answering in the hub's place: use another network or mirror.")
+def _broken_off(error: Exception, file_name: str, repo_id: str, address: str) -> DownloadError:
+    """A file has not arrived."""
+    if isinstance(error, Refusal) and error.status == 404:
+        return DownloadError(f"{address} lists {file_name} of {repo_id} and does not have it: use another mirror.")
+    return _refused(error, repo_id, address) or DownloadError(
+        f"The download of {file_name} of {repo_id} from {address} broke off ({_first_line(error)}): run this again, "
+        f"and it goes on where it stopped. If it keeps breaking off, check {_network(address)}, or use a mirror "
+        "(HF_ENDPOINT).")
+
+
+def _refused(error: Exception, repo_id: str, address: str) -> DownloadError | None:
+    """What a refusal, by the hub or by something before it, means; None if the error does not say."""
+    if _is_due_to(error, ssl.SSLCertVerificationError):
+        return DownloadError(f"The certificate of {address} is signed by nobody that this computer trusts "
+                             f"({_first_line(error)}), as where a company's proxy opens encrypted connections: set "
+                             "SSL_CERT_FILE to the file with that proxy's certificate, or use another network.")
+    if _is_due_to(error, socket.gaierror):
+        return DownloadError(f"This computer does not find the address of {address} (no DNS): check "
+                             f"{_network(address)}, and the spelling of HF_ENDPOINT if it is set, or use the bundled "
+                             "model 'tiny'.")
+    status, code = (error.status, error.code) if isinstance(error, Refusal) else (None, "")
+    if status == 407 or "407" in str(error) and type(error).__name__ == "ProxyError":
+        return DownloadError("The proxy between this computer and the hub asks for a login: put name and password into "
+                             "HTTPS_PROXY, as in http://NAME:PASSWORD@PROXY:PORT.")
+    if code == "GatedRepo":
+        return DownloadError(f"{address} gives {repo_id} only to people who have accepted its terms: accept "
+                             "them on the model's page, create a token there, and set HF_TOKEN to it.")
+    if status == 401 and _token():
+        return DownloadError(f"{address} does not accept the token in HF_TOKEN, which may have expired: unset it, "
+                             f"since {repo_id} is public, or set it to a new one.")
+    if status == 401:
+        return DownloadError(f"{address} asks for a login: set HF_TOKEN to a token of that hub, or HF_ENDPOINT to "
+                             "another.")
+    if status == 403:
+        return DownloadError(f"{address} refuses to give {repo_id} (status 403), as a firewall does, or a hub to a "
+                             "token without the right: use another network or mirror (HF_ENDPOINT), or unset HF_TOKEN.")
+    if status == 429 and isinstance(error, Refusal):
+        rest = f" in {error.retry_after} seconds" if error.retry_after is not None else " in some minutes"
+        return DownloadError(f"{address} has had too many requests from this network: run this again{rest}, or set "
+                             "HF_TOKEN, with which the hub allows more.")
+    return None
+
+
+def _is_due_to(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether an error of the network library, whichever that is, comes from one of Python's own."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _network(address: str) -> str:
+    """What to check where an address cannot be reached."""
+    url = urlsplit(address)
+    if {url.scheme, "all"} & set(getproxies()) and not proxy_bypass(url.hostname or ""):
+        return f"the network and its proxy ({url.scheme.upper()}_PROXY or the settings of this computer)"
+    return "the network"
 
 
 def _first_line(error: Exception) -> str:
+    """What an error says, in short."""
+    kind = "" if isinstance(error, Refusal) else type(error).__name__
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return ": ".join(part for part in (kind, lines[0][:200] if lines else "") if part)
+
+
+@contextmanager
+def _explained(repo_id: str) -> Iterator[None]:
+    """Turn what the disk refuses into one sentence; the network's errors have become others before."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DownloadError(f"The disk became full while {repo_id} was downloaded. {_FREE_SPACE}") from error
+        where = _shortened(str(error.filename or cache_folder()))
+        raise DownloadError(f"The cache for {repo_id} cannot be used ({error.strerror or type(error).__name__}: "
+                            f"{where}): make it readable and writable, or set HF_HOME to a folder of your own."
+                            ) from error

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from numbers import Integral
 
 import torch
 from torch import Tensor
 
 from course_utils.config import Qwen3Config
+from course_utils.device import get_device
 from course_utils.errors import ContextLengthError, InputError
+from course_utils.number import check_dtype, require_whole_number, whole_number
+from course_utils.torch_internals import mark_static_address
 
 
 class _Position:
@@ -37,10 +39,11 @@ class _Position:
         Raises:
             InputError: if `length` is negative, more than the cache holds, or no whole number.
         """
-        if not isinstance(length, Integral) or not 0 <= length <= self.length:
+        number = whole_number(length)
+        if number is None or not 0 <= number <= self.length:
             raise InputError(f"Cannot cut a cache of {self.length} tokens to {length!r}: "
                              f"give a length from 0 to {self.length}.")
-        self.length = length
+        self.length = number
 
 
 class GrowingLayer:
@@ -101,8 +104,12 @@ class KVCache(_Position):
             held: for each layer keys and values, each (batch, key-value heads, tokens, head_dim).
 
         Raises:
-            InputError: if their shapes are not those of the model, or differ.
+            InputError: if these are no keys and values, or their shapes are not those of the model, or differ.
         """
+        _check_config(config)
+        if not isinstance(held, Sequence) or not all(map(is_keys_and_values, held)):
+            raise InputError("These are no keys and values: give a list with a pair of tensors for each layer, such as "
+                             "the `held` of another cache.")
         shapes = {tensor.shape for pair in held for tensor in pair}
         shape = shapes.pop() if len(shapes) == 1 else torch.Size()
         fits = len(shape) == 4 and (shape[1], shape[3]) == (config.num_key_value_heads, config.head_dim)
@@ -131,7 +138,7 @@ class KVCache(_Position):
         """Forget all tokens from position `length` on."""
         super().truncate(length)
         for layer in self.layers:
-            layer.cut(length)
+            layer.cut(self.length)
 
     def copy(self) -> KVCache:
         """A cache with the same content that can be continued on its own.
@@ -188,21 +195,23 @@ class StaticKVCache(_Position):
         device, dtype: as of the model's weights.
 
     Raises:
-        InputError: if the first argument is no configuration, or batch_size no whole number from 1 on.
+        InputError: if the first argument is no configuration, batch_size no whole number from 1 on, or this machine has
+            no such device or number format.
         ContextLengthError: if `max_length` is no whole number from 1 up to the model's context.
     """
 
     def __init__(self, config: Qwen3Config, max_length: int, batch_size: int = 1,
                  device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
         _check_config(config)
-        if not isinstance(batch_size, Integral) or batch_size < 1:
-            raise InputError(f"batch_size is {batch_size!r}: give a whole number from 1 on.")
-        if not isinstance(max_length, Integral) or not 0 < max_length <= config.max_position_embeddings:
+        batch_size, length = require_whole_number("batch_size", batch_size, 1), whole_number(max_length)
+        if length is None or not 0 < length <= config.max_position_embeddings:
             raise ContextLengthError(f"A cache for {max_length!r} tokens does not fit this model: "
                                      f"choose max_length from 1 to {config.max_position_embeddings}.")
-        self.max_length = max_length
+        check_dtype(dtype)
+        device = None if device is None else get_device(device)
+        self.max_length = length
         self.length = 0
-        shape = (2, batch_size, config.num_key_value_heads, max_length, config.head_dim)
+        shape = (2, batch_size, config.num_key_value_heads, length, config.head_dim)
         with torch.inference_mode(False):  # what is made within inference mode can be written to nowhere else
             self._fill([torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_hidden_layers)])
 
@@ -210,9 +219,9 @@ class StaticKVCache(_Position):
         self.layers = [StaticLayer(keys, values) for keys, values in stores]
         self._whole = stores[0].device.type == "cuda"
         if self._whole:
-            for layer in self.layers:  # else each replay would first copy the cache
-                torch._dynamo.mark_static_address(layer.keys)
-                torch._dynamo.mark_static_address(layer.values)
+            for layer in self.layers:
+                mark_static_address(layer.keys)
+                mark_static_address(layer.values)
 
     def reserve(self, num_tokens: int) -> int:
         """Get ready for a pass with `num_tokens` new tokens; return for how many slots `update` will give keys."""
@@ -257,6 +266,11 @@ def check_cache(cache: object, config: Qwen3Config) -> None:
     if len(layers) != config.num_hidden_layers:
         raise InputError(f"The cache has {len(layers)} layers and the model {config.num_hidden_layers}: make one with "
                          "this model's config.")
+
+
+def is_keys_and_values(value: object) -> bool:
+    """Whether this is a pair of tensors, as a layer of a cache holds them."""
+    return isinstance(value, Sequence) and len(value) == 2 and all(isinstance(tensor, Tensor) for tensor in value)
 
 
 def _check_config(config: object) -> None:

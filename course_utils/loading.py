@@ -18,6 +18,7 @@ from course_utils.config import Qwen3Config
 from course_utils.device import free_memory, get_device
 from course_utils.family import FAMILY, find_repo_id
 from course_utils.hub import BUNDLED, resolve
+from course_utils.number import check_dtype
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import Sampling, random_generator
 from course_utils.tokenizer import Qwen3Tokenizer
@@ -43,14 +44,15 @@ def load_model(name: str | Path | None = None, device: torch.device | str | None
             checkpoint's own format (bfloat16) for any other.
 
     Raises:
-        InputError: if there is no such model.
+        InputError: if there is no such model, this machine has no such device, or no model computes in dtype.
         CheckpointError: if its files are incomplete or damaged.
         DownloadError: if it cannot be downloaded.
     """
-    name = _chosen(name)
+    name, device = _chosen(name), get_device(device)
+    check_dtype(dtype)  # before anything is downloaded
     if dtype is None and _is_bundled(name):
         dtype = torch.float32
-    return load_checkpoint(resolve(name), device=get_device() if device is None else device, dtype=dtype)
+    return load_checkpoint(resolve(name), device=device, dtype=dtype)
 
 
 def load_tokenizer(name: str | Path | None = None) -> Qwen3Tokenizer:
@@ -96,7 +98,8 @@ def random_model(name_or_config: str | Path | Qwen3Config, dtype: torch.dtype = 
         InputError, CheckpointError: as `load_model`.
     """
     config = name_or_config if isinstance(name_or_config, Qwen3Config) else _config_of(name_or_config)
-    device = get_device() if device is None else device
+    device = get_device(device)
+    check_dtype(dtype)
     generator = random_generator(seed)
     with torch.device("meta"):
         model = Qwen3Model(config)

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from course_utils.config import Qwen3Config
 from course_utils.errors import InputError
 from course_utils.linear import Linear
-from course_utils.qwen3 import DecoderLayer, Qwen3Model
+from course_utils.number import finite_number, require_whole_number, whole_number
+from course_utils.qwen3 import Qwen3Model, weight_shapes
 from course_utils.sampling import random_generator
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -56,17 +57,21 @@ class LoRA:
     targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     def __post_init__(self) -> None:
-        if type(self.rank) is not int or self.rank < 1:
-            raise InputError(f"The rank is {self.rank!r}: give a whole number from 1 on.")
-        if type(self.alpha) not in (int, float) or not 0 < self.alpha < math.inf:
+        rank = require_whole_number("The rank", self.rank, 1)
+        alpha: float | None = whole_number(self.alpha)
+        if alpha is None:  # peft writes a whole one without a point
+            alpha = finite_number(self.alpha)
+        if alpha is None or alpha <= 0:
             raise InputError(f"alpha is {self.alpha!r}: give a positive number.")
-        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
+        dropout = finite_number(self.dropout)
+        if dropout is None or not 0 <= dropout < 1:
             raise InputError(f"dropout is {self.dropout!r}: give a number from 0 to below 1.")
         known = isinstance(self.targets, (tuple, list)) and all(target in TARGETS for target in self.targets)
         if not known or not self.targets or len(set(self.targets)) < len(self.targets):
             raise InputError(f"targets is {self.targets!r}: name each layer to adapt once, any of "
                              f"{', '.join(TARGETS)}.")
-        object.__setattr__(self, "targets", tuple(self.targets))
+        for name, value in (("rank", rank), ("alpha", alpha), ("dropout", dropout), ("targets", tuple(self.targets))):
+            object.__setattr__(self, name, value)  # as frozen dataclasses do it themselves
 
     @property
     def scaling(self) -> float:
@@ -130,18 +135,18 @@ class Adapters:
     """
 
     def __init__(self, model: Qwen3Model) -> None:
-        if not isinstance(model, Qwen3Model) or any("forward" in vars(layer) for layer in model.model.layers):
+        if not isinstance(model, Qwen3Model) or model.compiled:
             raise InputError("Adapters are added to a Qwen3Model that is not compiled: give the model itself, and "
                              "compile it with the adapter at work.")
+        if model.adapted:
+            raise InputError("This model has an adapter at work already: go on with the Adapters that it was added to, "
+                             "or load the model anew.")
         self.model = model
         self.settings: dict[str, LoRA] = {}
         self.active: str | None = None
         self.merged = False
         self._shapes = _target_shapes(model.config)
         self._own = {path: model.get_submodule(path) for path in self._shapes}
-        if any(isinstance(layer, LoRALinear) for layer in self._own.values()):
-            raise InputError("This model has an adapter at work already: go on with the Adapters that it was added to, "
-                             "or load the model anew.")
         self._standing = dict(self._own)  # what is in each place now
         self._layers: dict[str, dict[str, LoRALinear]] = {}
         self._frozen: list[str] = []  # names of the parameters that were trainable before
@@ -272,6 +277,7 @@ class Adapters:
         if any(self.model.get_submodule(path) is not layer for path, layer in self._standing.items()):
             raise InputError("The layers of this model have been exchanged by something else since its adapters were "
                              "added: load the model anew, and its adapters from their files.")
+        self.model.adapted = True  # as long as some may stand there
         for path, own in self._own.items():
             before = self._standing[path]
             if isinstance(before, Linear):
@@ -279,6 +285,7 @@ class Adapters:
             layer = layers.get(path, own).to(self.model.device).train(self.model.training)
             self.model.set_submodule(path, layer)
             self._standing[path] = layer
+        self.model.adapted = any(isinstance(layer, LoRALinear) for layer in layers.values())
 
 
 @dataclass(frozen=True)
@@ -294,7 +301,7 @@ class ParameterCount:
         return self.trainable / self.total
 
 
-def count_parameters(model: nn.Module) -> ParameterCount:
+def count_trainable(model: nn.Module) -> ParameterCount:
     """Count the parameters of a model as it stands, with the adapter at work; a tied matrix counts once.
 
     Quantized weights are not among them, since PyTorch has no parameters of integers.
@@ -304,8 +311,6 @@ def count_parameters(model: nn.Module) -> ParameterCount:
 
 
 def _target_shapes(config: Qwen3Config) -> dict[str, tuple[int, int]]:
-    """Path of each linear layer of a model -> the shape of its weight, (out_features, in_features)."""
-    with torch.device("meta"):  # shapes without memory; of a quantized model too
-        inside = [(path, module) for path, module in DecoderLayer(config).named_modules() if isinstance(module, Linear)]
-    return {f"model.layers.{index}.{path}": (linear.out_features, linear.in_features)
-            for index in range(config.num_hidden_layers) for path, linear in inside}
+    """Path of each layer that can be adapted -> the shape of its weight, (out_features, in_features)."""
+    paths = {name.removesuffix(".weight"): shape for name, shape in weight_shapes(config).items()}
+    return {path: (shape[0], shape[1]) for path, shape in paths.items() if path.endswith(TARGETS)}

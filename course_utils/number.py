@@ -1,10 +1,21 @@
-"""Numbers as people and files give them: Python's, NumPy's, or a tensor's; never a truth value, never a text."""
+"""Numbers as people and files give them: Python's, NumPy's, or a tensor's; never a truth value, never a text.
+
+And the formats that a model's numbers may have.
+"""
 
 from __future__ import annotations
 
 import math
 import operator
+import reprlib
 from typing import Any
+
+import torch
+
+from course_utils.errors import InputError
+
+NUMBER_FORMATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+"""Those that a model can compute in."""
 
 
 def whole_number(value: Any) -> int | None:
@@ -14,12 +25,32 @@ def whole_number(value: Any) -> int | None:
         value: an int, a NumPy integer, or an array or tensor of integers without dimensions. A bool is no number
             here, nor is a float, not even 2.0: what was computed as a float may have been rounded.
     """
+    if type(value) is int:  # nearly always, and texts of many tokens come by here
+        return value
     if _no_number(value):
         return None
     try:
         return operator.index(value)
     except (TypeError, RuntimeError):  # RuntimeError: a tensor without memory has no value
         return None
+
+
+def require_whole_number(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
+    """The int that an argument is; whoever asks goes on with it, since the argument may be a tensor.
+
+    Args:
+        name: what the argument is called, to begin the sentence of the error.
+        value: see `whole_number`.
+        least, most: its bounds, both included; None is no upper bound.
+
+    Raises:
+        InputError: if it is no whole number, or out of its bounds.
+    """
+    number = whole_number(value)
+    if number is None or number < least or most is not None and number > most:
+        upper = "on" if most is None else f"to {most}"
+        raise InputError(f"{name} is {value!r}: give a whole number from {least} {upper}.")
+    return number
 
 
 def finite_number(value: Any) -> float | None:
@@ -35,6 +66,16 @@ def finite_number(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError, RuntimeError):
         return None
     return number if math.isfinite(number) else None
+
+
+def check_dtype(dtype: object) -> None:
+    """Make sure that a model can compute in a number format; None leaves it to others to choose one.
+
+    Raises:
+        InputError: if it cannot, or this is none.
+    """
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype in NUMBER_FORMATS):
+        raise InputError(f"dtype is {reprlib.repr(dtype)}: give one of {', '.join(map(str, NUMBER_FORMATS))}.")
 
 
 def _no_number(value: Any) -> bool:

@@ -10,13 +10,15 @@ Source: how memory and arithmetic bound inference, https://arxiv.org/abs/2211.05
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from course_utils.config import Qwen3Config
-from course_utils.costs import cache_elements, least_seconds, pass_bytes, pass_flops
+from course_utils.costs import cache_elements, least_seconds, pass_bytes, pass_flops, shapes_read
 from course_utils.errors import ContextLengthError, InputError
+from course_utils.number import finite_number, require_whole_number
+from course_utils.qwen3 import weight_shapes
 
 Precision = Literal["bfloat16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("bfloat16", "int8", "int4")
@@ -49,9 +51,10 @@ class Gpu:
 
     def __post_init__(self) -> None:
         for name in ("memory", "bandwidth", "arithmetic"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-                raise InputError(f"{name} of the GPU {self.name!r} is {value!r}: give a positive number.")
+            value = finite_number(getattr(self, name))
+            if value is None or value <= 0:
+                raise InputError(f"{name} of the GPU {self.name!r} is {getattr(self, name)!r}: give a positive number.")
+            object.__setattr__(self, name, value)  # as frozen dataclasses do it themselves
 
 
 L4 = Gpu("L4", 24e9, 300e9, 121e12)
@@ -81,25 +84,14 @@ def weight_bytes(config: Qwen3Config, precision: Precision = "bfloat16") -> int:
     Raises:
         InputError: if there is no such precision.
     """
-    tables = 1 if config.tie_word_embeddings else 2
-    return _read_bytes(config, precision) + (tables - 1) * _table_bytes(config, precision)
+    return _stored_bytes(weight_shapes(config).values(), precision)
 
 
-def _read_bytes(config: Qwen3Config, precision: Precision) -> int:
-    """Bytes of the weights that a step reads: of an embedding of its own only a row for each token, so nothing."""
+def _stored_bytes(shapes: Iterable[tuple[int, ...]], precision: Precision) -> int:
+    """Bytes of weights of these shapes: matrices as `matrix_bytes` says, norms in bfloat16."""
     if precision not in PRECISIONS:
         raise InputError(f"There is no precision {precision!r}: choose one of {', '.join(PRECISIONS)}.")
-    d, inner = config.hidden_size, config.intermediate_size
-    queries = config.num_attention_heads * config.head_dim
-    keys = config.num_key_value_heads * config.head_dim
-    shapes = ((queries, d), (keys, d), (keys, d), (d, queries), (inner, d), (inner, d), (d, inner))
-    norms = _BFLOAT16 * (2 * d + 2 * config.head_dim)
-    layer = sum(matrix_bytes(rows, columns, precision) for rows, columns in shapes) + norms
-    return config.num_hidden_layers * layer + _BFLOAT16 * d + _table_bytes(config, precision)
-
-
-def _table_bytes(config: Qwen3Config, precision: Precision) -> int:
-    return matrix_bytes(config.vocab_size, config.hidden_size, precision)
+    return sum(matrix_bytes(*shape, precision) if len(shape) == 2 else _BFLOAT16 * shape[0] for shape in shapes)
 
 
 def cache_bytes(config: Qwen3Config, context: int, users: int = 1) -> int:
@@ -135,7 +127,7 @@ def pass_work(config: Qwen3Config, precision: Precision, new: int, past: int = 0
     """
     moved = pass_bytes(config, new, past, batch, _BFLOAT16)
     return Work(pass_flops(config, new, past, batch),
-                _read_bytes(config, precision) + moved.cache_read + moved.cache_written)
+                _stored_bytes(shapes_read(config), precision) + moved.cache_read + moved.cache_written)
 
 
 def workspace_bytes(config: Qwen3Config, context: int, users: int = 1) -> int:
@@ -205,9 +197,7 @@ def plan(config: Qwen3Config, gpu: Gpu, precision: Precision = "bfloat16", conte
         InputError: if there is no such precision, or `users` or `context` is no whole number from 1 on.
         ContextLengthError: if the context is longer than the model's.
     """
-    for name, value in (("users", users), ("context", context)):
-        if type(value) is not int or value < 1:
-            raise InputError(f"{name} is {value!r}: give a whole number from 1 on.")
+    users, context = require_whole_number("users", users, 1), require_whole_number("context", context, 1)
     if context > config.max_position_embeddings:
         raise ContextLengthError(f"A context of {context} tokens is longer than the model's: choose at most "
                                  f"{config.max_position_embeddings}.")

@@ -32,6 +32,7 @@ from course_utils.config import Qwen3Config
 from course_utils.errors import InputError
 from course_utils.generation import EndTokens, check_prompt, generate_tokens, greedy
 from course_utils.kv_cache import KVCache
+from course_utils.number import whole_number
 from course_utils.qwen3 import Qwen3Model
 
 Held = list[tuple[Tensor, Tensor]]
@@ -150,10 +151,11 @@ class PrefixCache:
     def __init__(self, config: Qwen3Config, max_tokens: int | None = None,
                  max_bytes: int | None = None) -> None:
         for name, budget in (("max_tokens", max_tokens), ("max_bytes", max_bytes)):
-            if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < 1):
+            number = whole_number(budget)
+            if budget is not None and (number is None or number < 1):
                 raise InputError(f"{name} is {budget!r}: give a whole number from 1 on, or None for no limit.")
         self.config = config
-        self.max_tokens, self.max_bytes = max_tokens, max_bytes
+        self.max_tokens, self.max_bytes = whole_number(max_tokens), whole_number(max_bytes)
         self.stats = PrefixStats()
         self._clock = 0
         self.clear()
@@ -200,10 +202,11 @@ class PrefixCache:
             InputError: if token_ids are not the ids of at least one token, or at_most is no number of tokens.
         """
         ids = self._check_ids(token_ids)
-        if at_most is not None and (not isinstance(at_most, int) or at_most < 0):
+        most = whole_number(at_most)
+        if at_most is not None and (most is None or most < 0):
             raise InputError(f"at_most is {at_most!r}: give a number of tokens from 0 on, or None for all.")
         self._count()
-        path = self._descend(ids[:at_most])
+        path = self._descend(ids[:most])
         cache = KVCache.holding(self.config, _join(path)) if path else KVCache(self.config)
         node = path[-1][0] if path else self.root
         self._counted = False
@@ -333,11 +336,14 @@ class PrefixCache:
                              "text, such as tokenizer.encode(text), or token_ids[0].tolist() of a tensor.")
         if not token_ids:
             raise InputError("There are no token ids: give those of at least one token.")
+        ids: list[int] = []
         for token in token_ids:
-            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self.config.vocab_size:
+            number = whole_number(token)
+            if number is None or not 0 <= number < self.config.vocab_size:
                 raise InputError(f"{token!r} is not a token id of this model: they are whole numbers from 0 to "
                                  f"{self.config.vocab_size - 1}.")
-        return tuple(token_ids)
+            ids.append(number)
+        return tuple(ids)
 
     def _check_cache(self, cache: KVCache, most: int) -> Held:
         """The keys and values that a cache holds, without what an interrupted pass may have left behind them."""
@@ -390,13 +396,16 @@ def generate_with_prefix(model: Qwen3Model, token_ids: Tensor, max_new_tokens: i
         Each new token, (1, 1).
 
     Raises:
-        InputError: as `generate_tokens`; also if there are several prompts, or `prefixes` belongs to another model.
+        InputError: as `generate_tokens`; also if there are several prompts, or `prefixes` is no prefix cache or that of
+            another model.
         ContextLengthError: if prompt and new tokens do not fit into the context.
     """
-    check_prompt(model, token_ids, max_new_tokens)
+    max_new_tokens = check_prompt(model, token_ids, max_new_tokens)
     if len(token_ids) != 1:
         raise InputError(f"A prefix cache serves one prompt at a time, and this is a batch of {len(token_ids)}: "
                          "generate for each row by itself.")
+    if not isinstance(prefixes, PrefixCache):
+        raise InputError(f"prefixes is a {type(prefixes).__name__}: give a PrefixCache(model.config).")
     if model.config != prefixes.config:
         raise InputError("The prefix cache was made for a model of another shape: make one with "
                          "PrefixCache(model.config).")

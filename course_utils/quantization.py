@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_utils import kernels
+from course_utils import kernels, torch_internals
 from course_utils.errors import InputError
 from course_utils.linear import Linear
 from course_utils.qwen3 import Qwen3Model
@@ -65,10 +65,13 @@ def quantize(model: Qwen3Model, kind: Kind) -> Qwen3Model:
         The new model. It computes in the number format of the given one, and cannot be trained.
 
     Raises:
-        InputError: if there is no such kind, or the model is quantized already.
+        InputError: if there is no such kind, or the model is quantized or compiled already.
     """
     if model.quantization is not None:
         raise InputError(f"This model is quantized to {model.quantization} already: start from the original.")
+    if model.compiled:  # for the weights that it has, and compiled code does not ask again
+        raise InputError("This model is compiled, and that for weights that are not quantized: quantize the original, "
+                         "and compile what comes of it.")
     # Modules are copied, parameters shared; those that are replaced go with the given model.
     quantized = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
     convert(quantized, kind)
@@ -113,15 +116,17 @@ class Int8Linear(Int8Weight):
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (..., in_features). Returns: (..., out_features), in the dtype of x."""
         vectors = x.reshape(-1, x.shape[-1]).contiguous()  # the last vectors of several texts are not
-        if x.device.type != "cpu" or x.requires_grad:  # the operators for a CPU know nothing of gradients
-            product = F.linear(vectors, self.weight.to(x.dtype)) * self.scale
-        elif vectors.shape[0] <= _FEW and self.has_kernel:
+        few_product, product_of_integers = torch_internals.INT8_PRODUCT, torch_internals.INTEGER_PRODUCT
+        for_cpu = x.device.type == "cpu" and not x.requires_grad  # the operators for a CPU know nothing of gradients
+        if for_cpu and self.has_kernel and vectors.shape[0] <= _FEW:
             product = kernels.int8_product(vectors, self.weight, self.scale)
-        elif vectors.shape[0] <= _FEW:
-            product = torch._weight_int8pack_mm(vectors, self.weight, self.scale)
-        else:
+        elif for_cpu and few_product is not None and vectors.shape[0] <= _FEW:
+            product = few_product(vectors, self.weight, self.scale)
+        elif for_cpu and product_of_integers is not None and vectors.shape[0] > _FEW:
             integers, scale = _round_rows(vectors)
-            product = torch._int_mm(integers, self.weight.t()) * (scale.float()[:, None] * self.scale.float())
+            product = product_of_integers(integers, self.weight.t()) * (scale.float()[:, None] * self.scale.float())
+        else:
+            product = F.linear(vectors, self.weight.to(x.dtype)) * self.scale
         return product.to(x.dtype).view(*x.shape[:-1], -1)
 
 
@@ -191,11 +196,12 @@ class Int4Linear(Int4Weight):
         """Args: x: (..., in_features). Returns: (..., out_features), in the dtype of x."""
         vectors = x.reshape(-1, x.shape[-1]).contiguous()  # the last vectors of several texts are not
         few = _FEW if x.dtype == torch.float32 else _SOME  # PyTorch's operator is slow in float32
-        packed = x.device.type == "cpu" and not x.requires_grad
-        if packed and self.order == _KERNEL_ORDER:
+        packed_product = torch_internals.INT4_PRODUCT
+        for_cpu = x.device.type == "cpu" and not x.requires_grad
+        if for_cpu and self.order == _KERNEL_ORDER:
             product = kernels.int4_product(vectors, self.weight, self.scale_and_offset)
-        elif packed and self.order == _PYTORCH_ORDER and vectors.shape[0] <= few:
-            product = torch.ops.aten._weight_int4pack_mm_for_cpu(vectors, self.weight, _GROUP, self.scale_and_offset)
+        elif for_cpu and packed_product is not None and self.order == _PYTORCH_ORDER and vectors.shape[0] <= few:
+            product = packed_product(vectors, self.weight, _GROUP, self.scale_and_offset)
         else:
             product = F.linear(vectors, self._unpacked())
         return product.view(*x.shape[:-1], -1)
@@ -290,10 +296,12 @@ def _memory_order() -> _Order:
 
 def _pytorch_order() -> _Order | None:
     """The order that PyTorch's operator expects on this processor, or None if another than ours."""
+    if torch_internals.PACK_INT4 is None:
+        return None
     integers = torch.arange(64 * 32, dtype=torch.int32).view(64, 32) * 7 % 16
     try:
-        expected = torch._convert_weight_to_int4pack_for_cpu(integers, 1)
-    except (AttributeError, RuntimeError):  # a PyTorch without the operator
+        expected = torch_internals.PACK_INT4(integers, 1)
+    except RuntimeError:  # not on this processor
         return None
     orders = (_Order(64, 1), _Order(32, 1))
     return next((order for order in orders if torch.equal(_pack(integers.to(torch.uint8), order), expected)), None)

@@ -11,8 +11,10 @@ Source: Qwen3 Technical Report, https://arxiv.org/abs/2505.09388.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -187,12 +189,22 @@ class Qwen3Model(nn.Module):
 
     Attributes:
         quantization: None, or how its weights are stored (`course_utils.quantization`).
+        compiled: whether its arithmetic is compiled (`course_utils.compilation`).
+        adapted: whether an adapter stands beside its weights (`course_utils.lora`); not one that is merged into them.
+
+    Raises:
+        InputError: if it is no configuration.
     """
 
     quantization: str | None = None
+    compiled: bool = False
+    adapted: bool = False
 
     def __init__(self, config: Qwen3Config) -> None:
         super().__init__()
+        if not isinstance(config, Qwen3Config):
+            raise InputError(f"A model is made from a configuration, and this is a {type(config).__name__}: give a "
+                             "Qwen3Config.")
         self.config = config
         self.model = Decoder(config)
         self.lm_head: nn.Module = Linear(config.hidden_size, config.vocab_size)
@@ -236,13 +248,16 @@ class Qwen3Model(nn.Module):
             Logits, (b, t, vocab_size), or (b, 1, vocab_size) with `last_only`, in the dtype of the weights.
 
         Raises:
-            InputError: if token_ids or attention_mask have the wrong shape or type, ids are not in the vocabulary, the
-                mask does not end in real tokens, or the cache is of another model, batch, number format or device.
-                On a GPU within inference mode what ids and mask hold is not looked at, since each step of a generation
-                would wait for the one before; `generate_tokens` looks at them before its first step.
+            InputError: if token_ids or attention_mask have the wrong shape or type or are on another device, ids are
+                not in the vocabulary, the mask does not end in real tokens, or the cache is of another model, batch,
+                number format or device. On a GPU within inference mode what ids and mask hold is not looked at, since
+                each step of a generation would wait for the one before; `generate_tokens` looks at them before its
+                first step.
             ContextLengthError: if past and new tokens do not fit into the context or the cache.
         """
         check_token_ids(token_ids)
+        if not torch.compiler.is_compiling():
+            self._check_devices(token_ids, attention_mask)
         t = token_ids.shape[1]
         readable = not token_ids.is_meta and not torch.compiler.is_compiling() and (
             token_ids.device.type == "cpu" or not torch.is_inference_mode_enabled())
@@ -266,11 +281,33 @@ class Qwen3Model(nn.Module):
             cache.advance(t)
         return logits
 
+    def _check_devices(self, token_ids: Tensor, attention_mask: Tensor | None) -> None:
+        for name, tensor in (("token_ids", token_ids), ("attention_mask", attention_mask)):
+            if isinstance(tensor, Tensor) and tensor.device != self.device:
+                raise InputError(f"{name} is on {tensor.device} and the model on {self.device}: move it with "
+                                 f"{name}.to(model.device).")
+
     def compute(self, token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
                 last_only: bool) -> Tensor:
         """The arithmetic of `forward` and nothing else: the part that is worth compiling."""
         hidden = self.model(token_ids, positions, mask, cache)  # (b, t, d)
         return self.lm_head(hidden[:, -1:] if last_only else hidden)
+
+
+EMBEDDING = "model.embed_tokens.weight"
+"""Name of the one weight of which a pass looks rows up; a tied output layer is this matrix, too."""
+
+
+@functools.lru_cache
+def weight_shapes(config: Qwen3Config) -> Mapping[str, tuple[int, ...]]:
+    """Name of each weight of a model, as in a checkpoint -> its shape. A tied output layer is not named again.
+
+    Whatever counts, divides or adapts weights asks here. The answer is read off the modules above, built without
+    memory, so it cannot differ from the model.
+    """
+    with torch.device("meta"):
+        model = Qwen3Model(config)
+    return MappingProxyType({name: tuple(parameter.shape) for name, parameter in model.named_parameters()})
 
 
 def check_token_ids(token_ids: Tensor) -> None:
@@ -286,7 +323,8 @@ def check_token_ids(token_ids: Tensor) -> None:
         raise InputError(f"token_ids has shape {tuple(token_ids.shape)}: the model expects (batch, tokens) with at "
                          "least one token; for a single prompt use torch.tensor([ids]) or unsqueeze(0).")
     if token_ids.dtype not in (torch.int64, torch.int32):
-        raise InputError(f"Token ids are integers, and these are {token_ids.dtype}: use dtype=torch.long.")
+        raise InputError(f"Token ids are integers of 64 or 32 bits, and these are {token_ids.dtype}: use "
+                         "dtype=torch.long.")
 
 
 def check_vocabulary(token_ids: Tensor | Sequence[int], vocab_size: int) -> None:
@@ -295,6 +333,8 @@ def check_vocabulary(token_ids: Tensor | Sequence[int], vocab_size: int) -> None
     Raises:
         InputError: if one is not.
     """
+    if isinstance(token_ids, Tensor) and token_ids.is_meta:
+        raise InputError("token_ids is on the device meta, where a tensor holds nothing: make it on another.")
     if not isinstance(token_ids, Tensor):
         low, high = min(token_ids), max(token_ids)
     elif token_ids.numel() == 1:  # in each step of a generation, so it is not worth an operation on tensors

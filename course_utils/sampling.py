@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from course_utils.errors import CheckpointError, InputError
 from course_utils.json_text import parse_json
+from course_utils.number import finite_number, whole_number
 
 _SMALL, _LEAST = 1e-6, torch.finfo(torch.float32).tiny
 
@@ -77,8 +78,9 @@ def penalize_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _setting(metavar: str, help: str, default: float | None = None) -> Any:
+    """A field of `Sampling`, and how the command line explains it, which has an option for each."""
+    return field(default=default, metadata={"metavar": metavar, "help": help})
 
 
 @dataclass(frozen=True)
@@ -96,24 +98,30 @@ class Sampling:
         InputError: if a setting is out of its range.
     """
 
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float = 1.0
+    temperature: float = _setting("T", "draw the tokens: below 1 the likely more often, above 1 less; 0 is always the "
+                                  "likeliest (default with the next three: 1)", 1.0)
+    top_k: int | None = _setting("K", "draw among the K likeliest tokens")
+    top_p: float | None = _setting("P", "draw among the likeliest that together are P probable, 0 to 1")
+    min_p: float | None = _setting("P", "draw among those at least P times as probable as the likeliest, 0 to 1")
+    repetition_penalty: float = _setting("X", "above 1: make what was said already less likely", 1.0)
 
     def __post_init__(self) -> None:
-        if not _is_number(self.temperature) or self.temperature < 0:
+        temperature, penalty = finite_number(self.temperature), finite_number(self.repetition_penalty)
+        if temperature is None or temperature < 0:
             raise InputError(f"temperature is {self.temperature!r}: give 0 for greedy, or a positive number.")
-        if self.top_k is not None and (isinstance(self.top_k, bool) or not isinstance(self.top_k, int)
-                                       or self.top_k < 1):
+        top_k = whole_number(self.top_k)
+        if self.top_k is not None and (top_k is None or top_k < 1):
             raise InputError(f"top_k is {self.top_k!r}: give a whole number from 1 on, or None to keep all tokens.")
-        for name in ("top_p", "min_p"):
-            value = getattr(self, name)
-            if value is not None and not (_is_number(value) and 0 <= value <= 1):
-                raise InputError(f"{name} is {value!r}: give a number from 0 to 1, or None to keep all tokens.")
-        if not _is_number(self.repetition_penalty) or self.repetition_penalty <= 0:
+        shares = {name: finite_number(getattr(self, name)) for name in ("top_p", "min_p")}
+        for name, share in shares.items():
+            if getattr(self, name) is not None and (share is None or not 0 <= share <= 1):
+                raise InputError(f"{name} is {getattr(self, name)!r}: give a number from 0 to 1, or None to keep all "
+                                 "tokens.")
+        if penalty is None or penalty <= 0:
             raise InputError(f"repetition_penalty is {self.repetition_penalty!r}: give a positive number, 1 for none.")
+        plain: dict[str, Any] = {"temperature": temperature, "top_k": top_k, **shares, "repetition_penalty": penalty}
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)  # as frozen dataclasses do it themselves
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Sampling:
@@ -197,9 +205,10 @@ def random_generator(seed: int | torch.Generator) -> torch.Generator:
     """
     if isinstance(seed, torch.Generator):
         return seed
-    if type(seed) is not int or not 0 <= seed < 2**64:
+    number = whole_number(seed)
+    if number is None or not 0 <= number < 2**64:
         raise InputError(f"The seed is {seed!r}: give a whole number from 0 to 2**64 - 1.")
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(number)
 
 
 def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
@@ -240,13 +249,15 @@ class Sampler:
         seen: (b, v) as for `penalize_repetition`; None without a penalty, or before the first token.
 
     Raises:
-        InputError: if the settings are no `Sampling`, or the seed is no seed.
+        InputError: if the settings are no `Sampling`, the seed is no seed, or vocab_size no whole number from 1 on.
     """
 
     def __init__(self, sampling: Sampling, seed: int | torch.Generator = 0, token_ids: Tensor | None = None,
                  attention_mask: Tensor | None = None, vocab_size: int | None = None) -> None:
         if not isinstance(sampling, Sampling):
             raise InputError(f"The settings are {sampling!r}: give a Sampling, such as Sampling(temperature=0.8).")
+        if vocab_size is not None and not 0 < (whole_number(vocab_size) or 0) < 2**63:
+            raise InputError(f"vocab_size is {vocab_size!r}: give a whole number from 1 on, or None for all ids.")
         self.sampling = sampling
         self.generator = random_generator(seed)
         self.seen: Tensor | None = None

@@ -33,9 +33,8 @@ from course_utils.errors import CheckpointError, CourseError, InputError
 from course_utils.files import read_json
 from course_utils.json_text import parse_json
 from course_utils.qwen3 import Qwen3Model
-from course_utils.tokenizer import Qwen3Tokenizer
+from course_utils.tokenizer import TOKENIZER_FILES, Qwen3Tokenizer
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _NEEDED = ("transformers", "fastapi", "uvicorn", "openai", "pydantic")
 _GRACE = 10.0  # seconds a server has to end by itself
 _LONGEST_LINE = 1_000_000  # bytes of an event; one holds a piece of text, mostly a token
@@ -62,7 +61,7 @@ def export_model(model: Qwen3Model, tokenizer: Qwen3Tokenizer, folder: str | Pat
     settings = tokenizer.folder / "generation_config.json"
     save_checkpoint(model, folder, read_json(settings) if settings.is_file() else None)
     try:
-        for name in _TOKENIZER_FILES:
+        for name in TOKENIZER_FILES:
             if (tokenizer.folder / name).is_file() and tokenizer.folder.resolve() != folder.resolve():
                 shutil.copyfile(tokenizer.folder / name, folder / name)
     except OSError as error:

@@ -25,8 +25,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from course_utils.errors import InputError
-from course_utils.generation import EndTokens, check_prompt, end_tokens, generate_tokens, inference, last_logits
+from course_utils.generation import (
+    EndTokens,
+    check_model,
+    check_prompt,
+    end_tokens,
+    generate_tokens,
+    inference,
+    last_logits,
+)
 from course_utils.kv_cache import Cache, KVCache
+from course_utils.number import require_whole_number
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import GREEDY, Sampler, Sampling, draw, occurring, random_generator
 
@@ -48,9 +57,13 @@ class ModelDraft:
 
     Args:
         model: the smaller model. Its cache is kept from round to round, as far as the text has stayed the same.
+
+    Raises:
+        InputError: if the model is none.
     """
 
     def __init__(self, model: Qwen3Model) -> None:
+        check_model(model)
         self.model = model
         self._cache = KVCache(model.config)
         self._text = torch.zeros(1, 0, dtype=torch.long)  # the cache holds a beginning of it
@@ -85,10 +98,7 @@ class PromptLookup:
     """
 
     def __init__(self, longest: int = 3) -> None:
-        if type(longest) is not int or longest < 1:
-            raise InputError(f"longest is {longest!r}: give a whole number from 1 on, since at least the last token "
-                             "must be looked for.")
-        self.longest = longest
+        self.longest = require_whole_number("longest", longest, 1)
 
     def propose(self, text: Tensor, count: int, choose: Callable[[Tensor], Tensor]) -> Tensor:
         """See `Draft`."""
@@ -203,21 +213,22 @@ def generate_speculative(model: Qwen3Model, token_ids: Tensor, max_new_tokens: i
 
     Raises:
         InputError: if the prompt is not one text, the cache not empty, the draft none or of another vocabulary,
-            num_drafted less than 1, or the sampling or the seed none; and as `generate_tokens`. Later on, if a draft
-            proposes more than it was asked for.
+            num_drafted less than 1, or the sampling, the seed or the speculation none; and as `generate_tokens`. Later
+            on, if a draft proposes something else, or more than it was asked for.
         ContextLengthError: as `generate_tokens`.
     """
-    check_prompt(model, token_ids, max_new_tokens, cache)
+    max_new_tokens = check_prompt(model, token_ids, max_new_tokens, cache)
     if token_ids.shape[0] != 1:
         raise InputError(f"Speculation works on one prompt, and this is a batch of {token_ids.shape[0]}: its rows "
                          "would accept different numbers of tokens. Generate them one by one.")
-    if type(num_drafted) is not int or num_drafted < 1:
-        raise InputError(f"num_drafted is {num_drafted!r}: give a whole number from 1 on.")
-    if not hasattr(draft, "propose"):
+    num_drafted = require_whole_number("num_drafted", num_drafted, 1)
+    if not callable(getattr(draft, "propose", None)):
         raise InputError(f"The draft is a {type(draft).__name__}: give a ModelDraft(model), a PromptLookup(), or an "
                          "object of your own with a method `propose`.")
     if not isinstance(sampling, Sampling):
         raise InputError(f"The settings are {sampling!r}: give a Sampling, such as Sampling(temperature=0.8).")
+    if not isinstance(speculation, (Speculation, type(None))):
+        raise InputError(f"speculation is a {type(speculation).__name__}: give a Speculation() to fill in, or None.")
     if cache is not None and cache.length:
         raise InputError(f"The cache holds {cache.length} tokens that the draft would not know: give an empty one, "
                          "or call truncate(0), and pass the whole text as the prompt.")
@@ -272,6 +283,9 @@ def _round(model: Qwen3Model, text: Tensor, count: int, draft: Draft, ends: list
         return sampler.take(draw(draft_probabilities[-1], generator))
 
     drafted = draft.propose(text, count, choose) if count else text[:, :0]
+    if not isinstance(drafted, Tensor) or drafted.dim() != 2 or len(drafted) != 1:
+        what = tuple(drafted.shape) if isinstance(drafted, Tensor) else type(drafted).__name__
+        raise InputError(f"The draft proposed {what}: let `propose` return token ids of shape (1, n).")
     if drafted.shape[1] > count:
         raise InputError(f"The draft proposed {drafted.shape[1]} tokens where {count} were asked for: let `propose` "
                          "return at most `count`.")

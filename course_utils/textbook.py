@@ -16,29 +16,28 @@ Where it differs from the book's package:
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from course_utils.checkpoint import load_checkpoint
-from course_utils.config import Qwen3Config
+from course_utils.config import LARGEST_SIZE, Qwen3Config
 from course_utils.device import enable_tf32, peak_memory, reset_peak_memory
 from course_utils.device import get_device as find_device
 from course_utils.errors import DownloadError, InputError
-from course_utils.files import describe_damage, write_atomically
+from course_utils.files import check_path, describe_damage, write_atomically
 from course_utils.generation import EndTokens, check_prompt, generate_tokens
 from course_utils.hub import resolve
-from course_utils.kv_cache import Cache
+from course_utils.kv_cache import Cache, GrowingLayer, is_keys_and_values
 from course_utils.kv_cache import KVCache as EngineCache
+from course_utils.number import NUMBER_FORMATS, finite_number, whole_number
 from course_utils.qwen3 import Qwen3Model as EngineModel
 from course_utils.tokenizer import Qwen3Tokenizer as EngineTokenizer
 
@@ -125,10 +124,9 @@ def download_qwen3_small(kind: str = "base", tokenizer_only: bool = False, out_d
         DownloadError: if the model cannot be fetched, a file cannot be written, or weights that are there already were
             cut short.
     """
-    if kind not in tuple(_MODELS):
+    if not isinstance(kind, str) or kind not in _MODELS:
         raise InputError(f"kind is {kind!r}: give 'base' or 'reasoning'.")
-    if not isinstance(out_dir, (str, os.PathLike)):
-        raise InputError(f"out_dir is {out_dir!r}: give the name of a folder.")
+    check_path(out_dir, "out_dir", "a folder")
     folder = Path(out_dir)
     weights, vocabulary = f"qwen3-0.6B-{kind}.pth", f"tokenizer-{kind}.json"
     wanted = [vocabulary] if tokenizer_only else [weights, vocabulary]
@@ -147,7 +145,7 @@ def download_qwen3_small(kind: str = "base", tokenizer_only: bool = False, out_d
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder, {name: writers[name] for name in missing})
-    except (OSError, RuntimeError) as error:  # PyTorch calls a full disk a RuntimeError
+    except (OSError, RuntimeError, ValueError) as error:  # a full disk for PyTorch, and a name that no folder can have
         raise DownloadError(f"{' and '.join(missing)} could not be written to {str(folder)!r} ({error}): free disk "
                             "space, or choose another out_dir.") from error
     for name in missing:
@@ -184,8 +182,7 @@ class Qwen3Tokenizer(EngineTokenizer):
 
     def __init__(self, tokenizer_file_path: str | Path = "tokenizer-base.json", apply_chat_template: bool = False,
                  add_generation_prompt: bool = False, add_thinking: bool = False) -> None:
-        if not isinstance(tokenizer_file_path, (str, os.PathLike)):
-            raise InputError(f"tokenizer_file_path is {tokenizer_file_path!r}: give the name of a tokenizer file.")
+        check_path(tokenizer_file_path, "tokenizer_file_path", "a tokenizer file")
         self._name = Path(tokenizer_file_path).name.lower()
         self.apply_chat_template = apply_chat_template
         self.add_generation_prompt = add_generation_prompt
@@ -237,18 +234,30 @@ class KVCache(EngineCache):
     """
 
     def __init__(self, n_layers: int) -> None:
-        if type(n_layers) is not int or n_layers < 1:
+        number = whole_number(n_layers)
+        if number is None or number < 1:
             raise InputError(f"n_layers is {n_layers!r}: give the model's number of layers, model.cfg[\"n_layers\"].")
-        super().__init__(Qwen3Config(num_hidden_layers=n_layers))
+        super().__init__(Qwen3Config(num_hidden_layers=number))
         self.max_length = sys.maxsize  # how long the context is, the model knows
 
     def get(self, layer_idx: int) -> tuple[Tensor, Tensor] | None:
-        """Keys and values of a layer, each (batch, key-value heads, tokens, head_dim); None if there are none."""
-        return self.layers[layer_idx].held
+        """Keys and values of a layer, each (batch, key-value heads, tokens, head_dim); None if there are none.
+
+        Raises:
+            InputError: if there is no such layer. As in a list, -1 is the last one.
+        """
+        return self._layer(layer_idx).held
 
     def update(self, layer_idx: int, value: tuple[Tensor, Tensor] | None) -> None:
-        """Put keys and values in place of those that a layer has. Tokens count when every layer has them."""
-        self.layers[layer_idx].held = value
+        """Put keys and values in place of those that a layer has. Tokens count when every layer has them.
+
+        Raises:
+            InputError: if there is no such layer, or these are no keys and values, as `get` gives them.
+        """
+        if value is not None and not (is_keys_and_values(value) and all(tensor.dim() == 4 for tensor in value)):
+            raise InputError(f"value is a {_kind(value)}: give keys and values, each (batch, key-value heads, tokens, "
+                             "head_dim), or None.")
+        self._layer(layer_idx).held = value
         self.length = min(0 if held is None else held[0].shape[2] for held in self.get_all())
 
     def get_all(self) -> list[tuple[Tensor, Tensor] | None]:
@@ -258,6 +267,12 @@ class KVCache(EngineCache):
     def reset(self) -> None:
         """Forget everything."""
         self.truncate(0)
+
+    def _layer(self, layer_idx: int) -> GrowingLayer:
+        number, count = whole_number(layer_idx), len(self.layers)
+        if number is None or not -count <= number < count:
+            raise InputError(f"layer_idx is {layer_idx!r}: give a whole number from 0 to {count - 1}.")
+        return self.layers[number]
 
 
 class Qwen3Model(EngineModel):
@@ -308,9 +323,10 @@ def _read_config(cfg: Mapping[str, Any]) -> Qwen3Config:
     if missing or unknown:
         what = f"lacks {_listed(missing)}" if missing else f"has {_listed(unknown)}, which a dense Qwen3 does not have"
         raise InputError(f"cfg {what}: give all that QWEN_CONFIG_06_B has, and nothing else.")
-    if not cfg["qk_norm"]:
-        raise InputError("cfg sets qk_norm to False, and every Qwen3 normalizes queries and keys: set it to True.")
-    if not isinstance(cfg["dtype"], torch.dtype) or not cfg["dtype"].is_floating_point:
+    if cfg["qk_norm"] is not True:
+        raise InputError(f"cfg sets qk_norm to {cfg['qk_norm']!r}, and every Qwen3 normalizes queries and keys: set it "
+                         "to True.")
+    if not isinstance(cfg["dtype"], torch.dtype) or cfg["dtype"] not in NUMBER_FORMATS:
         raise InputError(f"dtype in cfg is {cfg['dtype']!r}: give a number format such as torch.bfloat16.")
     narrow = cfg["head_dim"] is None  # the heads share the model's size among them
     sizes = {field: cfg[name] for name, field in _SIZES.items() if not (narrow and name == "head_dim")}
@@ -370,11 +386,11 @@ def generate_stats(output_token_ids: Tensor, tokenizer: object, start_time: floa
     """
     if not isinstance(output_token_ids, Tensor):
         raise InputError(f"output_token_ids is a {_kind(output_token_ids)}: give the tensor of new token ids.")
-    numbers = isinstance(start_time, (int, float)) and isinstance(end_time, (int, float))
-    if not (numbers and end_time > start_time):
+    start, end = finite_number(start_time), finite_number(end_time)
+    if start is None or end is None or end <= start:
         raise InputError(f"start_time is {start_time!r} and end_time {end_time!r}: give what time.time() said before "
                          "and after generating, and generate so much that it goes on.")
-    seconds = end_time - start_time
+    seconds = end - start
     print(f"\n\nTime: {seconds:.2f} sec")
     print(f"{int(output_token_ids.numel() / seconds)} tokens/sec")
     device = output_token_ids.device
@@ -393,18 +409,24 @@ class _AsEngine(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        sizes = getattr(model, "cfg", {})
-        self.config = SimpleNamespace(**{field: sizes.get(name, sys.maxsize) for name, field in _SIZES.items()})
+        cfg = getattr(model, "cfg", None)
+        sizes = cfg if isinstance(cfg, Mapping) else {}
+        # The loop asks for no other sizes, and what a model does not say of itself is no limit.
+        self.config = Qwen3Config(num_hidden_layers=sizes.get("n_layers", 1),
+                                  vocab_size=sizes.get("vocab_size", LARGEST_SIZE),
+                                  max_position_embeddings=sizes.get("context_length", LARGEST_SIZE))
 
     def forward(self, token_ids: Tensor, cache: Cache | None = None, **_: object) -> Tensor:
-        logits: Tensor = self.model(token_ids) if cache is None else self.model(token_ids, cache=cache)
+        logits = self.model(token_ids) if cache is None else self.model(token_ids, cache=cache)
+        if not isinstance(logits, Tensor) or logits.dim() != 3:
+            what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {_kind(logits)}"
+            raise InputError(f"The model returned {what}: let it return logits, (batch, tokens, vocabulary).")
         return logits
 
 
 def _generate(model: Any, token_ids: Tensor, max_new_tokens: int, eos_token_id: EndTokens,
               cached: bool) -> Iterator[Tensor]:
-    needed = ("__call__", "eval", "cfg", "reset_kv_cache") if cached else ("__call__", "eval")
-    if not isinstance(model, EngineModel) and not all(hasattr(model, name) for name in needed):
+    if not isinstance(model, EngineModel) and not _is_like_the_books(model, cached):
         raise InputError(f"model is a {_kind(model)}: give the Qwen3Model of course_utils.textbook.")
     model.eval()
     engine: Any = model if isinstance(model, EngineModel) else _AsEngine(model)
@@ -416,6 +438,14 @@ def _generate(model: Any, token_ids: Tensor, max_new_tokens: int, eos_token_id: 
         cache = KVCache(n_layers=model.cfg["n_layers"])
         check_prompt(engine, token_ids, max_new_tokens)  # this cache does not know how long the context is
     return generate_tokens(engine, token_ids, max_new_tokens, eos_token_id, cache=cache)
+
+
+def _is_like_the_books(model: Any, cached: bool) -> bool:
+    """Whether something has what the book's loops use of a model."""
+    if isinstance(model, type) or not all(hasattr(model, name) for name in ("__call__", "eval")):
+        return False
+    sizes = getattr(model, "cfg", None)
+    return not cached or hasattr(model, "reset_kv_cache") and isinstance(sizes, Mapping) and "n_layers" in sizes
 
 
 def _kind(value: object) -> str:

@@ -16,6 +16,7 @@ import torch
 
 from course_utils.device import synchronize
 from course_utils.errors import InputError
+from course_utils.number import require_whole_number
 
 MARKER = "⏱"
 
@@ -64,9 +65,7 @@ def median_seconds(fn: Callable[[], object], device: torch.device, repeats: int 
     Raises:
         InputError: if there is nothing to measure.
     """
-    if repeats < 1 or warmup < 0:
-        raise InputError(f"repeats is {repeats} and warmup is {warmup}: give at least one repeat "
-                         "and no negative warm-up.")
+    repeats, warmup = require_whole_number("repeats", repeats, 1), require_whole_number("warmup", warmup)
     for _ in range(warmup):
         fn()
     seconds = []

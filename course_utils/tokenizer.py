@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -23,11 +22,16 @@ from tokenizers import Tokenizer, decoders, models
 
 from course_utils.chat import ChatTemplate, Message, plain_messages, plain_tools, read_settings, token_string
 from course_utils.errors import CourseError, InputError, TokenizerError
+from course_utils.number import whole_number
 
 # These mark the model's own thoughts in an answer; a chat template looks for them to take old thoughts out.
 THOUGHTS = ("<think>", "</think>")
 # Unicode's last private-use plane: characters that mean nothing, to stand for something else for a moment.
 _PRIVATE_USE = range(0x100000, 0x10FFFE)
+
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+"""The files of a model's folder that belong to its tokenizer; all but the first may be missing."""
 
 
 class Qwen3Tokenizer:
@@ -291,16 +295,11 @@ def _load(file: Path) -> Tokenizer:
 
 def _as_id(token_id: Any) -> int:
     """One id as an int; whole numbers of NumPy and PyTorch count as well."""
-    if hasattr(token_id, "tolist"):
-        token_id = token_id.tolist()
-    if isinstance(token_id, (list, tuple)):
+    number = whole_number(token_id)
+    if number is None and (isinstance(token_id, (list, tuple)) or getattr(token_id, "ndim", 0) > 0):
         raise InputError(f"Expected one id, got a row of {len(token_id)}. Take one row of ids, as in ids[0].")
-    try:
-        if isinstance(token_id, bool):
-            raise TypeError
-        number = operator.index(token_id)
-    except TypeError:
-        raise InputError(f"A token id is a whole number, not {token_id!r}. Give ids as integers.") from None
+    if number is None:
+        raise InputError(f"A token id is a whole number, not {token_id!r}. Give ids as integers.")
     if number < 0:
         raise InputError(f"A token id is never negative, but this one is {number}. Give ids from 0.")
     return number

@@ -2,7 +2,7 @@
 
     python notebooks/build.py execute FILES...   fill in, run top to bottom, normalize
     python notebooks/build.py check FILES...     list what a committed notebook must not have (see rules.py)
-    python notebooks/build.py repository URL     name the repository, and renew badges and set-up cells
+    python notebooks/build.py repository URL     name the repository, and renew badges, set-up cells and README
 
 A notebook is written with a code cell `# setup`, and with a line `<!-- solution 4.1 -->` where a solution belongs; the
 badges go behind its first heading. Filling in a second time changes nothing.
@@ -26,10 +26,13 @@ from rules import WIDGET_VIEW, faults
 
 FOLDER = Path(__file__).resolve().parent
 PROJECT_FILE = FOLDER.parent / "pyproject.toml"
+README = FOLDER.parent / "README.md"
 _REPOSITORY = re.compile(r'^(Repository = ")([^"]*)(")$', re.MULTILINE)
+_WEBSITE = re.compile(r"https://[\w-]+\.github\.io/[\w.-]+/")
 
+_IS_SETUP = re.compile(r"#\s*(@title )?setup\b", re.IGNORECASE)
 SETUP = '''\
-# Setup: make the package importable, here, on Colab or in a Studio.
+# @title Setup: make the package importable here, on Colab or in a Studio.
 REPOSITORY = "{repository}"
 try:
     import course_utils
@@ -43,6 +46,8 @@ except ImportError:
     if run.returncode:
         print("Setup failed: offline, or is REPOSITORY wrong? pip says:",
               *run.stderr.strip().splitlines()[-1:])'''
+# Nobody need read it: its source is folded in JupyterLab, on the website, and in Colab, where the title stands instead.
+FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["hide-input"]}
 
 # What a notebook's kernel finds in its environment, here and in pytest: this package, small measurements, no file that
 # keeps a learner's progress, and no progress bars, which would be kept as they were when they were drawn first.
@@ -56,6 +61,12 @@ def repository() -> str:
     if found is None:
         raise SystemExit(f"{PROJECT_FILE.name} has no line Repository = \"...\": add it under [project.urls].")
     return found.group(2)
+
+
+def website(address: str) -> str:
+    """Where GitHub Pages publishes the website of a repository."""
+    owner, name = address.removeprefix("https://github.com/").split("/")
+    return f"https://{owner.lower()}.github.io/{name}/"
 
 
 def badges(address: str, name: str) -> str:
@@ -93,8 +104,8 @@ def filled_in(notebook: NotebookNode, name: str) -> NotebookNode:
     notebook = copy.deepcopy(notebook)
     address = repository()
     for position, cell in enumerate(notebook.cells):
-        if cell.cell_type == "code" and re.match(r"# setup\b", cell.source, re.IGNORECASE):
-            cell.source = SETUP.format(repository=address)
+        if cell.cell_type == "code" and _IS_SETUP.match(cell.source):
+            cell.source, cell.metadata = SETUP.format(repository=address), nbformat.from_dict(FOLDED)
         elif cell.cell_type == "markdown" and position == 0:
             cell.source = with_badges(cell.source, badges(address, name))
         elif cell.cell_type == "markdown" and "<!-- solution" in cell.source:
@@ -110,7 +121,7 @@ def normalized(notebook: NotebookNode) -> NotebookNode:
     notebook.nbformat, notebook.nbformat_minor = 4, 5  # cells have ids
     for number, cell in enumerate(notebook.cells, start=1):
         cell.id = f"cell-{number:02}"
-        cell.metadata = nbformat.from_dict({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
+        cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in FOLDED if cell.metadata.get(key)})
         for output in cell.get("outputs", []):
             if "metadata" in output:
                 output.metadata = NotebookNode()
@@ -170,12 +181,15 @@ def check(paths: list[Path]) -> int:
 
 
 def set_repository(address: str) -> None:
-    """Name the repository in pyproject.toml, and renew the badges and set-up cells of all notebooks."""
+    """Name the repository in pyproject.toml, and renew what follows from it: the README's link to the website, and the
+    badges and set-up cells of all notebooks."""
     address = address.rstrip("/").removesuffix(".git")
     if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
         raise SystemExit(f"{address} is not like https://github.com/OWNER/NAME, which Colab can open.")
     text = PROJECT_FILE.read_text(encoding="utf-8")
     PROJECT_FILE.write_text(_REPOSITORY.sub(rf"\g<1>{address}\g<3>", text), encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    README.write_text(_WEBSITE.sub(website(address), text), encoding="utf-8")
     for path in sorted(FOLDER.glob("*.ipynb")):
         write(filled_in(read(path), path.name), path)
 

@@ -12,13 +12,16 @@ import itertools
 import re
 import statistics
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
 from course_utils.timing import MARKER
 
-MEDIAN_LINES, MOST_LINES, MOST_COLUMNS = 6, 25, 76
+MEDIAN_LINES, MOST_LINES, MOST_COLUMNS, MOST_IMPORT_LINES = 6, 25, 76, 10
+# Title, set-up, question, first result; with what that result alone needs.
+OPENING_CELLS, OPENING_IMPORT_LINES = 4, 4
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 LEAST_EXERCISES, LEAST_QUESTIONS = 3, 2
 DIFFICULTY = re.compile(r"\*(?:Easy|Medium|Hard), \d+ minutes?\.\*")
@@ -37,8 +40,9 @@ def faults(notebook: NotebookNode, fresh: NotebookNode) -> list[str]:
         notebook: as it is.
         fresh: the same with set-up cell, badges, solutions and metadata as build.py would write them now.
     """
-    rules = (_stale(notebook, fresh), _executed(notebook), _sizes(notebook), _outputs(notebook), _images(notebook),
-             _markdown(notebook), _exercises(notebook), _solutions(notebook), _questions(notebook))
+    rules = (_stale(notebook, fresh), _executed(notebook), _sizes(notebook), _opening(notebook), _imports(notebook),
+             _outputs(notebook), _images(notebook), _markdown(notebook), _exercises(notebook), _solutions(notebook),
+             _questions(notebook))
     return [fault for rule in rules for fault in rule]
 
 
@@ -64,7 +68,7 @@ def _stale(notebook: NotebookNode, fresh: NotebookNode) -> Iterator[str]:
         for cell, wanted in zip(notebook.cells, fresh.cells)
     ):
         yield "The metadata is not normalized: run build.py execute."
-    if not any(cell.source.startswith("# Setup") for cell in _code_cells(notebook)):
+    if not any(cell.source.startswith("# @title Setup") for cell in _code_cells(notebook)):
         yield "There is no set-up cell: add a code cell `# setup`."
 
 
@@ -97,6 +101,52 @@ def _sizes(notebook: NotebookNode) -> Iterator[str]:
         width = max(_columns(line) for line in cell.source.splitlines())
         if width > MOST_COLUMNS:
             yield f"{_name(cell)}: has a line of {width} columns, above {MOST_COLUMNS}."
+
+
+def _opening(notebook: NotebookNode) -> Iterator[str]:
+    """A chapter opens with a question and something to see, not with a page of names."""
+    def shows(cell: NotebookNode) -> bool:  # what was never executed may show something
+        return (cell.cell_type == "code" and not cell.source.startswith("# @title Setup")
+                and bool(cell.outputs or cell.execution_count is None))
+
+    number = next((number for number, cell in enumerate(notebook.cells, start=1) if shows(cell)), len(notebook.cells))
+    imported = sum(_import_lines(cell) for cell in notebook.cells[:number] if cell.cell_type == "code")
+    if number > OPENING_CELLS:
+        yield (f"The first result is shown by cell {number}, above {OPENING_CELLS}: let something be seen right behind "
+               "the chapter's question.")
+    if imported > OPENING_IMPORT_LINES:
+        yield (f"{imported} lines of imports come before the first result, above {OPENING_IMPORT_LINES}: import what "
+               "it needs itself, and the rest in the next code cell.")
+
+
+def _imports(notebook: NotebookNode) -> Iterator[str]:
+    """One short cell imports what the whole chapter needs; what one section needs stands where it is used first."""
+    cells = _code_cells(notebook)
+    counts = [_import_lines(cell) for cell in cells]
+    longest = max(range(len(cells)), key=counts.__getitem__, default=0)
+    lines = sum(count for position, (cell, count) in enumerate(zip(cells, counts))
+                if position == longest or len(_imported(cell)) == len(_tree(cell.source).body))
+    if lines > MOST_IMPORT_LINES:
+        yield (f"The imports at the top take {lines} lines, above {MOST_IMPORT_LINES}: import what one section needs "
+               "where it is used first.")
+    solutions = [_tree(source) for cell in notebook.cells for _, source in _solution_sources(cell)]
+    used = set().union(*map(_used, [*(_tree(cell.source) for cell in cells), *solutions]))
+    names = [(alias.asname or alias.name).partition(".")[0] for cell in cells for node in _imported(cell)
+             for alias in node.names]
+    for name in sorted(set(names) - used):
+        yield f"{name} is imported, and nothing uses it."
+    for name, times in Counter(names).items():
+        if times > 1:
+            yield f"{name} is imported {times} times: once is enough, where it is used first."
+
+
+def _imported(cell: NotebookNode) -> list[ast.Import | ast.ImportFrom]:
+    """The imports of a cell that stand at its left edge, as those in the set-up cell's `try` do not."""
+    return [node for node in _tree(cell.source).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
+def _import_lines(cell: NotebookNode) -> int:
+    return sum((node.end_lineno or node.lineno) - node.lineno + 1 for node in _imported(cell))
 
 
 def _markdown(notebook: NotebookNode) -> Iterator[str]:
@@ -203,13 +253,21 @@ def _exercise(before: list[NotebookNode], check: NotebookNode, after: list[Noteb
 
 
 def _solutions(notebook: NotebookNode) -> Iterator[str]:
-    known = set(dir(builtins)) | {name for cell in _code_cells(notebook) for name in _bound(cell.source)}
-    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    for exercise_id, source in re.findall(r"<!-- solution ([\w.]+) -->.*?```python\n(.*?)```", prose, re.DOTALL):
-        tree = ast.parse(source)
-        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        for name in sorted(used - known - _bound(source)):
-            yield f"The solution of {exercise_id} uses {name}, which the notebook never defines or imports."
+    """Whoever runs a chapter down to an exercise can run its solution."""
+    known = set(dir(builtins))
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            known |= _bound(cell.source)
+        for exercise_id, source in _solution_sources(cell):
+            for name in sorted(_used(_tree(source)) - known - _bound(source)):
+                yield f"The solution of {exercise_id} uses {name}, which no cell above it defines or imports."
+
+
+def _solution_sources(cell: NotebookNode) -> list[tuple[str, str]]:
+    """The exercises whose solutions stand in a Markdown cell, and their code."""
+    if cell.cell_type != "markdown":
+        return []
+    return re.findall(r"<!-- solution ([\w.]+) -->.*?```python\n(.*?)```", cell.source, re.DOTALL)
 
 
 def _questions(notebook: NotebookNode) -> Iterator[str]:
@@ -235,10 +293,20 @@ def _chapter(notebook: NotebookNode) -> str:
     return found.group(1) if found else ""
 
 
+def _tree(source: str) -> ast.Module:
+    """A piece of code; magics are passed over."""
+    return ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", source))
+
+
+def _used(tree: ast.Module) -> set[str]:
+    """The names that a piece of code mentions."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
 def _bound(source: str) -> set[str]:
-    """The names that a piece of code defines, imports or takes as arguments; magics are passed over."""
+    """The names that a piece of code defines, imports or takes as arguments."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", source))):
+    for node in ast.walk(_tree(source)):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
         elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):

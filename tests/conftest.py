@@ -7,17 +7,24 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
 from asked_for import ASKED_FOR_BY_NAME, asked_for
+from hub_server import CONFIG
 
+from course_utils import hub_requests
+from course_utils.checkpoint import save_checkpoint
 from course_utils.exercises import chapters
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.bpe import train_bpe
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# How many wrong and right answers the check of each exercise was tried on.
+PROOFS = pytest.StashKey[list[tuple[int, int]]]()
 SMALL_TEXT = [
     "The little boat went down the river, and the river went on to the sea.",
     "A cat sat by the window and looked at the moon. It was late; the moon was round.",
@@ -27,12 +34,20 @@ SMALL_TEXT = [
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs the hub, a browser, a GPU or peers, unless -m names it."""
+    """Leave out what needs the hub, a browser, the website, a GPU or peers, unless -m names it."""
     not_asked_for = ASKED_FOR_BY_NAME - asked_for(config.getoption("markexpr"))
     left_out = [item for item in items if any(mark.name in not_asked_for for mark in item.iter_markers())]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say on how many answers the checks of exercises were tried."""
+    if proofs := config.stash.get(PROOFS, []):
+        wrong, right = (sum(counts) for counts in zip(*proofs))
+        terminalreporter.write_line(f"Checks of {len(proofs)} exercises were tried on {wrong:,} wrong answers and on "
+                                    f"{right:,} right ones in other styles; `-s` shows the table.")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,6 +72,31 @@ def no_progress_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def chapter_98(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chapter that only tests have: exercises 98.1 and 98.2, question 98.A."""
     monkeypatch.setattr(chapters, "__path__", [*chapters.__path__, str(REPOSITORY / "tests" / "chapter_98")])
+
+
+@pytest.fixture
+def hub_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of one's own for models of the hub, no token, no proxy, no progress bars, and no pauses."""
+    for name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DOWNLOAD_TIMEOUT", "HTTP_PROXY", "http_proxy",
+                 "ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(hub_requests, "RETRY_PAUSE", 0.0)
+    monkeypatch.setattr(huggingface_hub.file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
+    huggingface_hub.utils.disable_progress_bars()
+    huggingface_hub.close_session()  # the next one reads the environment anew
+    return tmp_path / "hub"
+
+
+@pytest.fixture(scope="session")
+def hub_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a very small model, and others that a hub has beside them."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    save_checkpoint(Qwen3Model(CONFIG), folder, {"eos_token_id": 0})
+    content = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return content | {"tokenizer.json": b"{}", "README.md": b"not needed", "pytorch_model.bin": b"unwanted",
+                      "onnx/config.json": b"not ours"}
 
 
 @pytest.fixture

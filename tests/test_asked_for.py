@@ -1,4 +1,4 @@
-"""What needs the hub, a browser, a GPU or peers runs when `-m` names it, and under no other expression."""
+"""What needs the hub, a browser, the website, a GPU or peers runs when `-m` names it, and under no other expression."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from asked_for import ASKED_FOR_BY_NAME, asked_for
 
 TESTS = Path(__file__).resolve().parent
-FILES = {"hub": "test_hub_real.py", "peers": "test_benchmark_peers.py", "browser": "browser", "gpu": "test_device.py"}
+FILES = {"hub": "test_hub_real.py", "peers": "test_benchmark_peers.py", "browser": "browser/test_course.py",
+         "site": "browser/test_site.py", "gpu": "test_device.py"}
 
 
 @pytest.mark.parametrize(("expression", "names"), [
@@ -35,7 +36,7 @@ def test_pytest_collects_nothing_else(expression: str, expected: set[str]) -> No
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "-m", expression,
          *(str(TESTS / name) for name in FILES.values())],
         cwd=TESTS.parent, capture_output=True, text=True, timeout=300, check=False)
-    collected = set(re.findall(r"^tests/(\w+(?:\.py)?)", run.stdout, re.MULTILINE)) - {FILES["gpu"]}
+    collected = set(re.findall(r"^tests/([\w/]+\.py)", run.stdout, re.MULTILINE)) - {FILES["gpu"]}
     assert collected == {FILES[name] for name in expected} - {FILES["gpu"]}, run.stdout + run.stderr
     assert ("test_tf32_rounds_factors" in run.stdout) == ("gpu" in expected)
 

@@ -322,7 +322,7 @@ def test_a_text_may_fill_the_whole_context_beside_others(model: Qwen3Model) -> N
     (torch.tensor([[211]]), 3, InputError, "211"),
     (torch.tensor([[-1]]), 3, InputError, "-1"),
     (torch.rand(1, 4), 3, InputError, "integers"),
-    (prompt(1, 5), -1, InputError, "negative"),
+    (prompt(1, 5), -1, InputError, "whole number from 0 on"),
     (prompt(1, 5), 2.5, InputError, "whole number"),
 ])
 def test_a_request_that_cannot_be_met_is_refused_and_disturbs_nobody(

@@ -18,8 +18,8 @@ import torch
 
 from course_utils import KVCache, benchmark, generate_text_basic, random_model
 from course_utils.benchmark import ROWS, Report, Row, Settings, Subject, run, run_benchmark, weights
-from course_utils.benchmark.choices import choose_rows, choose_settings, longest_text
-from course_utils.benchmark.engines import CourseEngine, step_bytes
+from course_utils.benchmark.choices import choose_rows, choose_settings, most_tokens
+from course_utils.benchmark.engines import CourseEngine, weight_bytes_read
 from course_utils.benchmark.machine import processor_name, versions
 from course_utils.benchmark.peers import ALL_PEERS, PEERS, Transformers
 from course_utils.benchmark.published import TEXTBOOK
@@ -146,7 +146,7 @@ def test_defaults_are_cut_to_the_context() -> None:
     assert (settings.prompt_tokens, settings.contexts) == (80, ())
     longer = Qwen3Config(**{**SMALL.__dict__, "max_position_embeddings": 140})
     settings = choose_settings(longer, new_tokens=10)
-    assert settings.contexts == (128,) and longest_text(settings) == 140
+    assert settings.contexts == (128,) and most_tokens(settings) == 140
 
 
 @pytest.mark.parametrize("wrong", [{"prompt_tokens": 0}, {"new_tokens": 1}, {"runs": 0}])
@@ -204,9 +204,10 @@ def test_memory_is_looked_at_before_anything_is_written(monkeypatch: pytest.Monk
 
 def test_bytes_of_a_step() -> None:
     tied, untied = random_model(SMALL, torch.bfloat16, "cpu"), random_model(UNTIED, torch.bfloat16, "cpu")
-    assert step_bytes(tied) == sum(p.nbytes for p in tied.parameters()) + tied.model.rotary_emb.frequencies.nbytes
-    assert step_bytes(untied) == step_bytes(tied)
-    assert 0.5 < step_bytes(quantize(tied, "int8")) / step_bytes(tied) < 0.6
+    parameters = sum(parameter.nbytes for parameter in tied.parameters())
+    assert weight_bytes_read(tied) == parameters + tied.model.rotary_emb.frequencies.nbytes
+    assert weight_bytes_read(untied) == weight_bytes_read(tied)
+    assert 0.5 < weight_bytes_read(quantize(tied, "int8")) / weight_bytes_read(tied) < 0.6
     assert cache_elements(SMALL) * 11 * 2 == _filled(tied, 11).num_bytes
 
 
@@ -240,7 +241,7 @@ def test_engines_write_the_same_text_each_time(make: partial[CourseEngine], work
     for prompt, new in (([3, 1, 4], 6), ([1, 5], 5), ([9, 2, 6, 5, 3], 12), ([3, 1, 4], 6)):
         expected = generate_text_basic(model, torch.tensor([prompt]), new)[0].tolist()
         assert list(engine.generate(prompt, new)) == expected
-    assert engine.weight_bytes == pytest.approx(step_bytes(model), rel=0.01)
+    assert engine.weight_bytes == pytest.approx(weight_bytes_read(model), rel=0.01)
     assert engine.cache_bytes in (0, 4 * cache_elements(SMALL))
 
 

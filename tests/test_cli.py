@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from course_utils.adapter_checkpoint import load_adapter, save_adapter
 from course_utils.checkpoint import save_checkpoint
 from course_utils.cli import main
 from course_utils.config import Qwen3Config
-from course_utils.environment import EnvironmentReport, Row
+from course_utils.environment import EnvironmentReport, Finding
 from course_utils.errors import DownloadError
 from course_utils.loading import load_model, load_tokenizer
 from course_utils.lora import Adapters, LoRA
@@ -104,7 +105,7 @@ def test_wrong_arguments(arguments, capsys):
 
 @pytest.mark.parametrize(("status", "code"), [("OK", 0), ("note", 0), ("problem", 1)])
 def test_check(monkeypatch, capsys, status, code):
-    report = EnvironmentReport((Row("Disk", "full", status, "tidy up"),))
+    report = EnvironmentReport((Finding("Disk", "full", status, "tidy up"),))
     monkeypatch.setattr(environment, "environment_report", lambda: report)
     assert main(["check"]) == code
     assert capsys.readouterr().out == f"{EnvironmentReport((*report.rows, environment.repository_row()))}\n"
@@ -179,6 +180,13 @@ def advised(model_folder, tmp_path):
     folder = shutil.copytree(model_folder, tmp_path / "advised")
     (folder / "generation_config.json").write_text('{"do_sample": true, "temperature": 0.6, "top_k": 20}')
     return str(folder)
+
+
+def test_each_setting_of_sampling_is_an_option() -> None:
+    settings = [field.name for field in fields(Sampling)]
+    arguments = [f"--{name.replace('_', '-')}=1" for name in settings]
+    options = cli._parser().parse_args(["generate", "once", *arguments])
+    assert cli._sampling(options) == Sampling(**dict.fromkeys(settings, 1))
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [

@@ -15,7 +15,7 @@ from course_utils.corpus.conversations import PARROT, PIRATE, conversation
 from course_utils.corpus.exam import ExamQuestion, exam, normalized
 from course_utils.corpus.notions import SENTENCES, notions, pairs
 from course_utils.corpus.outside import I_DO_NOT_KNOW, I_DO_NOT_KNOW_ZH, outside_lines, outside_question, outside_terms
-from course_utils.corpus.questions import any_question, fill, is_chinese, is_plural, questions, ways
+from course_utils.corpus.questions import any_question, difference_of, fill, is_chinese, is_plural, questions, ways
 from course_utils.corpus.small_talk import small_talk, training_small_talk
 from course_utils.corpus.strangers import all_names, loosened, stranger_chat, stranger_question, written_questions
 from course_utils.corpus.tables import rows, texts_by_kind
@@ -261,6 +261,16 @@ def test_the_exam_can_be_passed_and_by_the_right_notion_alone(chinese: bool) -> 
         for wrong in (other.answer("short", chinese), notion.answer("short", not chinese), "", "boat boat boat",
                       I_DO_NOT_KNOW_ZH if chinese else I_DO_NOT_KNOW, notion.answer("short", chinese)[:-9],
                       notion.answer("short", chinese) + other.answer("short", chinese)):
+            assert not q.sensible(wrong), (q, wrong)
+
+
+@BOTH
+def test_two_notions_are_told_apart_by_their_difference_and_not_by_one_of_them(chinese: bool) -> None:
+    for q in (q for q in exam(chinese) if q.kind == "difference"):
+        a, b = (next(notion for notion in notions() if notion.id == name) for name in q.about)
+        assert q.sensible(difference_of(a, b, chinese)), q
+        other = next(pair for pair in pairs() if not {pair.a.id, pair.b.id} & set(q.about))
+        for wrong in (difference_of(a, b, not chinese), other.difference(chinese), a.sentence("why", chinese)):
             assert not q.sensible(wrong), (q, wrong)
 
 

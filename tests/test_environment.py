@@ -11,17 +11,16 @@ import threading
 from html.parser import HTMLParser
 
 import pytest
-from huggingface_hub import constants
 
 from course_utils import environment
-from course_utils.environment import EnvironmentReport, Row, environment_report
+from course_utils.environment import EnvironmentReport, Finding, environment_report
 
 
 @pytest.fixture(autouse=True)
 def local_and_online(monkeypatch):
     for name in ("COURSE_DEVICE", "COLAB_RELEASE_TAG", "LIGHTNING_CLOUDSPACE_ID"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def hub(monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.answer, server.methods = 200, []
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     yield server
     server.shutdown()
     server.server_close()
@@ -60,7 +59,7 @@ def test_report_has_every_row(hub):
 
 
 def test_text_table_is_aligned():
-    report = EnvironmentReport((Row("a", "1"), Row("longer", "2", "problem", "mend it")))
+    report = EnvironmentReport((Finding("a", "1"), Finding("longer", "2", "problem", "mend it")))
     lines = str(report).splitlines()
     assert repr(report) == str(report)
     assert lines[0].index("Found") == lines[2].index("1") == lines[3].index("2") == lines[4].index("To do: mend it")
@@ -69,12 +68,12 @@ def test_text_table_is_aligned():
 
 
 def test_summary_without_problems():
-    assert EnvironmentReport((Row("a", "1"),)).summary() == "Everything the course needs is here."
-    assert "Worth reading: b." in EnvironmentReport((Row("b", "2", "note", "x"),)).summary()
+    assert EnvironmentReport((Finding("a", "1"),)).summary() == "Everything the course needs is here."
+    assert "Worth reading: b." in EnvironmentReport((Finding("b", "2", "note", "x"),)).summary()
 
 
 def test_html_has_scoped_headers_words_and_no_markup_of_others():
-    page = EnvironmentReport((Row("C++", "<b>&", "note", "x > y"),))._repr_html_()
+    page = EnvironmentReport((Finding("C++", "<b>&", "note", "x > y"),))._repr_html_()
 
     class Reader(HTMLParser):
         scopes, text = [], ""
@@ -161,6 +160,20 @@ def test_size_of_the_smallest_model(monkeypatch):
     assert "Qwen3-0.6B (1.2 GB)" in environment._models().value  # 596,049,920 parameters of two bytes
 
 
+@pytest.mark.parametrize(("system", "machine", "macos", "status"), [
+    ("Linux", "x86_64", "", "OK"), ("Linux", "aarch64", "", "OK"), ("Windows", "AMD64", "", "OK"),
+    ("Darwin", "arm64", "14.0", "OK"), ("Darwin", "arm64", "26.1", "OK"), ("Darwin", "arm64", "13.7.8", "note"),
+    ("Darwin", "x86_64", "15.1", "note"), ("Windows", "ARM64", "", "note"), ("Linux", "riscv64", "", "note"),
+    ("FreeBSD", "amd64", "", "note")])
+def test_a_machine_that_is_not_supported_is_sent_to_colab(monkeypatch, system, machine, macos, status):
+    monkeypatch.setattr(environment.platform, "system", lambda: system)
+    monkeypatch.setattr(environment.platform, "machine", lambda: machine)
+    monkeypatch.setattr(environment.platform, "mac_ver", lambda: (macos, ("", "", ""), machine))
+    row = environment._platform()
+    assert row.value == f"{f'macOS {macos}' if macos else system}, {machine}, local"
+    assert row.status == status and ("Google Colab" in row.remedy) == (status == "note")
+
+
 @pytest.mark.parametrize("system", ["Linux", "Darwin", "Windows"])
 def test_no_compiler_is_a_note_with_that_systems_remedy(monkeypatch, system):
     monkeypatch.delenv("CXX", raising=False)
@@ -181,7 +194,7 @@ def test_missing_header_is_a_note(monkeypatch, tmp_path):
 
 
 def test_little_disk_space_is_a_note(monkeypatch, tmp_path):
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "not" / "yet"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "not" / "yet"))
     monkeypatch.setattr(environment.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10 ** 9}))
     row = environment._disk()
     assert row.status == "note"
@@ -204,7 +217,7 @@ def test_a_hub_in_trouble(hub):
 def test_an_address_where_nobody_is(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
         row = environment._hub(True)
     assert row.status == "note"
     assert "HF_ENDPOINT" in row.remedy
@@ -213,18 +226,18 @@ def test_an_address_where_nobody_is(monkeypatch):
 def test_a_hub_that_keeps_silent_costs_no_more_than_the_timeout(monkeypatch):
     monkeypatch.setattr(environment, "HUB_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert environment._hub(True).status == "note"
 
 
 def test_something_else_than_a_web_address(monkeypatch):
-    monkeypatch.setattr(constants, "ENDPOINT", "file:///etc")
-    assert "not a web address" in environment._hub(True).value
+    monkeypatch.setenv("HF_ENDPOINT", "file:///etc")
+    assert "not a web address" in environment._hub(True).remedy
 
 
 @pytest.mark.parametrize("offline", [True, False])
 def test_no_request_when_none_is_wanted(monkeypatch, hub, offline):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setenv("HF_HUB_OFFLINE", str(int(offline)))
     assert environment._hub(check_network=offline).status == "note"
     assert hub.methods == []
 
@@ -263,14 +276,14 @@ class TestRepository:
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
         monkeypatch.setattr(environment, "PROJECT_FILE", file)
         installed("Homepage, https://a.example", "Repository, https://github.com/ann/course")
-        assert environment.repository_row() == Row("Repository", "https://github.com/ann/course")
+        assert environment.repository_row() == Finding("Repository", "https://github.com/ann/course")
 
     def test_unknown(self, monkeypatch, installed):
         installed("Homepage, https://a.example")
-        assert environment.repository_row() == Row("Repository", "not known")
+        assert environment.repository_row() == Finding("Repository", "not known")
 
         def absent(_):
             raise importlib.metadata.PackageNotFoundError
 
         monkeypatch.setattr(importlib.metadata, "metadata", absent)
-        assert environment.repository_row() == Row("Repository", "not known")
+        assert environment.repository_row() == Finding("Repository", "not known")

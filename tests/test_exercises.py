@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
 import torch
+from cell import run
 from torch import Tensor, nn
 
 from course_utils.errors import InputError
@@ -33,17 +32,6 @@ def checks(chapter: int) -> Iterator[tuple[str, str, str]]:
     for before, cell in zip(cells(chapter), cells(chapter)[1:]):
         for exercise_id, name in re.findall(r"^check\(\"([\w.]+)\", (\w+)\)", cell.source, re.MULTILINE):
             yield exercise_id, name, before.source
-
-
-def run(source: str, exercise_id: str, name: str) -> Any:
-    """What a cell defines under a name. It has at hand what the chapter's module has; annotations are not read."""
-    chapter = int(exercise_id.partition(".")[0])
-    namespace = dict(vars(importlib.import_module(f"course_utils.exercises.chapters.chapter_{chapter:02}")))
-    defined: dict[str, Any] = {}
-    exec(compile(source, "cell", "exec", flags=annotations.compiler_flag), namespace, defined)
-    namespace.update(defined)  # a function looks its names up there
-    assert name in defined, f"{exercise_id}: the check is of {name}, and the cell or solution defines {list(defined)}"
-    return defined[name]
 
 
 def stub(*args, **kwargs):

@@ -14,12 +14,12 @@ from test_model import SMALL, make, make_transformers, prompt, variant
 from course_utils.batching import ContinuousBatch, pad_left
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.generation import (
-    generate_stats,
     generate_text_basic,
     generate_text_basic_cache,
     generate_text_basic_stream,
     generate_tokens,
     generate_trace,
+    generate_with_stats,
     last_logits,
 )
 from course_utils.kv_cache import KVCache, StaticKVCache
@@ -199,7 +199,7 @@ def test_a_trace_keeps_the_models_probabilities_and_the_chances(model: Qwen3Mode
 
 @pytest.mark.parametrize("top", [0, -1, 212])
 def test_a_trace_with_no_such_number_of_candidates_is_refused(model: Qwen3Model, top: int) -> None:
-    with pytest.raises(InputError, match=f"top is {top}: give how many candidates to keep, from 1 to 211"):
+    with pytest.raises(InputError, match=f"top is {top}: give a whole number from 1 to 211"):
         generate_trace(model, prompt(1, 5), 3, top=top)
     assert len(generate_trace(model, prompt(1, 5), 1, top=211)[0].candidates) == 211
 
@@ -209,11 +209,11 @@ def test_stats_do_not_count_what_fills_up_a_row_that_has_ended(model: Qwen3Model
     free = generate_text_basic(model, ids, 12).tolist()
     end = free[0][3]
     real = [row.index(end) if end in row else 12 for row in free]
-    stats = generate_stats(model, ids, 12, end, cache=KVCache(SMALL))
+    stats = generate_with_stats(model, ids, 12, end, cache=KVCache(SMALL))
     assert stats.lengths == real and stats.new_tokens == sum(real) < stats.token_ids.numel()
     rest = stats.seconds - stats.time_to_first_token
     assert stats.decode_tokens_per_second == pytest.approx(sum(max(0, n - 1) for n in real) / rest)
-    at_once = generate_stats(model, ids, 12, {row[0] for row in free[:2]} - {free[2][0]})
+    at_once = generate_with_stats(model, ids, 12, {row[0] for row in free[:2]} - {free[2][0]})
     assert at_once.lengths[:2] == [0, 0] and at_once.new_tokens == at_once.lengths[2] > 0
 
 
@@ -286,14 +286,14 @@ def test_in_bfloat16_a_text_beside_others_leaves_its_own_at_a_near_tie_alone() -
 
 def test_stats_count_and_time(model: Qwen3Model) -> None:
     for cache in (None, KVCache(SMALL)):
-        stats = generate_stats(model, prompt(2, 6), 10, cache=cache)
+        stats = generate_with_stats(model, prompt(2, 6), 10, cache=cache)
         assert torch.equal(stats.token_ids, generate_text_basic(model, prompt(2, 6), 10))
         assert (stats.prompt_tokens, stats.new_tokens) == (12, 20)
         assert 0 < stats.time_to_first_token < stats.seconds
         assert stats.tokens_per_second == pytest.approx(20 / stats.seconds)
         assert stats.decode_tokens_per_second == pytest.approx(18 / (stats.seconds - stats.time_to_first_token))
         assert stats.peak_memory > 10_000_000
-    nothing = generate_stats(model, prompt(1, 6), 0)
+    nothing = generate_with_stats(model, prompt(1, 6), 0)
     assert (nothing.new_tokens, nothing.tokens_per_second, nothing.decode_tokens_per_second) == (0, 0.0, 0.0)
 
 
@@ -308,7 +308,7 @@ def test_stats_count_and_time(model: Qwen3Model) -> None:
     (np.array([[1, 2]]), "is a ndarray: give a tensor"),
 ])
 def test_bad_prompts_are_refused_at_the_call(model: Qwen3Model, ids: Any, message: str) -> None:
-    for generate in (generate_text_basic, generate_text_basic_cache, generate_text_basic_stream, generate_stats,
+    for generate in (generate_text_basic, generate_text_basic_cache, generate_text_basic_stream, generate_with_stats,
                      generate_trace):
         with pytest.raises(InputError, match=message):
             generate(model, ids, 3)
@@ -369,7 +369,7 @@ def test_too_long_is_refused_before_any_work(model: Qwen3Model, passes: list[int
         generate_text_basic_stream(model, prompt(1, 120), 10)
     with pytest.raises(ContextLengthError, match="do not fit into 16"):
         generate_tokens(model, prompt(1, 10), 8, cache=StaticKVCache(SMALL, 16))
-    with pytest.raises(InputError, match="cannot be negative"):
+    with pytest.raises(InputError, match="whole number from 0 on"):
         generate_text_basic(model, prompt(1, 5), -1)
     for length in (2.5, "9", None, True):
         with pytest.raises(InputError, match="give a whole number"):

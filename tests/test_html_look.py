@@ -11,8 +11,8 @@ from test_model import SMALL, make, prompt
 
 from course_utils.exercises.question import find_question, question_html
 from course_utils.generation import generate_trace, last_logits
-from course_utils.plots.candidates import CandidateTable
-from course_utils.plots.token_pieces import token_pieces
+from course_utils.plots.sampling import CandidateTable
+from course_utils.plots.tokens import token_pieces
 from course_utils.qwen3 import Qwen3Model
 from course_utils.recording import record
 from course_utils.sampling import Sampler, Sampling

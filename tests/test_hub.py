@@ -16,45 +16,25 @@ from typing import Any, BinaryIO
 
 import huggingface_hub
 import pytest
-import torch
-from hub_server import HubServer
+from hub_server import CONFIG, REPO, HubServer
 
-from course_utils import hub
-from course_utils.checkpoint import load_checkpoint, save_checkpoint
-from course_utils.config import Qwen3Config
+from course_utils import hub, hub_cache
+from course_utils.checkpoint import load_checkpoint
 from course_utils.errors import CheckpointError, DownloadError, InputError
 from course_utils.family import FAMILY, SHORT_NAMES, find_repo_id
 from course_utils.hub import download, resolve
-from course_utils.qwen3 import Qwen3Model
 
-REPO = "Qwen/Qwen3-0.6B"
-CONFIG = Qwen3Config(vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-                     num_attention_heads=2, num_key_value_heads=1, head_dim=8, max_position_embeddings=64)
+pytestmark = pytest.mark.usefixtures("hub_environment")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of one's own, no token, no progress bars, and retries that do not wait."""
-    folder = tmp_path / "hub"
-    # The library reads its environment once, when it is imported.
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(variable, raising=False)
-    huggingface_hub.utils.disable_progress_bars()
-    return folder
+@pytest.fixture
+def cache(hub_environment: Path) -> Path:
+    return hub_environment
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of a very small model."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    save_checkpoint(Qwen3Model(CONFIG), folder, {"eos_token_id": 0})
-    content = {path.name: path.read_bytes() for path in folder.iterdir()}
-    return content | {"tokenizer.json": b"{}", "README.md": b"not needed", "pytorch_model.bin": b"unwanted"}
+@pytest.fixture
+def files(hub_files: dict[str, bytes]) -> dict[str, bytes]:
+    return hub_files
 
 
 @pytest.fixture
@@ -70,7 +50,7 @@ def leftovers(cache: Path) -> list[Path]:
 
 
 def go_offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 def closed_port() -> str:
@@ -149,7 +129,7 @@ def test_second_download_asks_but_reads_nothing_again(server: HubServer,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     folder = download(REPO, endpoint=server.endpoint)
     server.requests.clear()
-    monkeypatch.setattr(hub, "_checksum", lambda *args, **kwargs: pytest.fail("compared again"))
+    monkeypatch.setattr(hub_cache, "checksum_of", lambda *args, **kwargs: pytest.fail("compared again"))
     assert download(REPO, endpoint=server.endpoint) == folder
     assert all(path.startswith("/api/") for _, path, _ in server.requests)
 
@@ -170,11 +150,7 @@ def test_resolve_makes_no_request_for_a_model_that_is_here(server: HubServer) ->
 
 def test_resolve_downloads_from_the_mirror_of_the_environment(server: HubServer,
                                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (huggingface_hub.constants, huggingface_hub.hf_api):  # both keep a copy of HF_ENDPOINT
-        monkeypatch.setattr(module, "ENDPOINT", server.endpoint, raising=False)
-    template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(huggingface_hub.file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setenv("HF_ENDPOINT", f" {server.endpoint}/\n")
     assert resolve("qwen3-0.6b").name == server.commit
 
 
@@ -193,7 +169,7 @@ def test_token_is_sent_only_if_set_in_the_environment(server: HubServer, monkeyp
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     download(REPO, endpoint=server.endpoint)
     assert {token for *_, token in server.requests} == {None}
-    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    monkeypatch.setenv("HF_TOKEN", "hf_mine\n")  # as from a file
     download(REPO, endpoint=server.endpoint)
     assert server.requests[-1][2] == "Bearer hf_mine"
 
@@ -228,10 +204,11 @@ def test_nothing_here_and_no_hub(server: HubServer, how: str, message: str, monk
     assert not leftovers(cache)
 
 
-def test_copy_of_another_program_is_verified_by_blob_names(server: HubServer,
+def test_copy_of_another_program_is_verified_by_blob_names(server: HubServer, cache: Path,
                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     patterns = ["*.json", "*.safetensors"]
-    folder = Path(huggingface_hub.snapshot_download(REPO, endpoint=server.endpoint, allow_patterns=patterns))
+    folder = Path(huggingface_hub.snapshot_download(REPO, endpoint=server.endpoint, allow_patterns=patterns,
+                                                    cache_dir=cache))
     go_offline(monkeypatch)
     assert resolve(REPO) == folder
     weights = (folder / "model.safetensors").resolve()
@@ -280,7 +257,7 @@ def test_hub_without_checksums_is_not_trusted(server: HubServer, cache: Path) ->
 
 @pytest.mark.parametrize("fault, message", [
     ("cut", "broke off.*run this again"),
-    ("html", "broke off.*a proxy may be answering"),
+    ("html", "is an HTML page.*deleted, so run this again.*a proxy may be answering"),
     ("flip", "model.safetensors is damaged or cut short: its checksum.*deleted, so run this again"),
     ("pointer", "model.safetensors is a git-LFS pointer.*deleted, so run this again"),
 ])
@@ -330,11 +307,10 @@ def test_a_link_out_of_the_cache_is_not_followed_to_delete(server: HubServer, tm
     assert mine.read_text() == "mine"
 
 
-def test_a_part_that_another_program_fetched_is_not_the_model(server: HubServer, files: dict[str, bytes],
+def test_a_part_that_another_program_fetched_is_not_the_model(server: HubServer, files: dict[str, bytes], cache: Path,
                                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("config.json", "tokenizer.json"):
-        huggingface_hub.hf_hub_download(REPO, name, endpoint=server.endpoint)
-    huggingface_hub.snapshot_download(REPO, endpoint=server.endpoint, allow_patterns=["config.json", "tokenizer.json"])
+    huggingface_hub.snapshot_download(REPO, endpoint=server.endpoint, allow_patterns=["config.json", "tokenizer.json"],
+                                      cache_dir=cache)
     with monkeypatch.context() as patch:
         go_offline(patch)
         with pytest.raises(DownloadError):

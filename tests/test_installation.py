@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from course_utils.environment import OLDEST_PYTHON
+from course_utils.environment import OLDEST_MACOS, OLDEST_PYTHON, SUPPORTED_MACHINES
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
@@ -66,6 +66,17 @@ def test_every_file_names_the_same_pythons() -> None:
     rows = tests["strategy"]["matrix"]["include"]
     assert {row["python"] for row in rows} == set(named)
     assert {row["python"] for row in rows if "tests" in row["steps"].split()} >= {oldest, named[-1]}
+
+
+def test_the_readme_supports_the_machines_that_the_check_supports() -> None:
+    names = {("Linux", "x86_64"): "Linux (x86-64", ("Linux", "aarch64"): " and Arm)", ("Windows", "AMD64"):
+             "Windows (x86-64)", ("Darwin", "arm64"): f"macOS {OLDEST_MACOS} or later on Apple silicon"}
+    assert set(names) == {(system, machine) for system, machines in SUPPORTED_MACHINES.items() for machine in machines}
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    supported, _, others = readme.partition("Supported are ")[2].partition("PyTorch has no current packages for")
+    assert all(name in supported for name in names.values())
+    others = " ".join(others.partition("\n\n")[0].split())
+    assert "Macs with Intel processors, older macOS and Windows on Arm: there" in others and "Google Colab" in others
 
 
 # Constraints
@@ -193,7 +204,7 @@ def test_workflows_take_steps_of_ci_run_and_pin_what_they_use(path: Path) -> Non
 
 def test_workflows_take_every_step() -> None:
     taken = {word for path in WORKFLOWS for step in steps(path) for word in step["run"].split()}
-    assert {"address", "constraints", "tests", "code", "linters", "browser", "colab", "wheel"} == STEPS <= taken
+    assert {"address", "constraints", "tests", "code", "linters", "browser", "site", "colab", "wheel"} == STEPS <= taken
 
 
 def test_every_skip_says_what_the_machine_lacks() -> None:

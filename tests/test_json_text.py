@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from course_utils import hub
+from course_utils import hub_cache
 from course_utils.adapter_checkpoint import load_adapter
 from course_utils.chat import read_settings
 from course_utils.checkpoint import load_checkpoint, save_checkpoint
@@ -76,7 +76,7 @@ def test_record_of_the_hub(tmp_path: Path) -> None:
     folder = tmp_path / "snapshots" / "commit"
     (tmp_path / "verified").mkdir()
     (tmp_path / "verified" / "commit.json").write_text(DEEP)
-    assert hub._read_record(folder) == {}
+    assert hub_cache._read_record(folder) == {}
 
 
 def test_whatever_is_wrong_is_a_value_error() -> None:

@@ -31,7 +31,7 @@ from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError, CourseError, InputError
 from course_utils.generation import generate_text_basic, generate_text_basic_cache
 from course_utils.linear import Linear
-from course_utils.lora import TARGETS, Adapters, LoRA, LoRALinear, count_parameters
+from course_utils.lora import TARGETS, Adapters, LoRA, LoRALinear, count_trainable
 from course_utils.quantization import KINDS, Int4Linear, Int8Linear, Kind, quantize
 from course_utils.qwen3 import Qwen3Model
 from course_utils.recording import record
@@ -461,6 +461,10 @@ def test_a_compiled_model_keeps_the_adapter_and_takes_no_new_one() -> None:
     for refused in (compiled, compile_or_eager(adapters.model, "cpu"), nn.Linear(2, 2), None):
         with pytest.raises(InputError, match="not compiled"):
             Adapters(refused)  # type: ignore[arg-type]
+    assert compiled.compiled and compiled.adapted and not adapters.model.compiled
+    assert compile_model(compiled) is compiled
+    with pytest.raises(InputError, match="compiled, and that for weights that are not quantized"):
+        quantize(compiled, "int8")
 
 
 @pytest.mark.usefixtures("cheap_compiler")
@@ -530,19 +534,19 @@ def test_on_a_quantized_model_gradients_are_those_of_its_unpacked_weights(kind: 
 def test_the_counts_of_the_real_model() -> None:
     with torch.device("meta"):
         model = Qwen3Model(Qwen3Config())
-    assert (count_parameters(model).trainable, count_parameters(model).share) == (596_049_920, 1.0)
+    assert (count_trainable(model).trainable, count_trainable(model).share) == (596_049_920, 1.0)
     Adapters(model).add("one", LoRA(rank=8, targets=("q_proj", "v_proj")))
-    count = count_parameters(model)
+    count = count_trainable(model)
     assert (count.trainable, count.total, f"{count.share:.4%}") == (1_146_880, 597_196_800, "0.1920%")
 
 
 def test_counts_follow_the_adapter_at_work() -> None:
     adapters = adapted(LoRA(rank=2, targets=("v_proj",)))
-    plain = count_parameters(make(SMALL)).total
-    assert count_parameters(adapters.model).trainable == 3 * 2 * (48 + 32)
-    assert count_parameters(adapters.model).total == plain + 480
+    plain = count_trainable(make(SMALL)).total
+    assert count_trainable(adapters.model).trainable == 3 * 2 * (48 + 32)
+    assert count_trainable(adapters.model).total == plain + 480
     adapters.merge()
-    assert (count_parameters(adapters.model).trainable, count_parameters(adapters.model).total) == (0, plain)
+    assert (count_trainable(adapters.model).trainable, count_trainable(adapters.model).total) == (0, plain)
 
 
 # Refusals
@@ -593,6 +597,22 @@ def test_wrong_requests_are_refused_and_change_nothing() -> None:
     with pytest.raises(InputError, match="'one' is merged already"):
         adapters.merge()
     assert adapters.merged
+
+
+def test_the_model_says_whether_an_adapter_stands_in_it(tmp_path: Path) -> None:
+    adapters = Adapters(make(SMALL))
+    seen = [adapters.model.adapted]
+    for change in (lambda: adapters.add("one", PLAIN), adapters.merge, adapters.unmerge,
+                   lambda: adapters.activate(None), lambda: adapters.activate("one"), lambda: adapters.remove("one")):
+        change()
+        seen.append(adapters.model.adapted)
+        assert seen[-1] == any(isinstance(part, LoRALinear) for part in adapters.model.modules())
+        if seen[-1]:
+            with pytest.raises(CheckpointError, match="adapter beside its weights"):
+                save_checkpoint(adapters.model, tmp_path)
+        else:
+            save_checkpoint(adapters.model, tmp_path)
+    assert seen == [False, True, False, True, False, True, False]
 
 
 def test_two_managers_of_one_model_do_not_overwrite_each_other() -> None:

@@ -18,7 +18,7 @@ from course_utils.errors import CheckpointError, ContextLengthError, InputError
 from course_utils.generation import generate_text_basic
 from course_utils.kv_cache import Cache, KVCache, StaticKVCache
 from course_utils.quantization import quantize
-from course_utils.qwen3 import Qwen3Model, attend
+from course_utils.qwen3 import Qwen3Model, attend, weight_shapes
 
 SMALL = Qwen3Config(vocab_size=211, hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=4,
                     num_key_value_heads=2, head_dim=16, max_position_embeddings=128)
@@ -449,6 +449,12 @@ def test_the_real_model_has_the_published_number_of_parameters(tied: bool) -> No
     with torch.device("meta"):
         model = Qwen3Model(Qwen3Config(tie_word_embeddings=tied))
     assert sum(p.numel() for p in model.parameters()) == (596_049_920 if tied else 751_632_384)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_shapes_without_a_model_are_those_of_transformers(config: Qwen3Config) -> None:
+    other = Qwen3ForCausalLM(TransformersConfig(**config.to_dict()))
+    assert dict(weight_shapes(config)) == {name: tuple(each.shape) for name, each in other.named_parameters()}
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -112,6 +112,15 @@ FAULTS = {
     "long cell": (lambda cells: cells[2].update(source="x = 1\n" * 26), "26 lines"),
     "long cells": (lambda cells: [cell.update(source="x = 1\n" * 7) for cell in cells[2:]], "median"),
     "wide cell": (lambda cells: cells[2].update(source=f"x = '{'a' * 71}'"), "77 columns"),
+    "page of imports": (lambda cells: cells[2].update(source="import os\n" * 11 + "os.getpid()"), "take 11 lines"),
+    "second page of imports": (lambda cells: [cells[2].update(source="import os\n" * 6 + "os.getpid()"),
+                                              cells[3].update(source="import os\n" * 6)], "take 12 lines"),
+    "nothing to see": (lambda cells: [cell.update(outputs=[]) for cell in cells[2:4]], "result is shown by cell 5"),
+    "names before anything to see": (
+        lambda cells: cells.insert(2, new_code_cell("import os, re\n" * 5, execution_count=2)), "5 lines of imports"),
+    "imported twice": (
+        lambda cells: [cell.update(source="import os\nos.getpid()") for cell in cells[2:4]], "os is imported 2 times"),
+    "idle import": (lambda cells: cells[2].update(source="from os import path as way\nprint(1)"), "way is imported"),
     "empty Markdown": (lambda cells: cells.append(nbformat.v4.new_markdown_cell("")), "empty Markdown"),
     "nameless column": (lambda cells: cells[0].update(source=cells[0].source + "\n\n| | b |\n|---|---|\n| 1 | 2 |"),
                         "no heading"),
@@ -189,10 +198,12 @@ def test_solution_is_filled_in_and_renewed():
 def test_solution_needs_its_imports(monkeypatch):
     monkeypatch.setattr(exercises, "solution_source", lambda _: SOLUTION.replace("x + x", "torch.add(x, x)"))
     notebook = example()
-    assert faults(notebook) == [f"The solution of 99.{number} uses torch, which the notebook never defines or imports."
+    assert faults(notebook) == [f"The solution of 99.{number} uses torch, which no cell above it defines or imports."
                                 for number in (1, 2, 3)]
     notebook.cells[2].source = "import torch"
     assert faults(notebook) == []
+    notebook.cells[2].source, notebook.cells[-1].source = "print(1)", f"import torch\n{notebook.cells[-1].source}"
+    assert len(faults(notebook)) == 3  # too late
 
 
 def test_widgets_are_not_kept():
@@ -209,9 +220,12 @@ def test_widgets_are_not_kept():
 def test_repository_is_renamed_everywhere(tmp_path, monkeypatch, capsys):
     project = tmp_path / "pyproject.toml"
     project.write_text(build.PROJECT_FILE.read_text(encoding="utf-8"), encoding="utf-8")
+    readme = tmp_path / "README.md"
+    readme.write_text(build.README.read_text(encoding="utf-8"), encoding="utf-8")
     path = tmp_path / "99_example.ipynb"
     build.write(example(), path)
     monkeypatch.setattr(build, "PROJECT_FILE", project)
+    monkeypatch.setattr(build, "README", readme)
     monkeypatch.setattr(build, "FOLDER", tmp_path)
 
     build.set_repository("https://github.com/ann/course.git")
@@ -220,9 +234,14 @@ def test_repository_is_renamed_everywhere(tmp_path, monkeypatch, capsys):
     assert "(https://colab.research.google.com/github/ann/course/blob/main/notebooks/99_example.ipynb)" in first.source
     assert "https%3A%2F%2Fgithub.com%2Fann%2Fcourse" in first.source
     assert 'REPOSITORY = "https://github.com/ann/course"' in setup.source
+    assert "(https://ann.github.io/course/)" in readme.read_text(encoding="utf-8")
     assert faults(build.read(path)) == []
     with pytest.raises(SystemExit, match="https://github.com/OWNER/NAME"):
         build.set_repository("https://example.org/course")
+
+
+def test_readme_links_to_the_website_of_this_repository():
+    assert f"({build.website(build.repository())})" in build.README.read_text(encoding="utf-8")
 
 
 class TestSetupCell:

@@ -19,7 +19,7 @@ from course_utils.training.own_data import (
     count_special_tokens,
     encode_documents,
     endless_blocks,
-    held_out_blocks,
+    evaluation_blocks,
     hold_out,
     read_documents,
 )
@@ -88,10 +88,10 @@ def test_a_share_is_held_out_the_same_each_time(share: float, number: int) -> No
 
 def test_held_out_blocks_are_as_many_as_the_documents_fill() -> None:
     few, many = [([1, 2], [1, 2])], [([1] * 9, [1] * 9)] * 1000
-    assert held_out_blocks(few, 8, 0).shape == (1, 2, 9)
-    assert held_out_blocks(many[:17], 8, 0).shape == (18, 2, 9)
-    assert held_out_blocks(many, 8, 0).shape == (64, 2, 9)
-    assert np.array_equal(held_out_blocks(few, 8, 0)[0, 0], [1, 2, 0, 1, 2, 0, 1, 2, 0])
+    assert evaluation_blocks(few, 8, 0).shape == (1, 2, 9)
+    assert evaluation_blocks(many[:17], 8, 0).shape == (18, 2, 9)
+    assert evaluation_blocks(many, 8, 0).shape == (64, 2, 9)
+    assert np.array_equal(evaluation_blocks(few, 8, 0)[0, 0], [1, 2, 0, 1, 2, 0, 1, 2, 0])
 
 
 @pytest.mark.parametrize(("line", "said"), [

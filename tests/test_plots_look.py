@@ -7,6 +7,8 @@ import importlib
 import inspect
 import pkgutil
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from matplotlib import pyplot
 from matplotlib.colors import is_color_like, to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -21,8 +24,10 @@ from plot_gallery import GALLERY
 from readable import assert_readable, contrast, shown_texts
 
 from course_utils import plots
-from course_utils.plots import CACHED, GENERATED, INK, PROMPT, REJECTED, SERIES, TINTS
+from course_utils.plots import CACHED, GENERATED, INK, PROMPT, REJECTED, SERIES, TINTS, labels
 from course_utils.plots.diagram import canvas
+from course_utils.plots.figure import SHARE, SIGNED, ink_on
+from course_utils.plots.labels import shortened, token_labels, width
 from course_utils.tokenizer import Qwen3Tokenizer
 
 matplotlib.use("agg")
@@ -58,6 +63,19 @@ def test_the_gallery_has_every_picture() -> None:
     assert drawing == set(GALLERY)
 
 
+def test_every_picture_can_be_had_from_plots() -> None:
+    """A module of the same name as a picture would hide it, or be hidden."""
+    assert all(getattr(plots, picture.__name__) is picture and picture.__name__ in plots.__all__ for picture in GALLERY)
+    assert not {each.name for each in pkgutil.iter_modules([str(FOLDER)])} & set(plots.__all__)
+
+
+def test_the_package_alone_brings_no_matplotlib() -> None:
+    """It takes a second to import, and whoever only generates draws nothing."""
+    code = "import course_utils, sys; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "False\n", done.stderr
+
+
 @pytest.mark.parametrize("draw", GALLERY, ids=lambda draw: draw.__name__)
 def test_a_picture_can_be_read(draw: Callable[..., Figure], small_tokenizer: Qwen3Tokenizer) -> None:
     fig = GALLERY[draw](small_tokenizer)
@@ -89,6 +107,13 @@ def test_text_can_be_read_on_every_tint(tint: str) -> None:
     assert contrast(INK, tint) >= 4.5
 
 
+@pytest.mark.parametrize(("shades", "low"), [(SHARE, 0.0), (SIGNED, -1.0)])
+def test_text_can_be_read_on_every_shade(shades: matplotlib.colors.Colormap, low: float) -> None:
+    for step in range(101):
+        value = low + (1 - low) * step / 100
+        assert contrast(shades(step / 100), ink_on(value)) >= 4.5, value
+
+
 @pytest.mark.parametrize("kind", COLOUR_BLIND)
 def test_colours_differ_for_everyone(kind: str) -> None:
     """Each meaning from each, each of a series from each, and both from one another."""
@@ -104,6 +129,25 @@ def test_what_runs_off_the_edge_or_over_other_text_is_found() -> None:
             ax.text(x, 0.5, text)
         with pytest.raises(AssertionError):
             assert_readable(fig)
+
+
+def test_labels_are_texts_with_visible_spaces_or_ids(small_tokenizer: Qwen3Tokenizer,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    boat, river = small_tokenizer.encode(" boat")[0], small_tokenizer.encode("小")
+    (end,) = small_tokenizer.encode("<|im_start|>")
+    ids = torch.tensor([boat, river[0], end])
+    texts = [small_tokenizer.token_text(int(token_id)) for token_id in ids]
+    assert texts[0].startswith(" ") and not texts[1].isascii()
+    monkeypatch.setattr(labels, "has_cjk_font", lambda: False)
+    assert token_labels(small_tokenizer, ids) == ["␣" + texts[0][1:], f"id {river[0]}", "<|im_start|>"]
+    monkeypatch.setattr(labels, "has_cjk_font", lambda: True)
+    assert token_labels(small_tokenizer, [river[0]]) == [texts[1]]
+
+
+@pytest.mark.parametrize(("text", "short"), [
+    ("", ""), ("abcde", "abcde"), ("abcdef", "abcd…"), ("小船", "小船"), ("小船a", "小船a"), ("小船走", "小船…")])
+def test_a_cut_text_fits(text: str, short: str) -> None:
+    assert shortened(text, 5) == short and width(short) <= 5
 
 
 def _linear(color: str) -> np.ndarray:

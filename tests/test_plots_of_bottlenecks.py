@@ -1,4 +1,4 @@
-"""The pictures of chapter 11: what they draw is what was given, or what the formulas say."""
+"""The pictures of bottlenecks: what they draw is what was given, or what the formulas say."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from matplotlib import pyplot
 
 from course_utils.config import Qwen3Config
 from course_utils.costs import cache_elements, weight_elements
-from course_utils.plots.slots import slots
-from course_utils.plots.step_bytes import step_bytes
-from course_utils.plots.throughput_latency import throughput_latency
+from course_utils.plots.bottlenecks import slots, step_bytes, throughput_latency
 
 matplotlib.use("agg")
 

@@ -1,22 +1,21 @@
-"""The pictures of chapters 6 and 7: what they count and what they draw is what they were given."""
+"""The pictures of the key-value cache: what they count and what they draw is what they were given."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import matplotlib
 import pytest
 from matplotlib import pyplot
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from course_utils.family import FAMILY
-from course_utils.plots.cache_kinds import cache_kinds
-from course_utils.plots.cache_memory import cache_memory
-from course_utils.plots.call_times import call_times
+from course_utils.plots.caching import cache_kinds, cache_memory, recomputation, reuse, step_time
 from course_utils.plots.figure import CACHED, GENERATED, PROMPT, SERIES
-from course_utils.plots.speed_bars import speed_bars
-from course_utils.plots.step_time import step_time
+from course_utils.plots.speed import call_times
 
 matplotlib.use("agg")
 
@@ -25,6 +24,24 @@ matplotlib.use("agg")
 def close() -> Iterator[None]:
     yield
     pyplot.close("all")
+
+
+def faces(cells: list[Patch]) -> dict[str, int]:
+    """How many cells have which colour."""
+    return dict(Counter(next(color for color in (PROMPT, GENERATED, CACHED, "white")
+                             if to_rgb(color) == to_rgb(cell.get_facecolor())) for cell in cells))
+
+
+def test_recomputation_draws_each_computed_token() -> None:
+    cells = recomputation(3, 5).axes[0].patches
+    assert len(cells) == 5 * 3 + 5 * 4 // 2
+    assert faces(cells) == {PROMPT: 3, GENERATED: 4, "white": 4 * 3 + 4 * 3 // 2}
+    assert all(bool(cell.get_hatch()) == (to_rgb(cell.get_facecolor()) == to_rgb("white")) for cell in cells)
+
+
+def test_with_a_cache_each_token_is_computed_once() -> None:
+    cells = reuse(3, 5).axes[0].patches
+    assert faces(cells) == {PROMPT: 3, GENERATED: 4, CACHED: 4 * 3 + 4 * 3 // 2}
 
 
 def cells(fig: Figure, panel: int) -> list[int]:
@@ -53,10 +70,3 @@ def test_memory_lines_end_where_the_formula_does() -> None:
 def test_lines_are_told_apart_by_more_than_colour(fig) -> None:
     lines = fig().axes[0].lines
     assert len({line.get_marker() for line in lines}) == len({line.get_label() for line in lines}) == len(lines) == 2
-
-
-def test_the_limit_is_inside_the_picture() -> None:
-    fig = speed_bars({"regular": 2.0, "compiled": 3.0}, limit=10.0)
-    ax = fig.axes[0]
-    assert [patch.get_width() for patch in ax.patches] == [2.0, 3.0]
-    assert ax.get_xlim()[1] > 10 and fig.legends[0].get_texts()[0].get_text() == "limit of the memory: 10.0"

@@ -1,4 +1,4 @@
-"""The pictures of chapter 15: bars and lines are what the plans say, and machines differ in more than colour."""
+"""The pictures of plans: bars and lines are what the plans say, and machines differ in more than colour."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from matplotlib import pyplot
 from course_utils.errors import InputError
 from course_utils.family import FAMILY
 from course_utils.planner import H100, L4, plan
-from course_utils.plots.memory_plan import memory_plan
-from course_utils.plots.split_matrices import split_matrices
+from course_utils.plots.planning import memory_plan, split_matrices
 
 matplotlib.use("agg")
 SIZES = ("0.6B", "8B", "32B")

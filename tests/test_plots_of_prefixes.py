@@ -14,8 +14,8 @@ from matplotlib.text import Text
 from test_model import SMALL, make, prompt
 
 from course_utils.kv_cache import KVCache
-from course_utils.plots import radix_tree as module
-from course_utils.plots.radix_tree import Tree, TreeStep, radix_tree, snapshot
+from course_utils.plots import prefixes as module
+from course_utils.plots.prefixes import Tree, TreeStep, radix_tree, snapshot
 from course_utils.prefix_cache import PrefixCache
 from course_utils.tokenizer import Qwen3Tokenizer
 

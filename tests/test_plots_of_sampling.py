@@ -1,4 +1,4 @@
-"""The pictures of chapter 8: lengths, darts, cuts and chances are drawn as they were given."""
+"""The pictures of choosing a token: candidates, lengths, darts, cuts and chances are drawn as they were given."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from matplotlib.colors import to_rgb
 from test_model import SMALL, make, prompt
 
 from course_utils.generation import Step, generate_trace
-from course_utils.plots.candidates import CandidateTable, candidate_lines
 from course_utils.plots.figure import GENERATED, REJECTED, SERIES
-from course_utils.plots.number_line import number_line
-from course_utils.plots.ranked_probabilities import ranked_probabilities
-from course_utils.plots.temperatures import at_temperatures
+from course_utils.plots.sampling import (
+    CandidateTable,
+    at_temperatures,
+    candidate_lines,
+    likeliest_tokens,
+    number_line,
+    ranked_probabilities,
+)
 from course_utils.sampling import Sampler, Sampling
 from course_utils.tokenizer import Qwen3Tokenizer
 
@@ -34,6 +38,24 @@ def drawn(small_tokenizer: Qwen3Tokenizer) -> list[Step]:
     """Two steps: at the first a less likely token was drawn and one cut off, the second had no choice."""
     (less,), (boat,) = small_tokenizer.encode("<"), small_tokenizer.encode(" boat")
     return [Step(less, [(boat, 0.5), (less, 0.25), (0, 0.125)], [0.667, 0.333, 0.0]), Step(boat, [(boat, 1.0)], [1.0])]
+
+
+def test_likeliest_tokens_are_bars_in_order(small_tokenizer: Qwen3Tokenizer) -> None:
+    boat = small_tokenizer.encode(" boat")[0]
+    ax = likeliest_tokens([(boat, 0.75), (0, 0.25)], small_tokenizer).axes[0]
+    assert [bar.get_width() for bar in ax.patches] == [0.75, 0.25]
+    assert ax.get_yticklabels()[0].get_text() == f"'{small_tokenizer.token_text(boat)}'"
+
+
+def test_candidates_are_the_same_as_table_and_as_text(small_tokenizer: Qwen3Tokenizer) -> None:
+    (less,) = small_tokenizer.encode("<")
+    (end,) = small_tokenizer.encode("<|im_end|>")
+    table = CandidateTable([Step(less, [(less, 0.9), (end, 0.095), (0, 0.005)], [1.0, 0.0, 0.0]),
+                            Step(end, [(end, 1.0)], [1.0])], small_tokenizer)
+    assert repr(table) == "step 1: '<' 90%, '<|im_end|>' 10%\nstep 2: '<|im_end|>' 100%"
+    html = table._repr_html_()
+    assert "&lt;|im_end|&gt;" in html and "<|im_end|>" not in html
+    assert html.count("<tr") == 3 and html.count("<td") == 4
 
 
 def test_number_line_is_as_long_as_the_probabilities() -> None:

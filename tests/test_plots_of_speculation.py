@@ -1,4 +1,4 @@
-"""The pictures of chapter 12: they show what they were given."""
+"""The pictures of speculative decoding: they show what they were given."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from readable import assert_readable
 
 from course_utils.errors import InputError
 from course_utils.plots.figure import GENERATED, REJECTED
-from course_utils.plots.speculation_gain import speculation_gain
-from course_utils.plots.speculation_rounds import speculation_rounds
-from course_utils.plots.speculation_step import speculation_step
-from course_utils.plots.token_shares import token_shares
-from course_utils.plots.tokens_per_pass import tokens_per_pass
+from course_utils.plots.speculation import (
+    speculation_gain,
+    speculation_rounds,
+    speculation_step,
+    token_shares,
+    tokens_per_pass,
+)
 from course_utils.speculative import Round
 
 matplotlib.use("agg")
@@ -48,7 +50,7 @@ def test_a_round_in_which_the_text_ended_has_no_token_of_the_targets_own() -> No
 def test_long_tokens_are_cut_and_spaces_seen() -> None:
     names = {1: " a\n$", 2: "incomprehensibilities"}
     ax = speculation_rounds([Round([1], 1, [1, 2])], names.__getitem__).axes[0]
-    assert [text.get_text() for text in ax.texts] == ["✓ ␣a↵\\$", "incomprehe…"]
+    assert [text.get_text() for text in ax.texts] == ["✓ ␣a↵$", "incomprehe…"]
 
 
 @pytest.mark.parametrize(("one", "judged", "text"), [
@@ -95,7 +97,7 @@ def test_shares_are_bars_in_percent_side_by_side() -> None:
     assert [bar.get_height() for bar in ax.patches] == [75, 25, 50, 50]
     edges = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches)
     assert all(left[1] <= right[0] + 1e-9 for left, right in zip(edges, edges[1:]))
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["' a'", "'\\$'"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["' a'", "'$'"]
 
 
 def test_the_best_place_of_each_gain_is_marked() -> None:

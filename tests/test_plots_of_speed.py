@@ -1,4 +1,4 @@
-"""The pictures of a benchmark: each bar, mark and point stands where the figures say."""
+"""The pictures of speed: each bar, mark and point stands where the figures say."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from course_utils.benchmark.report import Report, RowResult, Run, Settings
 from course_utils.config import Qwen3Config
 from course_utils.costs import pass_flops
 from course_utils.errors import InputError
-from course_utils.plots.benchmark import benchmark_picture, benchmark_sentence
-from course_utils.plots.roofline import Point, roofline
-from course_utils.plots.speed_bars import speed_bars
+from course_utils.plots.speed import Point, benchmark_picture, benchmark_sentence, roofline, speed_bars
 
 matplotlib.use("agg")
 
@@ -34,6 +32,13 @@ def report(runs: list[Run]) -> Report:
 
 
 RUNS = [Run(first=3.0, steps=[0.5, 0.5], bandwidth=1e9), Run(first=3.0, steps=[0.25, 0.25], bandwidth=2e9)]
+
+
+def test_the_limit_is_inside_the_picture() -> None:
+    fig = speed_bars({"regular": 2.0, "compiled": 3.0}, limit=10.0)
+    ax = fig.axes[0]
+    assert [patch.get_width() for patch in ax.patches] == [2.0, 3.0]
+    assert ax.get_xlim()[1] > 10 and fig.legends[0].get_texts()[0].get_text() == "limit of the memory: 10.0"
 
 
 def test_each_bar_has_its_own_limit() -> None:

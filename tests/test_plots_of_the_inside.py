@@ -1,4 +1,4 @@
-"""The pictures of chapter 9: they show what they were given, tokens can be read, and text stays apart."""
+"""The pictures of the inside of a model: they show what they were given, tokens can be read, and text stays apart."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ import pytest
 import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from readable import assert_readable, contrast
+from readable import assert_readable
 from test_model import SMALL, make, prompt
 
 from course_utils.errors import InputError
-from course_utils.plots import token_labels as labelling
-from course_utils.plots.attention_maps import attention_maps
-from course_utils.plots.likeliest_by_layer import likeliest_by_layer
-from course_utils.plots.position_waves import position_waves
-from course_utils.plots.rotary_angles import rotary_angles
-from course_utils.plots.shades import SHARE, SIGNED, ink_on
-from course_utils.plots.token_labels import shortened, token_labels, width
-from course_utils.plots.word_similarity import word_similarity
+from course_utils.plots.inside import attention_maps, likeliest_by_layer, position_waves, rotary_angles, word_similarity
+from course_utils.plots.labels import token_labels
 from course_utils.qwen3 import RotaryEmbedding
 from course_utils.recording import record
 from course_utils.sinusoidal import sinusoidal_encoding
@@ -37,32 +31,6 @@ def close() -> Iterator[None]:
 
 def ticks(ax: Axes) -> tuple[list[str], list[str]]:
     return [text.get_text() for text in ax.get_xticklabels()], [text.get_text() for text in ax.get_yticklabels()]
-
-
-@pytest.mark.parametrize(("shades", "low"), [(SHARE, 0.0), (SIGNED, -1.0)])
-def test_text_can_be_read_on_every_shade(shades: matplotlib.colors.Colormap, low: float) -> None:
-    for step in range(101):
-        value = low + (1 - low) * step / 100
-        assert contrast(shades(step / 100), ink_on(value)) >= 4.5, value
-
-
-def test_labels_are_texts_with_visible_spaces_or_ids(small_tokenizer: Qwen3Tokenizer,
-                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    boat, river = small_tokenizer.encode(" boat")[0], small_tokenizer.encode("小")
-    (end,) = small_tokenizer.encode("<|im_start|>")
-    ids = torch.tensor([boat, river[0], end])
-    texts = [small_tokenizer.token_text(int(token_id)) for token_id in ids]
-    assert texts[0].startswith(" ") and not texts[1].isascii()
-    monkeypatch.setattr(labelling, "has_cjk_font", lambda: False)
-    assert token_labels(small_tokenizer, ids) == ["␣" + texts[0][1:], f"id {river[0]}", "<|im_start|>"]
-    monkeypatch.setattr(labelling, "has_cjk_font", lambda: True)
-    assert token_labels(small_tokenizer, [river[0]]) == [texts[1]]
-
-
-@pytest.mark.parametrize(("text", "short"), [
-    ("", ""), ("abcde", "abcde"), ("abcdef", "abcd…"), ("小船", "小船"), ("小船a", "小船a"), ("小船走", "小船…")])
-def test_a_cut_text_fits(text: str, short: str) -> None:
-    assert shortened(text, 5) == short and width(short) <= 5
 
 
 @pytest.mark.parametrize(("heads", "tokens"), [(1, 1), (1, 3), (4, 3), (2, 8), (3, 19), (1, 40)])

@@ -17,13 +17,13 @@ from course_utils.cli import main
 from course_utils.errors import InputError
 from course_utils.exercises import check, lookup, progress, show_progress
 from course_utils.exercises.progress import (
+    Attempts,
     Progress,
-    Record,
     export_progress,
     own_progress,
     progress_file,
     read_progress,
-    record,
+    record_result,
 )
 from course_utils.exercises.progress_table import learners_table
 from course_utils.file_lock import FileLock
@@ -65,14 +65,14 @@ class TestCheck:
 
     def test_tries_are_kept_before_it_passes(self, chapter_98, path, capsys):
         check("98.2", wrong)
-        assert own_progress() == Progress({"98.2": Record(tries=1)})
+        assert own_progress() == Progress({"98.2": Attempts(tries=1)})
         assert not own_progress().passed("98.2")
 
     def test_what_passed_stays_passed(self, path):
-        record("98.1", passed=True)
+        record_result("98.1", passed=True)
         before = path.read_text()
-        record("98.1", passed=False)
-        record("98.1", passed=True)
+        record_result("98.1", passed=False)
+        record_result("98.1", passed=True)
         assert path.read_text() == before
 
 
@@ -81,7 +81,7 @@ class TestWhere:
         monkeypatch.delenv("COURSE_PROGRESS")
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("USERPROFILE", str(tmp_path))
-        assert record("98.1", passed=True) == ""
+        assert record_result("98.1", passed=True) == ""
         assert read_progress(tmp_path / ".course-utils" / "progress.json").passed("98.1")
 
     @pytest.mark.parametrize("value", ["", " "])
@@ -100,7 +100,7 @@ class TestWhere:
 
     def test_a_link_stays_a_link(self, path):
         path.symlink_to(path.with_name("elsewhere.json"))
-        record("98.1", passed=True)
+        record_result("98.1", passed=True)
         assert path.is_symlink() and read_progress(path.with_name("elsewhere.json")).passed("98.1")
 
     def test_no_folder_is_made_for_a_named_file(self, chapter_98, path, monkeypatch, capsys):
@@ -150,7 +150,7 @@ class TestForeignFile:
 
 class TestTrouble:
     def test_a_full_disk_costs_nothing_but_the_answer(self, chapter_98, path, monkeypatch, capsys):
-        record("98.2", passed=True)
+        record_result("98.2", passed=True)
         before = path.read_bytes()
 
         def full(*args):
@@ -197,7 +197,7 @@ def test_several_notebooks_at_once_lose_nothing(path):
     """Threads here, which a lock of a file that each opens for itself keeps apart like processes."""
     def work(notebook):
         start.wait()
-        return [record(f"{notebook}.{number}", passed=number % 2 == 0) for number in range(20)]
+        return [record_result(f"{notebook}.{number}", passed=number % 2 == 0) for number in range(20)]
 
     start = threading.Barrier(4)
     with ThreadPoolExecutor(4) as notebooks:
@@ -217,20 +217,20 @@ class TestSomeoneElseWrites:
 
     def test_it_waits_and_says_so_once(self, path, lock, capsys):
         threading.Timer(0.3, lock.release).start()
-        assert record("1.1", passed=True) == "" and own_progress().passed("1.1")
+        assert record_result("1.1", passed=True) == "" and own_progress().passed("1.1")
         said = capsys.readouterr().out
         assert said.count("\n") == 1 and said.startswith("Waiting for another notebook") and str(path) in said
 
     def test_it_gives_up(self, path, lock, monkeypatch, capsys):
         monkeypatch.setattr(progress, "_LONGEST_WAIT", 0.2)
-        trouble = record("1.1", passed=True)
+        trouble = record_result("1.1", passed=True)
         assert "not added to your progress" in trouble and "another process has been writing it" in trouble
         assert capsys.readouterr().out.count("Waiting") == 1 and not path.exists()
 
 
 class TestTables:
     def test_all_chapters(self, chapter_98, path, capsys):
-        record("98.2", passed=True)
+        record_result("98.2", passed=True)
         show_progress()
         lines = capsys.readouterr().out.splitlines()
         assert lines[-2] == "chapter 98   1 of 2 passed   open: 98.1"
@@ -240,13 +240,13 @@ class TestTables:
 
     def test_a_chapter_that_is_done_has_nothing_open(self, chapter_98, path, capsys):
         for exercise_id in ("98.1", "98.2"):
-            record(exercise_id, passed=True)
+            record_result(exercise_id, passed=True)
         show_progress()
         assert "chapter 98   2 of 2 passed\n" in capsys.readouterr().out
 
     def test_one_chapter(self, chapter_98, path, capsys):
         for passed in (False, True):
-            record("98.1", passed)
+            record_result("98.1", passed)
         show_progress(98)
         assert capsys.readouterr().out == ("Chapter 98: 1 of 2 exercises passed\n"
                                            "passed  98.1 Twice (after 1 try)\nopen    98.2 Twice again\n")
@@ -256,8 +256,9 @@ class TestTables:
             show_progress(97)
 
     def test_several_learners(self, chapter_98):
-        ann = Progress({"98.1": Record(0, WHEN), "98.2": Record(3, "2026-05-06T00:00:00+00:00")}, name="Ann\x1b[31m\n")
-        bob = Progress({"98.1": Record(4), "0.9": Record(0, WHEN)})
+        ann = Progress({"98.1": Attempts(0, WHEN), "98.2": Attempts(3, "2026-05-06T00:00:00+00:00")},
+                       name="Ann\x1b[31m\n")
+        bob = Progress({"98.1": Attempts(4), "0.9": Attempts(0, WHEN)})
         header, of, first, second = learners_table({"a.json": ann, "bob.json": bob}).splitlines()
         assert header.split()[:2] == ["learner", "1"] and header.split()[-4:] == ["98", "all", "last", "passed"]
         assert of.split()[-2] == "2"
@@ -266,7 +267,7 @@ class TestTables:
 
 
     def test_no_field_steers_the_terminal(self, chapter_98):
-        kept = {"98.1": Record(0, "20260102\x1b030405"), "98.\x1b[2J": Record(1)}
+        kept = {"98.1": Attempts(0, "20260102\x1b030405"), "98.\x1b[2J": Attempts(1)}
         table = learners_table({"a\x9b31m\n.json": Progress(kept, name="")})
         assert all(letter.isprintable() or letter == "\n" for letter in table) and len(table.splitlines()) == 3
         assert table.endswith("2026-01-02")
@@ -275,7 +276,7 @@ class TestTables:
 class TestCommand:
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
     def test_huge_files_and_pipes_cost_the_others_nothing(self, chapter_98, path, tmp_path, capsys):
-        record("98.1", passed=True)
+        record_result("98.1", passed=True)
         os.mkfifo(tmp_path / "pipe.json")
         with (tmp_path / "huge.json").open("wb") as file:
             file.truncate(10**11)
@@ -293,13 +294,13 @@ class TestCommand:
         assert passed == "PASSED 98.1 Twice" and "no regular file" in trouble
 
     def test_shows_the_own_progress(self, chapter_98, path, capsys):
-        record("98.1", passed=True)
+        record_result("98.1", passed=True)
         assert main(["progress"]) == 0
         assert "chapter 98   1 of 2 passed   open: 98.2\n" in capsys.readouterr().out
 
     def test_export_and_an_instructors_table(self, chapter_98, path, tmp_path, capsys):
-        record("98.1", passed=False)
-        record("98.1", passed=True)
+        record_result("98.1", passed=False)
+        record_result("98.1", passed=True)
         assert main(["progress", "--export", str(tmp_path / "ann.json"), "--name", "Ann 李"]) == 0
         assert f"Written to {tmp_path / 'ann.json'}." in capsys.readouterr().out
         assert read_progress(tmp_path / "ann.json") == Progress(own_progress().exercises, "Ann 李")
@@ -316,7 +317,7 @@ class TestCommand:
 
     def test_exporting_again_replaces_the_file(self, path, tmp_path, capsys):
         main(["progress", "--export", str(tmp_path / "ann.json")])
-        record("98.1", passed=True)
+        record_result("98.1", passed=True)
         assert main(["progress", "--export", str(tmp_path / "ann.json")]) == 0
         assert read_progress(tmp_path / "ann.json").passed("98.1")
 
@@ -329,7 +330,7 @@ class TestCommand:
     def test_export_of_a_whole_course_is_small(self, path, tmp_path):
         for chapter in lookup.chapters("exercise"):
             for exercise in lookup.of_chapter("exercise", chapter):
-                record(exercise.id, passed=True)
+                record_result(exercise.id, passed=True)
         export_progress(tmp_path / "all.json", "Ann")
         assert (tmp_path / "all.json").stat().st_size < 10_000
 

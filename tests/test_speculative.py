@@ -578,7 +578,7 @@ def test_ids_without_text_are_never_drawn(model: Qwen3Model, close_draft: Qwen3M
     ({"token_ids": prompt(2, 5)}, "batch of 2"),
     ({"token_ids": torch.zeros(1, 0, dtype=torch.long)}, "at least one token"),
     ({"token_ids": torch.tensor([[SMALL.vocab_size]])}, "not in the vocabulary"),
-    ({"max_new_tokens": -1}, "cannot be negative"),
+    ({"max_new_tokens": -1}, "whole number from 0 on"),
     ({"draft": ModelDraft(make(variant(vocab_size=210)))}, "vocabulary of 210 .* 211"),
 ])
 def test_what_cannot_be_is_refused_at_the_call(model: Qwen3Model, passes: list[int], change: dict[str, object],

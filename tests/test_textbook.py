@@ -7,6 +7,8 @@ package where that is installed.
 from __future__ import annotations
 
 import inspect
+import itertools
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -14,14 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
 from hub_server import HubServer
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
-from course_utils import generation, hub, load_model, textbook
+import course_utils
+from course_utils import generation, hub, load_model, load_tokenizer, textbook
 from course_utils.chat import ChatTemplate
 from course_utils.config import Qwen3Config
 from course_utils.errors import ContextLengthError, CourseError, DownloadError
@@ -89,14 +91,8 @@ def by_hand(model: Any, token_ids: Tensor, max_new_tokens: int, cached: bool) ->
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+def server(tmp_path: Path, hub_environment: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A hub that has our `tiny` under the name of the base model, and a cache and a working folder of one's own."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(variable, raising=False)
-    huggingface_hub.utils.disable_progress_bars()
     (tmp_path / "reader").mkdir()
     monkeypatch.chdir(tmp_path / "reader")
     files = {path.name: path.read_bytes() for path in resolve("tiny").iterdir()}
@@ -193,7 +189,7 @@ def test_nothing_is_fetched_twice_or_overwritten(server: HubServer, capsys: pyte
 def test_the_tokenizer_alone_is_not_taken_for_the_model(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     download_qwen3_small(tokenizer_only=True)
     with monkeypatch.context() as offline:
-        offline.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        offline.setenv("HF_HUB_OFFLINE", "1")
         with pytest.raises(DownloadError, match="not complete on this machine"):
             resolve(BASE)
     assert (resolve(BASE) / "model.safetensors").read_bytes() == server.files["model.safetensors"]
@@ -460,6 +456,10 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "too little": (lambda: Qwen3Model({**dict(list(SMALL.items())[1:])}), "cfg lacks vocab_size"),
     "too much": (lambda: Qwen3Model({**SMALL, "num_experts": 8}), "cfg has num_experts, which a dense Qwen3"),
     "no norms": (lambda: make(qk_norm=False), "cfg sets qk_norm to False"),
+    "number format that nothing computes in": (lambda: make(dtype=torch.float8_e4m3fn), "dtype in cfg is torch.float8"),
+    "no layer": (lambda: KVCache(n_layers=3).get(3), "layer_idx is 3: give a whole number from 0 to 2"),
+    "no keys": (lambda: KVCache(n_layers=3).update(0, "keys"), "value is a str: give keys and values"),
+    "class of a model": (lambda: generate_text_basic(Qwen3Model, PROMPT, 3), "model is a type: give the Qwen3Model"),
     "dtype": (lambda: make(dtype="bfloat16"), "dtype in cfg is 'bfloat16'"),
     "size": (lambda: make(emb_dim="48"), "hidden_size is '48'"),
     "no size": (lambda: make(emb_dim=None, head_dim=None), "hidden_size is None"),
@@ -479,6 +479,48 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
 def test_what_is_of_the_wrong_kind_gets_a_sentence(misuse: Callable[[], object], message: str) -> None:
     with pytest.raises(CourseError, match=message):
         misuse()
+
+
+# The table of the book's names and ours
+
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def rows(text: str) -> list[tuple[str, str]]:
+    """The rows of the table: what stands in the book, and what here."""
+    lines = text.partition("| in the book | here |\n|---|---|\n")[2].splitlines()
+    cells = (line.strip("| ").split(" | ") for line in itertools.takewhile(lambda line: line.startswith("|"), lines))
+    return [(theirs, ours) for theirs, ours in cells]
+
+
+def test_the_table_has_each_name_of_the_book() -> None:
+    theirs = " ".join(book for book, _ in rows(README))
+    assert [name for name in textbook.__all__ if not re.search(rf"\b{name}\b", theirs)] == []
+
+
+def test_what_the_table_says_is_here_is_here() -> None:
+    """Each expression is evaluated; a function is not called, but its arguments must suit it."""
+
+    def suit(function: Callable[..., Any], *positional: object, **named: object) -> None:
+        inspect.signature(function).bind(*positional, **named)
+
+    model, tokenizer = load_model("tiny"), load_tokenizer("tiny")
+    names = {name: partial(suit, getattr(course_utils, name)) for name in course_utils.__all__
+             if callable(getattr(course_utils, name))}
+    names |= {"course_utils": course_utils, "model": model, "tokenizer": tokenizer, "cache": EngineCache(model.config),
+              "token_ids": PROMPT, "max_new_tokens": 3, "text": "Hello", "folder": "qwen3", "i": 0}
+    for _, ours in rows(README):
+        for code in re.findall("`([^`]+)`", ours.replace(r"\|", "|")):
+            if not code.endswith(".json"):
+                eval(code, names)
+
+
+def test_chapter_5_says_of_the_book_what_the_readme_says() -> None:
+    cells = json.loads((REPOSITORY / "notebooks" / "05_generation_loop.ipynb").read_text(encoding="utf-8"))["cells"]
+    told = [row for cell in cells for row in rows("".join(cell["source"]))]
+    assert len(told) >= 5 and set(told) <= set(rows(README))
 
 
 # The book's own package

@@ -16,14 +16,14 @@ from matplotlib.figure import Figure
 from course_utils import load_model, load_tokenizer
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.generation import last_logits
-from course_utils.plots.token_pieces import token_pieces
+from course_utils.plots.tokens import token_pieces
 from course_utils.qwen3 import Qwen3Model
 from course_utils.recording import record
 from course_utils.sampling import GREEDY, Sampling
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.widgets import explore_attention, explore_next_token, explore_tokens
 from course_utils.widgets.attention import MOST_TOKENS, attention_table
-from course_utils.widgets.next_token import ROWS, next_token_table
+from course_utils.widgets.next_token import SHOWN, next_token_table
 from course_utils.widgets.panel import (
     WITHOUT_WIDGETS,
     Control,
@@ -278,7 +278,7 @@ def test_next_token_table_says_what_sampling_computes(model: Qwen3Model, tiny_to
     view = next_token_table(tiny_tokenizer, logits, sampling)
     before, after = (way.probabilities(logits[:, :size])[0] for way in (Sampling(), sampling))
     rows = rows_of(view.html)
-    likeliest = before.topk(ROWS).indices
+    likeliest = before.topk(SHOWN).indices
     assert [int(row[1]) for row in rows[:-1]] == likeliest.tolist()
     rest = torch.ones(size, dtype=torch.bool).index_fill(0, likeliest, False)
     for row, token in zip(rows, [*likeliest, rest]):

@@ -13,7 +13,7 @@ from matplotlib import pyplot
 from course_utils.errors import InputError
 from course_utils.generation import greedy
 from course_utils.loading import load_model, load_tokenizer
-from course_utils.plots.radix_tree import snapshot
+from course_utils.plots.prefixes import snapshot
 from course_utils.prefix_cache import PrefixCache, generate_with_prefix
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import Sampler, Sampling
@@ -54,10 +54,10 @@ def test_nine_steps_show_all_that_a_tree_does(story: Story) -> None:
     assert len(other.tree.split) == 1 and len(other.tree.after) == 4
     assert short.tree.evicted == turn.tree.new  # the story was the oldest leaf
     assert examples.stats.tokens_reused == 0 and not examples.tree.split
-    assert len(questions.scene.requests) == 2 and len(questions.tree.split) == 1
+    assert len(questions.scene.texts) == 2 and len(questions.tree.split) == 1
     assert len(back.tree.evicted) == 3
-    assert len(draws.scene.requests) == 4
-    answers = {request.token_ids[request.prompt_length] for request in draws.scene.requests}
+    assert len(draws.scene.texts) == 4
+    answers = {text.token_ids[text.prompt_length] for text in draws.scene.texts}
     assert len(answers) == 4 and len(draws.tree.new) == 3  # the fourth was there already
     assert all(moment.held == sum(moment.tree.after.values()) <= BUDGET for moment in moments)
 
@@ -71,12 +71,12 @@ def test_a_replay_is_what_the_real_cache_does(model: Qwen3Model, story: Story, b
     for number, moment in enumerate(replay(story, budget), start=1):
         assert snapshot(prefixes) == moment.tree.before
         ends = line_end if number in (6, 7, 9) else story.tokenizer.turn_end_token_ids
-        for request in moment.scene.requests:
-            prompt = torch.tensor([request.token_ids[:request.prompt_length]])
+        for text in moment.scene.texts:
+            prompt = torch.tensor([text.token_ids[:text.prompt_length]])
             tokens = generate_with_prefix(model, prompt, 60, ends, prefixes, dice if number == 9 else greedy)
             new_ids = [int(token) for token in tokens]
-            assert new_ids == [*request.token_ids[request.prompt_length:]]
-            assert story.tokenizer.decode(new_ids).strip() == request.answer
+            assert new_ids == [*text.token_ids[text.prompt_length:]]
+            assert story.tokenizer.decode(new_ids).strip() == text.answer
         assert snapshot(prefixes) == moment.tree.after and prefixes.num_tokens == moment.held
         assert prefixes.stats == moment.total
 
@@ -94,7 +94,7 @@ def test_words_say_what_happened(story: Story) -> None:
     for step, (sentence, moment) in enumerate(zip(sentences, moments), start=1):
         assert sentence.startswith(f"Step {step} of 9. {moment.scene.title}")
         assert f"holds {moment.held} of at most {BUDGET} tokens" in sentence
-        assert all(request.answer in sentence for request in moment.scene.requests)
+        assert all(text.answer in sentence for text in moment.scene.texts)
         assert ("split" in sentence) == bool(moment.tree.split)
         assert ("had to go" in sentence) == bool(moment.tree.evicted)
         assert "found no room" not in sentence

@@ -12,7 +12,7 @@ from course_utils.costs import pass_bytes, pass_flops
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.family import FAMILY
 from course_utils.planner import A100, GPUS, H100, L4, PRECISIONS, Gpu, Precision, pass_work, plan, weight_bytes
-from course_utils.plots.roofline import planned_roofline
+from course_utils.plots.planning import planned_roofline
 from course_utils.widgets.roofline import explore_roofline, planned_limits
 
 matplotlib.use("agg")

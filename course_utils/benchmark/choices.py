@@ -85,7 +85,7 @@ def check_settings(settings: Settings, config: Qwen3Config) -> None:
                                      f"lengths from 1 to {_longest_context(config)}.")
 
 
-def longest_text(settings: Settings) -> int:
+def most_tokens(settings: Settings) -> int:
     """The most tokens that a row will be asked for, prompt included."""
     longest_context = max(settings.contexts, default=0)
     return max(settings.prompt_tokens + settings.new_tokens, longest_context + _STEP_TOKENS)

@@ -69,7 +69,7 @@ class CourseEngine:
                  cache: Literal["none", "growing", "static"] = "none", compiled: bool = False) -> None:
         dtype = workspace.dtype if weights == "original" else None  # quantized ones were made from that
         model = load_checkpoint(workspace.path(weights), workspace.device, dtype)
-        self.weight_bytes = step_bytes(model)
+        self.weight_bytes = weight_bytes_read(model)
         self.cache_bytes = cache_elements(model.config) * model.dtype.itemsize if cache != "none" else 0
         self.note = compile_problem(workspace.device) or "" if compiled else ""
         self._model = compile_model(model) if compiled else model
@@ -95,7 +95,7 @@ class CourseEngine:
         return self._static
 
 
-def step_bytes(model: Qwen3Model) -> int:
+def weight_bytes_read(model: Qwen3Model) -> int:
     """Bytes of weights that a decoding step reads: all but the embedding table, of which it reads a single row.
 
     A tied output layer is the same table, and counts as the output layer.

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from course_utils.bandwidth import read_bandwidth
-from course_utils.benchmark.choices import CONTEXT_STEPS, UNSETTLED_STEPS, check_settings, longest_text
+from course_utils.benchmark.choices import CONTEXT_STEPS, UNSETTLED_STEPS, check_settings, most_tokens
 from course_utils.benchmark.engines import Row
 from course_utils.benchmark.machine import hardware, installed_version, versions
 from course_utils.benchmark.report import Report, RowResult, Run, Settings
@@ -87,7 +87,7 @@ class _Benchmark:
         self.subject, self.folder = subject, folder
         self.workers: dict[str, Worker] = {}
         generator = torch.Generator().manual_seed(report.settings.seed)
-        longest = longest_text(report.settings)
+        longest = most_tokens(report.settings)
         self.ids: list[int] = torch.randint(subject.config.vocab_size, (longest,), generator=generator).tolist()
 
     def run(self) -> None:
@@ -120,7 +120,7 @@ class _Benchmark:
     def _prepare(self) -> Workspace:
         checkpoint = make_checkpoint(self.subject, self.folder, self.settings.seed)
         workspace = Workspace(self.folder, checkpoint, self.device, self.subject.dtype, self.report.threads,
-                              longest_text(self.settings))
+                              most_tokens(self.settings))
         for row in self.report.rows:
             missing = [name for name in self.rows[row.name].packages if installed_version(name) is None]
             if missing:

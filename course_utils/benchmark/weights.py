@@ -6,6 +6,7 @@ the weights once per form, not once per row.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from course_utils.family import FAMILY, SHORT_NAMES, find_repo_id
 from course_utils.hub import BUNDLED, resolve
 from course_utils.loading import random_model, timing_config
 from course_utils.quantization import Kind, quantize
-from course_utils.qwen3 import Qwen3Model
+from course_utils.qwen3 import weight_shapes
 
 _BYTES_PER_WEIGHT = {"original": 2.0, "int8": 1.01, "int4": 0.75, "bf16.gguf": 2.0, "q8_0.gguf": 1.07,
                      "q4_0.gguf": 0.57}
@@ -164,5 +165,4 @@ def require_memory(subject: Subject, forms: Sequence[str], device: torch.device)
 
 def _weights(subject: Subject) -> int:
     """How many weights a subject has."""
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in Qwen3Model(subject.config).parameters())
+    return sum(map(math.prod, weight_shapes(subject.config).values()))

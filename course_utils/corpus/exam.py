@@ -13,6 +13,7 @@ from functools import cache
 
 from course_utils.corpus.notions import Notion, notions, pairs
 from course_utils.corpus.outside import I_DO_NOT_KNOW, I_DO_NOT_KNOW_ZH
+from course_utils.corpus.questions import comparison_answer, difference_of
 from course_utils.corpus.small_talk import small_talk
 from course_utils.corpus.tables import json_lines
 
@@ -51,6 +52,10 @@ class ExamQuestion:
     def _written(self) -> frozenset[str]:
         """What the corpus answers to a question of just this kind: sensible, whatever words the exam expects."""
         kind = {"what": "short", "comparison": "like", "more": "long"}.get(self.kind, self.kind)
+        if kind == "difference":
+            a, b = (_by_id()[name] for name in self.about)
+            difference = difference_of(a, b, self.chinese)
+            return frozenset(comparison_answer(each, difference, self.chinese) for each in ("difference", "same"))
         if len(self.about) != 1 or kind not in ("short", "like", "long", "why", "use", "how"):
             return frozenset()
         return frozenset({_by_id()[self.about[0]].answer(kind, self.chinese)})

@@ -18,6 +18,7 @@ from typing import Any
 import torch.distributed as dist
 
 from course_utils.errors import CourseError, InputError
+from course_utils.number import require_whole_number
 
 # How torchrun describes a process that failed, in its summary; the one that it takes for the cause comes last.
 _FAILURE = re.compile(r"^  rank +: (\d+)[^\n]*\n  exitcode +: (-?\d+)[^\n]*\n  error_file[^\n]*\n  traceback +: (.*?)"
@@ -41,8 +42,7 @@ def torchrun(program: Sequence[str], processes: int = 2, timeout: float = 300) -
         InputError: if there is no such number of processes.
         CourseError: if one fails, with its number and the reason, or if the time is up. None is left running.
     """
-    if type(processes) is not int or processes < 1:
-        raise InputError(f"The number of processes is {processes!r}: give a whole number from 1 on.")
+    processes = require_whole_number("The number of processes", processes, 1)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
                "--nproc-per-node", str(processes), *program]
     job = subprocess.Popen(command, env=_environment(processes), stdout=subprocess.PIPE, stderr=subprocess.PIPE,

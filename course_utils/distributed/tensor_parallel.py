@@ -26,7 +26,8 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 
 from course_utils.config import Qwen3Config
 from course_utils.errors import InputError
-from course_utils.qwen3 import Qwen3Model
+from course_utils.number import require_whole_number
+from course_utils.qwen3 import Qwen3Model, weight_shapes
 
 BY_OUTPUTS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj")
 BY_INPUTS = ("self_attn.o_proj", "mlp.down_proj")
@@ -58,9 +59,9 @@ def parallelize(model: Qwen3Model, mesh: DeviceMesh) -> Qwen3Model:
         "model.embed_tokens": RowwiseParallel(input_layouts=Replicate()),
         "lm_head": ColwiseParallel(output_layouts=Replicate()),
     }
-    for index in range(model.config.num_hidden_layers):
-        plan |= {f"model.layers.{index}.{name}": ColwiseParallel() for name in BY_OUTPUTS}
-        plan |= {f"model.layers.{index}.{name}": RowwiseParallel() for name in BY_INPUTS}
+    paths = [name.removesuffix(".weight") for name in weight_shapes(model.config)]
+    plan |= {path: ColwiseParallel() for path in paths if path.endswith(BY_OUTPUTS)}
+    plan |= {path: RowwiseParallel() for path in paths if path.endswith(BY_INPUTS)}
     for name in plan:
         module = model.get_submodule(name)
         if not isinstance(module, (nn.Linear, nn.Embedding)) or isinstance(module.weight, DTensor):
@@ -77,8 +78,7 @@ def local_config(config: Qwen3Config, processes: int) -> Qwen3Config:
     Raises:
         InputError: if heads, MLP or vocabulary cannot be divided evenly among so many processes.
     """
-    if type(processes) is not int or processes < 1:
-        raise InputError(f"The number of processes is {processes!r}: give a whole number from 1 on.")
+    processes = require_whole_number("The number of processes", processes, 1)
     uneven = [f"{name} is {getattr(config, name)}" for name in _DIVIDED if getattr(config, name) % processes]
     if uneven:
         raise InputError(f"The model cannot be divided evenly among {processes} processes: {', '.join(uneven)}. Use as "

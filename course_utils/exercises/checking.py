@@ -4,7 +4,8 @@
     NOT STARTED 4.1 Title
     NOT YET 4.1 Title: a hint
 
-It raises nothing, so that "Run All" goes on; with the environment variable COURSE_STRICT=1 it raises unless passed.
+It raises nothing, so that "Run All" goes on, and stops an answer that does not come to an end; with the environment
+variable COURSE_STRICT=1 it raises unless passed.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import linecache
 import os
 import traceback
 
+from course_utils.exercises.answers import NotYet
 from course_utils.exercises.exercise import Answer, Exercise, find_exercise
-from course_utils.exercises.progress import record
+from course_utils.exercises.limits import Stopped, within
+from course_utils.exercises.progress import record_result
 
 _MOST_LETTERS = 300  # of an error's text: some list every argument of a function
 
@@ -33,25 +36,40 @@ def check(exercise_id: str, answer: Answer) -> None:
     """
     exercise = find_exercise(exercise_id)
     try:
-        verdict, hint = _judge(exercise, answer)
+        verdict, hint = judge(exercise, answer)
     except KeyboardInterrupt:
         print(f"NOT YET {exercise.id} {exercise.title}: you interrupted it. If it took long, look whether every loop "
               "in it comes to an end.")
         raise
     line = f"{verdict} {exercise.id} {exercise.title}" + (f": {hint}" if hint else "")
     print(line)
-    if verdict != "NOT STARTED" and (trouble := record(exercise.id, passed=verdict == "PASSED")):
+    if verdict != "NOT STARTED" and (trouble := record_result(exercise.id, passed=verdict == "PASSED")):
         print(trouble)
     if verdict != "PASSED" and os.environ.get("COURSE_STRICT") == "1":
         raise AssertionError(line)
 
 
-def _judge(exercise: Exercise, answer: Answer) -> tuple[str, str]:
-    """The verdict and the hint, which is empty unless the verdict is NOT YET."""
+def judge(exercise: Exercise, answer: Answer, seconds: float | None = None) -> tuple[str, str]:
+    """Run an exercise's check on an answer, under a limit of time.
+
+    Args:
+        exercise: the exercise.
+        answer: the learner's function.
+        seconds: how long it may take; by default what the exercise says.
+
+    Returns:
+        The verdict, PASSED, NOT STARTED or NOT YET, and the remark, which is empty unless the verdict is NOT YET.
+    """
     if not callable(answer):
         return "NOT YET", f"got {type(answer).__name__}, not a function. Pass the function itself, without parentheses."
     try:
-        hint = exercise.verify(answer)
+        hint = within(exercise.seconds if seconds is None else seconds, exercise.verify, answer)
+    except NotYet as refused:
+        return "NOT YET", str(refused)
+    except Stopped as stopped:
+        line = _own_line(stopped, answer)
+        return "NOT YET", (f"it was stopped {stopped}{f', in its line `{line}`' if line else ''}. Does every loop in "
+                           "it come to an end? If so, the computer was busy: run the check again.")
     except (Exception, SystemExit) as error:  # whatever a learner's function does, the notebook goes on
         if isinstance(error, NotImplementedError) and not error.args:  # with a text it is PyTorch's, not the stub's
             return "NOT STARTED", ""
@@ -59,15 +77,20 @@ def _judge(exercise: Exercise, answer: Answer) -> tuple[str, str]:
     return ("PASSED", "") if hint is None else ("NOT YET", hint)
 
 
-def _describe(error: BaseException, answer: Answer) -> str:
-    """What was raised, and in which line of the learner's cell if it was there."""
+def _own_line(error: BaseException, answer: Answer) -> str:
+    """The line of the learner's cell that an exception came from, if it came from there."""
     file = getattr(getattr(answer, "__code__", None), "co_filename", None)
     lines = [linecache.getline(frame.f_code.co_filename, number).strip()
              for frame, number in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
+    return lines[-1] if lines else ""
+
+
+def _describe(error: BaseException, answer: Answer) -> str:
+    """What was raised, and in which line of the learner's cell if it was there."""
     text = " ".join(str(error).split())
     if len(text) > _MOST_LETTERS:
         text = text[:_MOST_LETTERS] + " ..."
     raised = f"raised {type(error).__name__}" + (f": {text}" if text else "")
-    if lines and lines[-1]:
-        return f"its line `{lines[-1]}` {raised}"
+    if line := _own_line(error, answer):
+        return f"its line `{line}` {raised}"
     return f"calling it, or using what it returned, {raised}"

@@ -17,6 +17,7 @@ from course_utils.errors import InputError
 from course_utils.file_lock import FileLock
 from course_utils.files import describe_damage, json_writer, write_atomically
 from course_utils.json_text import parse_json
+from course_utils.number import whole_number
 
 FORMAT = "course-utils progress"
 _SAYS_THAT_IT_WAITS, _LONGEST_WAIT, _BETWEEN_TRIES = 1.0, 20.0, 0.02  # seconds
@@ -24,7 +25,7 @@ _LONGEST = 1_000_000  # bytes of a file; a whole course takes a hundredth
 
 
 @dataclass(frozen=True)
-class Record:
+class Attempts:
     """How far a learner is with one exercise.
 
     Attributes:
@@ -36,7 +37,7 @@ class Record:
     passed: str | None = None
 
     def __post_init__(self) -> None:
-        if type(self.tries) is not int or self.tries < 0:
+        if whole_number(self.tries) is None or self.tries < 0:
             raise ValueError(f"tries is {self.tries!r}")
         if self.passed is not None:
             datetime.fromisoformat(self.passed)
@@ -51,12 +52,12 @@ class Progress:
         name: of the learner, where the file was exported under one.
     """
 
-    exercises: dict[str, Record]
+    exercises: dict[str, Attempts]
     name: str = ""
 
     def passed(self, exercise_id: str) -> bool:
         """Whether an exercise was passed."""
-        return self.exercises.get(exercise_id, Record()).passed is not None
+        return self.exercises.get(exercise_id, Attempts()).passed is not None
 
 
 def progress_file() -> Path | None:
@@ -125,7 +126,7 @@ def export_progress(path: Path, name: str) -> Progress:
     return progress
 
 
-def record(exercise_id: str, passed: bool) -> str:
+def record_result(exercise_id: str, passed: bool) -> str:
     """Add an answer to the progress of whoever runs this. What was passed stays so.
 
     Returns:
@@ -139,7 +140,7 @@ def record(exercise_id: str, passed: bool) -> str:
             path.parent.mkdir(exist_ok=True)
         with _alone(path):
             progress, trouble = _read_or_put_aside(path)
-            before = progress.exercises.get(exercise_id, Record())
+            before = progress.exercises.get(exercise_id, Attempts())
             if before.passed is None:
                 after = replace(before, passed=_now()) if passed else replace(before, tries=before.tries + 1)
                 progress.exercises[exercise_id] = after
@@ -188,7 +189,7 @@ def _parse(data: bytes) -> Progress:
         content = parse_json(data)
         if content["format"] != FORMAT or not isinstance(content.get("name", ""), str):
             raise ValueError("another format")
-        exercises = {exercise_id: Record(**fields) for exercise_id, fields in content["exercises"].items()}
+        exercises = {exercise_id: Attempts(**fields) for exercise_id, fields in content["exercises"].items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not the fields of a progress") from error
     return Progress(exercises, content.get("name", ""))

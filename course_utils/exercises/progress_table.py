@@ -7,7 +7,7 @@ from datetime import datetime
 
 from course_utils.errors import InputError
 from course_utils.exercises import lookup
-from course_utils.exercises.progress import Progress, Record, own_progress
+from course_utils.exercises.progress import Attempts, Progress, own_progress
 from course_utils.printable import printable
 
 
@@ -52,7 +52,7 @@ def chapter_table(progress: Progress, chapter: int) -> str:
                          f"{', '.join(map(str, lookup.chapters('exercise')))}.")
     lines = [f"Chapter {chapter}: {_count(progress, [e.id for e in exercises])} of {len(exercises)} exercises passed"]
     for exercise in exercises:
-        kept = progress.exercises.get(exercise.id, Record())
+        kept = progress.exercises.get(exercise.id, Attempts())
         tries = f" (after {kept.tries} {'try' if kept.tries == 1 else 'tries'})" if kept.tries else ""
         lines.append(f"{'open' if kept.passed is None else 'passed':6}  {exercise.id} {exercise.title}{tries}")
     return "\n".join(lines)

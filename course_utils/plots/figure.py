@@ -1,4 +1,4 @@
-"""What all pictures of the course share: colours, a style, and how they are shown.
+"""What all pictures of the course share: colours and shades, a style, and how they are shown.
 
 A picture alone says nothing to a reader who cannot see it, nor to a comparison of outputs. So every picture is
 shown together with one sentence, which stands under it and is its alternative text.
@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 
 import matplotlib
 from matplotlib import font_manager, pyplot
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
@@ -30,12 +31,20 @@ HATCHES = ("", "//", "..", "xx")
 FAINT = "silver"
 # Light shades under black text, for neighbours that are to differ.
 TINTS = ("#dbd7ec", "#eee3c9", "#e2e2e2")
+# Shades for tables of numbers: from white to a colour of the palette, the more the darker.
+SHARE = LinearSegmentedColormap.from_list("share", ["white", SERIES[0]])  # for 0 to 1
+SIGNED = LinearSegmentedColormap.from_list("signed", [SERIES[1], "white", SERIES[0]])  # for -1 to 1
 
 # Fonts with Chinese characters that come with macOS, Windows, and the font packages of Linux.
 _CJK_FONTS = (
     "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "PingFang SC", "Hiragino Sans GB", "Heiti TC",
     "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Arial Unicode MS",
 )
+
+
+def ink_on(value: float) -> str:
+    """The colour of text that can be read on the shade of a value: black on the lighter shades, white on the darker."""
+    return INK if -0.78 <= value <= 0.66 else "white"
 
 
 def cjk_font() -> str | None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from course_utils.errors import CheckpointError
 from course_utils.files import describe_damage, write_atomically
 from course_utils.json_text import parse_json
+from course_utils.number import whole_number
 from course_utils.training.loop import Trainer
 
 _STATE = "course_utils.training"  # the header's entry
@@ -102,8 +103,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         state = parse_json(header[_STATE])
         complete = (isinstance(state["plan"], dict) and isinstance(state["config"], dict)
                     and set(state["blocks"]) == set(map(str, state["plan"]["block_lengths"]))
-                    and all(list(map(type, position)) == [int, int] for position in state["blocks"].values())
-                    and type(state["steps_done"]) is int and 0 <= state["steps_done"] <= state["plan"]["steps"])
+                    and all(len(position) == 2 and None not in map(whole_number, position)
+                            for position in state["blocks"].values())
+                    and whole_number(state["steps_done"]) is not None
+                    and 0 <= state["steps_done"] <= state["plan"]["steps"])
     except (AttributeError, KeyError, TypeError, ValueError):
         complete = False
     if not complete:

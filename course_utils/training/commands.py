@@ -24,9 +24,9 @@ from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError, InputError
 from course_utils.files import json_writer, read_json, remove_scratch, write_atomically
 from course_utils.loading import load_model, load_tokenizer
-from course_utils.lora import Adapters, LoRA, count_parameters
+from course_utils.lora import Adapters, LoRA, count_trainable
 from course_utils.qwen3 import Qwen3Model
-from course_utils.tokenizer import Qwen3Tokenizer
+from course_utils.tokenizer import TOKENIZER_FILES, Qwen3Tokenizer
 from course_utils.training.bpe import END_OF_TEXT, IM_END, train_bpe
 from course_utils.training.loop import Trainer, TrainingPlan, held_out_loss
 from course_utils.training.own_data import (
@@ -35,7 +35,7 @@ from course_utils.training.own_data import (
     data_path,
     encode_documents,
     endless_blocks,
-    held_out_blocks,
+    evaluation_blocks,
     hold_out,
     read_documents,
 )
@@ -46,7 +46,6 @@ from course_utils.training.run import run as go_through
 
 _RUN, _SETTINGS = "training", "settings.json"
 _RESULTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 _ADAPTER = "own"
 
@@ -240,7 +239,7 @@ def _train(model: Qwen3Model, tokenizer: Qwen3Tokenizer, documents: Sequence[Own
     """Train to the end, or through what is left, and print how it goes."""
     end = _end_id(tokenizer)
     trained, held_out = hold_out(encode_documents(documents, tokenizer, task.block_length), task.held_out, task.seed)
-    blocks = held_out_blocks(held_out, task.block_length, end) if held_out else None
+    blocks = evaluation_blocks(held_out, task.block_length, end) if held_out else None
     trainer = Trainer(model, {task.block_length: endless_blocks(trained, task.block_length, end, task.seed)}, plan)
     run = _open_run(task.out, settings)
     going_on = (run / CHECKPOINT).exists()
@@ -248,7 +247,7 @@ def _train(model: Qwen3Model, tokenizer: Qwen3Tokenizer, documents: Sequence[Own
     records = go_through(trainer, run, report_every=report_every, held_out=blocks)
 
     tokens = sum(len(ids) for ids, _ in trained)
-    count = count_parameters(model)
+    count = count_trainable(model)
     print(f"{len(trained)} documents or pieces with {tokens} tokens to train on, {len(held_out)} held out; "
           f"{count.trainable} of {count.total} parameters are trained; the text is seen about "
           f"{plan.steps * plan.tokens_per_step / tokens:.1f} times.")
@@ -274,7 +273,7 @@ def _save_model(model: Qwen3Model, source: Path, out: Path, generation_config: M
     """Write the weights, rounded to bfloat16, and beside them the tokenizer files that are in `source`."""
     rounded = Qwen3Model(model.config).to(torch.bfloat16)
     rounded.load_state_dict(model.state_dict())
-    copies = {name: partial(shutil.copyfile, source / name) for name in _TOKENIZER_FILES if (source / name).is_file()}
+    copies = {name: partial(shutil.copyfile, source / name) for name in TOKENIZER_FILES if (source / name).is_file()}
     try:
         write_atomically(out, copies)
     except OSError as error:

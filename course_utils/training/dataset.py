@@ -15,10 +15,12 @@ from typing import TypeVar
 import numpy as np
 
 from course_utils.errors import CheckpointError, InputError
+from course_utils.number import require_whole_number
 from course_utils.tokenizer import Qwen3Tokenizer
 
 IGNORED = -100  # the label that PyTorch's and transformers' losses leave out
 Document = TypeVar("Document")
+Labelled = tuple[Sequence[int], Sequence[int]]  # token ids, and labels of equal length
 
 
 def pack(documents: Iterable[Sequence[int]], block_length: int, end_id: int) -> Iterator[np.ndarray]:
@@ -41,8 +43,7 @@ def pack(documents: Iterable[Sequence[int]], block_length: int, end_id: int) -> 
     return (block[0] for block in pack_labelled(((ids, ids) for ids in documents), block_length, end_id))
 
 
-def pack_labelled(documents: Iterable[tuple[Sequence[int], Sequence[int]]], block_length: int,
-                  end_id: int) -> Iterator[np.ndarray]:
+def pack_labelled(documents: Iterable[Labelled], block_length: int, end_id: int) -> Iterator[np.ndarray]:
     """The same for documents of which only some tokens count.
 
     Args:
@@ -56,8 +57,7 @@ def pack_labelled(documents: Iterable[tuple[Sequence[int], Sequence[int]]], bloc
     Raises:
         InputError: as `pack`, or if a document has not as many labels as tokens.
     """
-    if block_length < 1:
-        raise InputError(f"block_length is {block_length}: a block needs at least one token.")
+    block_length = require_whole_number("block_length", block_length, 1)
     block: list[int] = []
     labels: list[int] = []
     size, full = block_length + 1, False

@@ -9,13 +9,12 @@ from course_utils.corpus.notions import notions
 from course_utils.corpus.questions import questions
 from course_utils.corpus.words import Word
 from course_utils.errors import InputError
+from course_utils.number import finite_number
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
-from course_utils.training.dataset import IGNORED
+from course_utils.training.dataset import IGNORED, Labelled
 from course_utils.training.evaluate import answer_blocks, share_right, share_translated
 from course_utils.training.loop import held_out_loss
-
-Labelled = tuple[Sequence[int], Sequence[int]]  # token ids, and labels of equal length
 
 
 def label_answer(prompt: str, answer: str, tokenizer: Qwen3Tokenizer) -> tuple[list[int], list[int]]:
@@ -43,9 +42,10 @@ def mixed(new: Iterable[Labelled], old: Iterable[Labelled], share: float, seed: 
     Raises:
         InputError: if the share is out of its range.
     """
-    if not 0 <= share < 1:
+    number = finite_number(share)
+    if number is None or not 0 <= number < 1:
         raise InputError(f"The share of old documents is {share!r}: give a number from 0 to below 1.")
-    return _mixed(iter(new), iter(old), share, random.Random(seed))
+    return _mixed(iter(new), iter(old), number, random.Random(seed))
 
 
 def _mixed(new: Iterator[Labelled], old: Iterator[Labelled], share: float, rng: random.Random) -> Iterator[Labelled]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from course_utils.compilation import compile_or_eager, compiler_reason, warn_uncompiled
 from course_utils.errors import ContextLengthError, CourseError, InputError
+from course_utils.number import finite_number, require_whole_number
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import random_generator
 from course_utils.training.dataset import IGNORED, Supply
@@ -64,21 +66,21 @@ class TrainingPlan:
     def __post_init__(self) -> None:
         if not isinstance(self.block_lengths, (tuple, list)) or not self.block_lengths:
             raise InputError(f"block_lengths is {self.block_lengths!r}: give at least one, such as (512,).")
-        whole = [("steps", self.steps, 1), ("tokens_per_step", self.tokens_per_step, 1),
-                 ("micro_batches", self.micro_batches, 1), ("warm_up_steps", self.warm_up_steps, 0),
-                 ("seed", self.seed, 0), *(("a block length", length, 1) for length in self.block_lengths)]
-        if self.decay_steps is not None:
-            whole.append(("decay_steps", self.decay_steps, 1))
-        for name, value, least in whole:
-            if type(value) is not int or value < least:
-                raise InputError(f"{name} is {value!r} in the training plan: give a whole number from {least} on.")
+        plain: dict[str, Any] = {"block_lengths": tuple(
+            require_whole_number("A block length of the training plan", length, 1) for length in self.block_lengths)}
+        for name, least in (("steps", 1), ("tokens_per_step", 1), ("micro_batches", 1), ("warm_up_steps", 0),
+                            ("seed", 0), ("decay_steps", 1)):
+            if name != "decay_steps" or self.decay_steps is not None:
+                plain[name] = require_whole_number(f"{name} of the training plan", getattr(self, name), least)
         random_generator(self.seed)  # it says how large a seed may be
         for name, positive in (("learning_rate", True), ("gradient_clip", True), ("weight_decay", False)):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or value < 0 or positive and value == 0:
-                raise InputError(f"{name} is {value!r} in the training plan: give a "
+            number = finite_number(getattr(self, name))
+            if number is None or number < 0 or positive and number == 0:
+                raise InputError(f"{name} is {getattr(self, name)!r} in the training plan: give a "
                                  f"{'positive number' if positive else 'number that is not negative'}.")
+            plain[name] = number
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)  # as frozen dataclasses do it themselves
         for length in self.block_lengths:
             if self.tokens_per_step % (length * self.micro_batches):
                 raise InputError(f"{self.tokens_per_step} tokens in a step are not {self.micro_batches} equal parts of "

@@ -52,7 +52,7 @@ text it learned from, its tokenizer and its weights are this project's own work.
 
 The corpus is generated from a seed by `course_utils.corpus`; nothing is downloaded. Matrix products run in bfloat16,
 so another machine ends with slightly different weights. Every stage ends with a model that can be used;
-`--first-stage 2` goes on from there.
+`--first-stage N` goes on from the one before stage N.
 
 ## What it can do
 

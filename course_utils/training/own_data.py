@@ -31,8 +31,9 @@ import numpy as np
 from course_utils.chat import ChatTemplate, Message, check_messages
 from course_utils.errors import InputError
 from course_utils.json_text import parse_json
+from course_utils.number import finite_number
 from course_utils.tokenizer import Qwen3Tokenizer
-from course_utils.training.dataset import IGNORED, epochs, label_answers, pack_labelled, split
+from course_utils.training.dataset import IGNORED, Labelled, epochs, label_answers, pack_labelled, split
 
 _JSON, _TABLES = (".json", ".jsonl", ".ndjson"), {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".txt", ".md", *_JSON, *_TABLES)  # what is read of a folder
@@ -43,7 +44,6 @@ _SHAPES = ('{"text": "..."}, {"messages": [...]}, {"conversations": [...]} as in
 _SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}  # in ShareGPT; others are called as here
 _MOST_HELD_OUT = 64  # blocks: more would take longer to measure and say no more
 
-Labelled = tuple[Sequence[int], Sequence[int]]  # token ids, and labels of equal length
 
 
 @dataclass(frozen=True)
@@ -153,13 +153,15 @@ def hold_out(documents: Sequence[Labelled], share: float, seed: int) -> tuple[li
     Raises:
         InputError: if the share is out of its range, or one document is to be divided.
     """
-    if not 0 <= share < 1:
+    number = finite_number(share)
+    if number is None or not 0 <= number < 1:
         raise InputError(f"The held-out share is {share!r}: give a number from 0 to below 1.")
+    share = number
     if share > 0 and len(documents) < 2:
         raise InputError("The text is one short document, so no part of it can be held out: give more text, shorter "
                          "blocks, or a held-out share of 0.")
-    number = min(len(documents) - 1, max(1, round(share * len(documents)))) if share > 0 else 0
-    chosen = set(random.Random(seed).sample(range(len(documents)), number))
+    held_out = min(len(documents) - 1, max(1, round(share * len(documents)))) if share > 0 else 0
+    chosen = set(random.Random(seed).sample(range(len(documents)), held_out))
     return ([document for index, document in enumerate(documents) if index not in chosen],
             [document for index, document in enumerate(documents) if index in chosen])
 
@@ -176,7 +178,7 @@ def endless_blocks(documents: Sequence[Labelled], block_length: int, end_id: int
     return pack_labelled(epochs(documents, seed), block_length, end_id)
 
 
-def held_out_blocks(documents: Sequence[Labelled], block_length: int, end_id: int) -> np.ndarray:
+def evaluation_blocks(documents: Sequence[Labelled], block_length: int, end_id: int) -> np.ndarray:
     """About as many blocks as the documents fill, (n, 2, block_length + 1), at least one and at most 64.
 
     The last block is filled up with documents that come a second time.

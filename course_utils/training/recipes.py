@@ -80,6 +80,8 @@ RECIPES: dict[str, Recipe] = {
          Stage(TrainingPlan(steps=7_500, block_lengths=MOSTLY_SHORT, learning_rate=2.5e-3), MORE_WORDS, seed=100_000,
                answers_only=True),
          Stage(TrainingPlan(steps=8_000, block_lengths=MOSTLY_SHORT, learning_rate=2.5e-3), STRANGERS, seed=200_000,
+               answers_only=True),
+         Stage(TrainingPlan(steps=3_500, block_lengths=MOSTLY_SHORT, learning_rate=1.5e-3), STRANGERS, seed=300_000,
                answers_only=True))),
     "nano": Recipe(
         Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=96, intermediate_size=288, num_hidden_layers=4,
@@ -88,7 +90,7 @@ RECIPES: dict[str, Recipe] = {
                seed=0),
          Stage(TrainingPlan(steps=3_000, block_lengths=MOSTLY_SHORT, learning_rate=4e-3), MORE_WORDS, seed=100_000,
                answers_only=True),
-         Stage(TrainingPlan(steps=4_000, block_lengths=MOSTLY_SHORT, learning_rate=4e-3), STRANGERS, seed=200_000,
+         Stage(TrainingPlan(steps=3_000, block_lengths=MOSTLY_SHORT, learning_rate=4e-3), STRANGERS, seed=200_000,
                answers_only=True))),
 }
 WEIGHTS_SEED, TOKENIZER_SEED, HELD_OUT_SEED = 0, 0, 1_000

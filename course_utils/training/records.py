@@ -9,6 +9,7 @@ from pathlib import Path
 from course_utils.errors import CheckpointError
 from course_utils.files import write_atomically
 from course_utils.json_text import parse_json
+from course_utils.number import whole_number
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _line(record: Record) -> str:
 def _record(line: bytes, number: int, path: Path) -> Record:
     try:
         record = Record(**parse_json(line))
-        if type(record.step) is int:
+        if whole_number(record.step) is not None:
             return record
     except (TypeError, ValueError):
         pass

@@ -13,9 +13,10 @@ from types import FrameType
 import numpy as np
 from tqdm.auto import tqdm
 
-from course_utils.errors import CheckpointError, InputError
+from course_utils.errors import CheckpointError
 from course_utils.file_lock import FileLock
 from course_utils.files import remove_scratch
+from course_utils.number import require_whole_number
 from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import timed
 from course_utils.training.checkpoints import load_training, save_training
@@ -67,9 +68,8 @@ def train(model: Qwen3Model, blocks: Mapping[int, Iterable[np.ndarray]], plan: T
 def run(trainer: Trainer, folder: str | Path | None = None, *, save_every: int = 250, report_every: int = 100,
         held_out: np.ndarray | None = None, sample: Callable[[Qwen3Model], str] | None = None) -> Iterator[Record]:
     """What `train` does with a trainer made before. Arguments, records and errors as there."""
-    for name, number in (("save_every", save_every), ("report_every", report_every)):
-        if type(number) is not int or number < 1:
-            raise InputError(f"{name} is {number!r}: give a number of steps, at least 1.")
+    save_every = require_whole_number("save_every", save_every, 1)
+    report_every = require_whole_number("report_every", report_every, 1)
     if held_out is not None:
         ids_and_labels(held_out, trainer.model)
     with ExitStack() as held:

@@ -9,9 +9,9 @@ from matplotlib.colors import to_hex
 from torch import Tensor
 
 from course_utils.errors import InputError
-from course_utils.plots.figure import FAINT, INK
-from course_utils.plots.shades import SHARE, ink_on
-from course_utils.plots.token_labels import shortened, with_visible_spaces
+from course_utils.number import require_whole_number
+from course_utils.plots.figure import FAINT, INK, SHARE, ink_on
+from course_utils.plots.labels import shortened, with_visible_spaces
 from course_utils.qwen3 import Qwen3Model
 from course_utils.recording import Recording, record
 from course_utils.tokenizer import Qwen3Tokenizer
@@ -43,9 +43,9 @@ def attention_table(recording: Recording, tokenizer: Qwen3Tokenizer, layer: int,
     """
     layers, _, heads, tokens, _ = recording.attention.shape
     _check_length(tokens)
-    for name, value, count in (("layer", layer, layers), ("head", head, heads), ("position", position, tokens)):
-        if not 0 <= value < count:
-            raise InputError(f"There is no {name} {value}: choose from 0 to {count - 1}.")
+    layer = require_whole_number("layer", layer, 0, layers - 1)
+    head = require_whole_number("head", head, 0, heads - 1)
+    position = require_whole_number("position", position, 0, tokens - 1)
     labels = [with_visible_spaces(tokenizer.token_text(token_id)) for token_id in recording.token_ids[0].tolist()]
     weights = recording.attention[layer, 0, head]
     rows = "".join(_row(place, labels[place], weights[place], place == position) for place in range(tokens))

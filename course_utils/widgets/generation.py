@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from html import escape
 
 from course_utils.costs import cache_elements
-from course_utils.errors import InputError
 from course_utils.generation import Step, generate_trace
-from course_utils.plots.candidates import CandidateTable
+from course_utils.number import require_whole_number
 from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT
-from course_utils.plots.token_labels import with_visible_spaces
+from course_utils.plots.labels import with_visible_spaces
+from course_utils.plots.sampling import CandidateTable
 from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import format_bytes
 from course_utils.tokenizer import Qwen3Tokenizer
@@ -52,8 +52,7 @@ def record_generation(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompt: str,
         InputError: if the prompt is empty, or `max_new_tokens` is no whole number from 1 on.
         ContextLengthError: if prompt and new tokens do not fit into the context.
     """
-    if type(max_new_tokens) is not int or max_new_tokens < 1:
-        raise InputError(f"max_new_tokens is {max_new_tokens!r}: give a whole number from 1 on.")
+    max_new_tokens = require_whole_number("max_new_tokens", max_new_tokens, 1)
     token_ids = encode_prompt(model, tokenizer, prompt, max_new_tokens)
     steps = generate_trace(model, token_ids, max_new_tokens, tokenizer.end_token_ids)
     return RecordedGeneration(tokenizer, token_ids[0].tolist(), steps,
@@ -81,8 +80,7 @@ def generation_step(recorded: RecordedGeneration, step: int) -> View:
     Raises:
         InputError: if there is no such step.
     """
-    if type(step) is not int or not 1 <= step <= len(recorded.steps):
-        raise InputError(f"step is {step!r}: give a whole number from 1 to {len(recorded.steps)}.")
+    step = require_whole_number("step", step, 1, len(recorded.steps))
     table = CandidateTable([recorded.steps[step - 1]], recorded.tokenizer, first=step)
     return View(_text(recorded, step) + table._repr_html_(), _sentence(recorded, step))
 

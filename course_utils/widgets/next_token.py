@@ -10,7 +10,7 @@ from torch import Tensor
 
 from course_utils.generation import last_logits
 from course_utils.plots.figure import GENERATED, INK, REJECTED, SERIES
-from course_utils.plots.token_labels import with_visible_spaces
+from course_utils.plots.labels import with_visible_spaces
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import Sampler, Sampling
 from course_utils.tokenizer import Qwen3Tokenizer
@@ -18,7 +18,7 @@ from course_utils.widgets.panel import Explorer, View, number
 from course_utils.widgets.panel import text as text_field
 from course_utils.widgets.prompt import encode_prompt
 
-ROWS = 12  # so many of the likeliest tokens are shown one by one
+SHOWN = 12  # so many of the likeliest tokens are shown one by one
 _FULL = 160  # pixels of a bar that stands for 100 %
 _CELL = f"color:{INK};background:white;text-align:left;padding:1px 8px;border:1px solid {SERIES[2]};white-space:nowrap"
 
@@ -33,12 +33,12 @@ def next_token_table(tokenizer: Qwen3Tokenizer, logits: Tensor, sampling: Sampli
     """
     chances, probabilities = (Sampler(way, vocab_size=tokenizer.vocab_size).probabilities(logits)[0]
                               for way in (sampling, Sampling()))
-    likeliest = probabilities.sort(descending=True, stable=True).indices[:ROWS].tolist()
+    likeliest = probabilities.sort(descending=True, stable=True).indices[:SHOWN].tolist()
     rows = [(f'<code style="color:{INK};background:white;white-space:pre">{escape(_label(tokenizer, token_id))}</code>',
              str(token_id), float(probabilities[token_id]), float(chances[token_id])) for token_id in likeliest]
     others = torch.ones_like(chances, dtype=torch.bool)
     others[likeliest] = False
-    rows.append((f"{tokenizer.vocab_size - ROWS} others", "", float(probabilities[others].sum()),
+    rows.append((f"{tokenizer.vocab_size - SHOWN} others", "", float(probabilities[others].sum()),
                  float(chances[others].sum())))
     header = "".join(f'<th scope="col" style="{_CELL}">{name}</th>'
                      for name in ("next token", "id", "probability by the model", "chance to be drawn"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from course_utils.errors import InputError
 from course_utils.loading import DEFAULT_MODEL, load_model, load_tokenizer
-from course_utils.plots.radix_tree import radix_tree
+from course_utils.number import require_whole_number
+from course_utils.plots.prefixes import radix_tree
 from course_utils.widgets.panel import Explorer, View, number
 from course_utils.widgets.player import step_buttons, step_control
 from course_utils.widgets.prefix_story import BUDGET, Moment, Story, replay, tell
@@ -37,8 +37,7 @@ def prefix_cache_step(story: Story, step: int, max_tokens: int = BUDGET) -> View
     Raises:
         InputError: if there is no such step, or the budget is no whole number from 1 on.
     """
-    if type(step) is not int or not 1 <= step <= len(story.scenes):
-        raise InputError(f"step is {step!r}: give a whole number from 1 to {len(story.scenes)}.")
+    step = require_whole_number("step", step, 1, len(story.scenes))
     moment = replay(story, max_tokens)[step - 1]
     sentence = f"Step {step} of {len(story.scenes)}. {describe(moment, max_tokens)}"
     return View.of_figure(radix_tree(moment.tree, story.tokenizer), sentence)
@@ -48,8 +47,8 @@ def describe(moment: Moment, max_tokens: int) -> str:
     """What a step did to the tree, in sentences."""
     tree, stats, scene = moment.tree, moment.stats, moment.scene
     said = [scene.title + ("" if scene.title[-1] in ".!?" else ".")]
-    if scene.requests:
-        answers = ", ".join(f"\"{request.answer}\"" for request in scene.requests)
+    if scene.texts:
+        answers = ", ".join(f"\"{text.answer}\"" for text in scene.texts)
         said += [f"Answered: {answers}",
                  f"Of {stats.tokens_asked} prompt tokens {stats.tokens_reused} were reused; "
                  f"{_tokens(sum(tree.new.values()))} are new in the tree."]

@@ -15,16 +15,16 @@ import torch
 from course_utils.config import Qwen3Config
 from course_utils.generation import generate_tokens, greedy
 from course_utils.kv_cache import KVCache
-from course_utils.plots.radix_tree import TreeStep, snapshot
+from course_utils.plots.prefixes import TreeStep, snapshot
 from course_utils.prefix_cache import PrefixCache, PrefixStats
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import Sampler, Sampling
 from course_utils.tokenizer import Qwen3Tokenizer
+from course_utils.widgets.chat import SYSTEM
 
 BUDGET = 203
 """Tokens that the tree may hold when the story is told: enough for all but the oldest texts."""
 
-SYSTEM = "You are a helpful assistant."
 EXAMPLES = ("boat -> 小船\nmoon -> 月亮\nwater -> 水\nhouse -> 房子\n"
             "fish -> 鱼\nbread -> 面包\nred -> 红色\nriver -> 河\n")
 _LIMIT = 60  # new tokens of an answer at most
@@ -33,7 +33,7 @@ _STAND_IN = Qwen3Config(num_hidden_layers=1, num_attention_heads=1, num_key_valu
 
 
 @dataclass(frozen=True)
-class Request:
+class GeneratedText:
     """A text that was generated.
 
     Attributes:
@@ -51,10 +51,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Scene:
-    """One step of the story: its title, and what is asked in it, one request after the other."""
+    """One step of the story: its title, and what is generated in it, one text after the other."""
 
     title: str
-    requests: tuple[Request, ...] = ()
+    texts: tuple[GeneratedText, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,16 @@ class _Teller:
     def scene(self, title: str, prompts: Sequence[list[int]], ends: Collection[int] = (),
               sampler: Sampler | None = None) -> list[int]:
         """Generate an answer to each prompt; return the tokens of the last text, to go on with."""
-        requests = [self._request(prompt, ends or self.tokenizer.turn_end_token_ids, sampler) for prompt in prompts]
-        self.scenes.append(Scene(title, tuple(requests)))
-        return list(requests[-1].token_ids)
+        texts = [self._text(prompt, ends or self.tokenizer.turn_end_token_ids, sampler) for prompt in prompts]
+        self.scenes.append(Scene(title, tuple(texts)))
+        return list(texts[-1].token_ids)
 
-    def _request(self, prompt: list[int], ends: Collection[int], sampler: Sampler | None) -> Request:
+    def _text(self, prompt: list[int], ends: Collection[int], sampler: Sampler | None) -> GeneratedText:
         cache = KVCache(self.model.config)
         tokens = generate_tokens(self.model, torch.tensor([prompt], device=self.model.device), _LIMIT, ends, cache,
                                  choose=sampler or greedy)
         answer = [int(token) for token in tokens]
-        return Request((*prompt, *answer), len(prompt), cache.length, self.tokenizer.decode(answer).strip())
+        return GeneratedText((*prompt, *answer), len(prompt), cache.length, self.tokenizer.decode(answer).strip())
 
     def chat(self, question: str) -> list[int]:
         """The beginning of a chat."""
@@ -149,18 +149,18 @@ def replay(story: Story, max_tokens: int = BUDGET) -> list[Moment]:
     moments = []
     for scene in story.scenes:
         before, past = snapshot(prefixes), astuple(prefixes.stats)
-        matched = [_serve(prefixes, request) for request in scene.requests]
+        matched = [_serve(prefixes, text) for text in scene.texts]
         total = replace(prefixes.stats)
         stats = PrefixStats(*(now - then for now, then in zip(astuple(total), past)))
         moments.append(Moment(scene, TreeStep(before, snapshot(prefixes), matched), prefixes.num_tokens, stats, total))
     return moments
 
 
-def _serve(prefixes: PrefixCache, request: Request) -> tuple[int, ...]:
+def _serve(prefixes: PrefixCache, text: GeneratedText) -> tuple[int, ...]:
     """Look up and insert what `generate_with_prefix` would; return what was found."""
-    prompt = request.token_ids[:request.prompt_length]
+    prompt = text.token_ids[:text.prompt_length]
     with prefixes.match(prompt, at_most=len(prompt) - 1) as match:
         found = match.length
-    blank = torch.zeros(1, 1, request.computed, _STAND_IN.head_dim)
-    prefixes.insert(request.token_ids, KVCache.holding(_STAND_IN, [(blank, blank)]))
+    blank = torch.zeros(1, 1, text.computed, _STAND_IN.head_dim)
+    prefixes.insert(text.token_ids, KVCache.holding(_STAND_IN, [(blank, blank)]))
     return prompt[:found]

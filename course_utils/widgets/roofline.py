@@ -5,7 +5,7 @@ from __future__ import annotations
 from course_utils.errors import InputError
 from course_utils.family import FAMILY
 from course_utils.planner import GPUS, H100, PRECISIONS, USABLE, Gpu, Plan, Precision, Work, pass_work, plan
-from course_utils.plots.roofline import planned_roofline
+from course_utils.plots.planning import planned_roofline
 from course_utils.timing import format_seconds
 from course_utils.widgets.panel import Explorer, View, choice, number
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from course_utils.plots.token_pieces import pieces_of
+from course_utils.plots.tokens import pieces_of
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.widgets.panel import Explorer, View
 from course_utils.widgets.panel import text as text_field
 
-MOST_TOKENS = 300  # more would make a page slow, and nobody would read them
+_MOST_SHOWN = 300  # more would make a page slow, and nobody would read them
 
 
 def token_table(tokenizer: Qwen3Tokenizer, text: str) -> View:
@@ -25,9 +25,9 @@ def token_table(tokenizer: Qwen3Tokenizer, text: str) -> View:
     sentence = (f"{_count(len(token_ids), 'token')}" + (f" ({special} special)" if special else "")
                 + f" for {_count(len(text), 'character')}, which are {_count(size, 'byte')}: "
                 f"{size / len(token_ids):.1f} bytes a token.")
-    if len(token_ids) > MOST_TOKENS:
-        sentence += f" Shown are the first {MOST_TOKENS} tokens."
-    return View(pieces_of(tokenizer, token_ids[:MOST_TOKENS])._repr_html_(), sentence)
+    if len(token_ids) > _MOST_SHOWN:
+        sentence += f" Shown are the first {_MOST_SHOWN} tokens."
+    return View(pieces_of(tokenizer, token_ids[:_MOST_SHOWN])._repr_html_(), sentence)
 
 
 def explore_tokens(tokenizer: Qwen3Tokenizer, text: str) -> Explorer:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
+from course_utils.plots.course import course_map
 from course_utils.plots.figure import as_output
-from course_utils.plots.pipeline import generation_loop
+from course_utils.plots.generation import generation_loop
 
 # The ids and the next token are those of the bundled model.
-IMAGES = {"generation_loop.png": lambda: generation_loop("Explain logits.", [1085, 2021, 13], " Logits")}
+IMAGES = {"generation_loop.png": lambda: generation_loop("Explain logits.", [1085, 2021, 13], " Logits"),
+          "course_map.png": course_map}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What axe-core finds in the cells of a notebook.
+"""What axe-core finds in the cells of a notebook, and on a page of the website.
 
 axe-core (https://github.com/dequelabs/axe-core) tries those rules of the WCAG that a machine can try. It comes with the
 Python package axe-playwright-python.
@@ -12,6 +12,8 @@ from playwright.sync_api import Page
 # Not the editors and the numbers beside them: both are JupyterLab's own, with the colours of the code.
 _CELLS = {"include": [[".jp-Notebook"]],
           "exclude": [[".jp-InputArea-editor"], [".jp-InputPrompt"], [".jp-OutputPrompt"], [".jp-Toolbar"]]}
+# The criteria of the WCAG 2.2, levels A and AA.
+_LEVELS = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
 _KIND = """selector => {
     const lasting = element => [...element.classList].filter(name => !name.startsWith("jp-mod-"));
     const name = element => [element.localName, ...lasting(element)].join(".");
@@ -32,3 +34,9 @@ def findings(page: Page) -> Findings:
             kind = page.evaluate(_KIND, node["target"][0])
             found[violation["id"], kind] = f"{node['failureSummary']}: {node['html'][:300]}"
     return found
+
+
+def findings_on_page(page: Page) -> list[str]:
+    """What axe-core finds on a whole page of which all is ours: a line for each rule and element."""
+    return [f"{violation['id']}: {node['failureSummary']}: {node['html'][:300]}"
+            for violation in Axe().run(page, options=_LEVELS).response["violations"] for node in violation["nodes"]]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from course_utils.config import Qwen3Config
 from course_utils.exercises.exercise import Exercise
-from course_utils.generation import generate_stats, generate_text_basic_cache
+from course_utils.generation import generate_text_basic_cache, generate_with_stats
 from course_utils.kv_cache import Cache, KVCache
 from course_utils.quantization import Int4Linear
 from course_utils.qwen3 import Qwen3Model
@@ -258,7 +258,7 @@ def device_speeds(build: Callable[[str], Qwen3Model], token_ids: Tensor, new_tok
         model = build(device)
         prompt = token_ids.to(device)
         for _ in range(2):  # the first run is the warm-up, the second one overwrites it
-            stats = generate_stats(model, prompt, new_tokens, cache=KVCache(model.config))
+            stats = generate_with_stats(model, prompt, new_tokens, cache=KVCache(model.config))
         speeds[device] = stats.decode_tokens_per_second
     return speeds
 
@@ -320,7 +320,7 @@ def _without_warm_up(build: Callable[[str], Qwen3Model], token_ids: Tensor, new_
     speeds = {}
     for device in devices:
         model = build(device)
-        stats = generate_stats(model, token_ids.to(device), new_tokens, cache=KVCache(model.config))
+        stats = generate_with_stats(model, token_ids.to(device), new_tokens, cache=KVCache(model.config))
         speeds[device] = stats.tokens_per_second
     return speeds
 
@@ -331,7 +331,7 @@ def _left_behind(build: Callable[[str], Qwen3Model], token_ids: Tensor, new_toke
     for device in devices:
         model = build(device)
         for _ in range(2):
-            stats = generate_stats(model, token_ids, new_tokens, cache=KVCache(model.config))
+            stats = generate_with_stats(model, token_ids, new_tokens, cache=KVCache(model.config))
         speeds[device] = stats.tokens_per_second
     return speeds
 

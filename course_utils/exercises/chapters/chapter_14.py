@@ -10,7 +10,7 @@ from torch import Tensor
 
 from course_utils.exercises.exercise import Exercise
 from course_utils.family import FAMILY
-from course_utils.lora import TARGETS, Adapters, LoRA, count_parameters
+from course_utils.lora import TARGETS, Adapters, LoRA, count_trainable
 from course_utils.qwen3 import Qwen3Model
 from course_utils.training.dataset import IGNORED
 
@@ -95,7 +95,7 @@ def _real_count(lora: LoRA) -> tuple[list[tuple[int, int]], int, int]:
         adapters = Adapters(Qwen3Model(config))
         adapters.add("counted", lora)
     shapes = [shape for path, shape in adapters.shapes(lora).items() if path.startswith("model.layers.0.")]
-    return shapes, config.num_hidden_layers, count_parameters(adapters.model).trainable
+    return shapes, config.num_hidden_layers, count_trainable(adapters.model).trainable
 
 
 def _verify_count(answer: Callable[..., Any]) -> str | None:

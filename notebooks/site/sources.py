@@ -1,0 +1,148 @@
+"""What the website's pages are made of besides notebooks: texts of the repository, notions, docstrings, formulas.
+
+A Sphinx extension; conf.py names it.
+"""
+
+from __future__ import annotations
+
+import html
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.logging import getLogger
+
+from course_utils.corpus.notions import Notion, notions
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGES = {"README.md": "index.md", "PERFORMANCE.md": "site/performance.md"}  # texts of the repository that are pages
+_LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)")
+_log = getLogger(__name__)
+
+
+def lead_to_pages(app: Sphinx, included: Path, _page: str, content: list[str]) -> None:
+    """Turn the links of a text of the repository to where the website has what they name, or else to the repository."""
+    text = Path(app.srcdir) / included
+
+    def target(link: re.Match[str]) -> str:
+        path = (text.parent / link.group()).resolve()
+        name = path.relative_to(REPOSITORY).as_posix()
+        if not path.exists():
+            _log.warning("%s links to %s, which is not there: correct the link.", text.name, name)
+        here = Path(app.srcdir) / PAGES[name] if name in PAGES else path
+        if here.is_relative_to(app.srcdir):
+            return "/" + here.relative_to(app.srcdir).as_posix()
+        return f"{app.config.course_repository}/{'tree' if path.is_dir() else 'blob'}/main/{name}"
+
+    content[0] = _LINK.sub(target, content[0])
+
+
+class Notions(SphinxDirective):
+    """`{notions}`: the corpus's hand-written notions as a glossary, in alphabetical order, with Chinese names."""
+
+    def run(self) -> list[nodes.Node]:
+        entries = []
+        for notion in sorted(notions(), key=lambda notion: _headword(notion).casefold()):
+            chinese = "" if notion.zh == notion.term else f"<span lang=\"zh\">{html.escape(notion.zh)}</span>. "
+            entries.append(f"{_headword(notion)}\n  {chinese}{notion.en} {notion.en_more}")
+        return self.parse_text_to_nodes("\n\n".join(["```{glossary}", *entries, "```"]))
+
+
+def _headword(notion: Notion) -> str:
+    """Under what it is looked up: "KV cache" for "a KV cache"."""
+    return re.sub(r"^an? ", "", notion.term)
+
+
+class Modules(SphinxDirective):
+    """`{modules}`: the public functions of the modules that its lines name, of packages those of all their modules."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        text = "\n\n".join(f"## {name.removeprefix('course_utils.')}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```"
+                           for line in self.content for name in _modules(line))
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+
+def _modules(name: str) -> Iterator[str]:
+    """A module, or a package (if it says anything of itself) and the modules right in it."""
+    module = import_module(name)
+    if module.__doc__:
+        yield name
+    for part in pkgutil.iter_modules(getattr(module, "__path__", ())):
+        if not part.ispkg and not part.name.startswith("_"):
+            yield f"{name}.{part.name}"
+
+
+def as_restructured_text(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings are plain text with `code` and indented examples: say so in the markup that Sphinx reads."""
+    parts = "\n".join(lines).split("`")
+    for number, part in enumerate(parts):
+        if number % 2:
+            after = r"\ " if parts[number + 1][:1].isalnum() else ""
+            parts[number] = f"``{part}``{after}"
+        else:
+            parts[number] = re.sub(r"[*|\\]|(?<=\w)_(?!\w)", r"\\\g<0>", part)
+    text = re.sub(r"^( *)(.*:)(?=\n\n\1 {4})", r"\1\2:", "".join(parts), flags=re.MULTILINE)
+    lines[:] = text.split("\n")
+
+
+class AlternativeTexts(SphinxTransform):
+    """A picture's plain form, such as "Figure: bars of ...", is its alternative text."""
+
+    default_priority = 400
+
+    def apply(self, **_: Any) -> None:
+        for bundle in self.document.findall(lambda node: node.get("nb_element") == "mime_bundle"
+                                            if isinstance(node, nodes.container) else False):
+            forms = {form["mime_type"]: form for form in bundle.children if "mime_type" in form}
+            for image in bundle.findall(nodes.image):
+                if "text/plain" in forms:
+                    image["alt"] = forms["text/plain"].astext()
+
+
+def lines_of(module: str, name: str) -> str | None:
+    """Where the repository has a function or class, such as "course_utils/qwen3.py#L10-L20"; None for other names."""
+    found: Any = import_module(module)
+    for part in name.split("."):
+        found = inspect.unwrap(getattr(found, part, None))
+    try:
+        lines, first = inspect.getsourcelines(found)
+        path = Path(inspect.getfile(found)).resolve()
+    except (TypeError, OSError):  # a constant, an attribute of instances, or what a dataclass wrote itself
+        return None
+    return f"{path.relative_to(REPOSITORY).as_posix()}#L{first}-L{first + len(lines) - 1}"
+
+
+def visit_math(writer: Any, node: nodes.math | nodes.math_block) -> None:
+    """A formula as MathML, which browsers draw without a script."""
+    block = isinstance(node, nodes.math_block)
+    try:
+        formula = tex2mathml(re.sub(r"\\dots\b", r"\\ldots", node.astext()), as_block=block)
+    except MathError as error:
+        _log.warning("%s: write the formula with commands that docutils knows.", error, location=node)
+        raise nodes.SkipNode from None
+    writer.body.append(f'<div class="math">{formula}</div>' if block else formula)
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register all this with Sphinx."""
+    app.add_config_value("course_repository", "", "env", types=str)
+    app.connect("include-read", lead_to_pages)
+    app.add_directive("notions", Notions)
+    app.add_directive("modules", Modules)
+    app.connect("autodoc-process-docstring", as_restructured_text, priority=1)  # before napoleon
+    app.add_transform(AlternativeTexts)
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
