@@ -53,7 +53,8 @@ from course_utils.hub_cache import (
     remove_partials,
     verify,
 )
-from course_utils.hub_requests import Refusal, answer_timeout, ask, ask_twice, receive
+from course_utils.hub_requests import Refusal, answer_timeout, receive, try_twice, watch
+from course_utils.number import whole_number
 
 BUNDLED = ("tiny", "nano")
 
@@ -202,7 +203,7 @@ def _list_files(repo_id: str, revision: str, address: str, token: str | None,
     """
     # False stops the library from looking for a token by itself: these models are public.
     api = HfApi(endpoint=address, token=token or False)
-    info = ask_twice(lambda: ask(
+    info = try_twice(lambda: watch(
         lambda: api.model_info(repo_id, revision=revision, files_metadata=True, timeout=answer_timeout()),
         f"the list of files of {repo_id} from {address}", hub_requests.LISTING_LIMIT))
     files = [_listed(entry) for entry in info.siblings or [] if not _is_others(entry.rfilename, patterns)]
@@ -211,7 +212,7 @@ def _list_files(repo_id: str, revision: str, address: str, token: str | None,
         raise DownloadError(f"{address} publishes no checksum for {', '.join(unsigned[:5]) or 'any file'} of "
                             f"{repo_id}, so nothing that it sends could be trusted: use another mirror.")
     strange: list[object] = [file.name for file in files if not (
-        is_file_name(file.name) and is_checksum(file.checksum) and type(file.size) is int and 0 <= file.size < 2 ** 63)]
+        is_file_name(file.name) and is_checksum(file.checksum) and 0 <= _size(file) < 2 ** 63)]
     strange += [] if is_commit(info.sha) else [info.sha]
     if strange:
         raise DownloadError(f"{address} names a file, its size or checksum, or a commit as no hub does "
@@ -225,6 +226,12 @@ def _is_others(name: object, patterns: Collection[str]) -> bool:
     """Whether it is the name of a file that is not asked for: of another kind, or in a folder below the model's."""
     return isinstance(name, str) and (not is_loaded(name, patterns) or "/" in name
                                       and all(is_file_name(part) for part in name.split("/")))
+
+
+def _size(file: _File) -> int:
+    """The size that a hub has listed; -1 if that is no number."""
+    size = whole_number(file.size)
+    return -1 if size is None else size
 
 
 def _listed(entry: Any) -> _File:
@@ -285,7 +292,7 @@ def _fetch(file: _File, folder: Path, url: str, headers: dict[str, str]) -> None
             partial.unlink()
         resumed = partial.is_file()
         try:
-            ask_twice(lambda: receive(url, partial, file.size, headers, file.name))
+            try_twice(lambda: receive(url, partial, file.size, headers, file.name))
         except Refusal as error:
             # Without that part, or with too much, the beginning that is here may be wrong.
             if not resumed or error.status != 416 and partial.stat().st_size <= file.size:

@@ -34,7 +34,7 @@ BLOCK_LIMIT = 100.0
 RETRY_PAUSE = 1.0
 """Seconds before a hub that is in trouble is asked once more."""
 
-Answer = TypeVar("Answer")
+Outcome = TypeVar("Outcome")
 
 
 class Refusal(Exception):
@@ -57,7 +57,7 @@ def answer_timeout() -> float:
     return int(seconds) if re.fullmatch(r"[1-9]\d{0,4}", seconds, re.ASCII) else ANSWER_TIMEOUT
 
 
-def ask(work: Callable[[], Answer], what: str, limit: float, progress: Callable[[], int] = lambda: 0) -> Answer:
+def watch(work: Callable[[], Outcome], what: str, limit: float, progress: Callable[[], int] = lambda: 0) -> Outcome:
     """Let the library work in a thread, for as long as it gets on.
 
     Args:
@@ -104,7 +104,7 @@ def ask(work: Callable[[], Answer], what: str, limit: float, progress: Callable[
         raise
 
 
-def ask_twice(work: Callable[[], Answer]) -> Answer:
+def try_twice(work: Callable[[], Outcome]) -> Outcome:
     """Work, and once more if the hub is in trouble (status 5xx)."""
     try:
         return work()
@@ -141,20 +141,20 @@ def receive(url: str, path: Path, size: int, headers: dict[str, str], name: str)
                 raise Refusal(f"it sends more than the {size} bytes that it has listed")
             return file.tell()
 
-        ask(lambda: file_download.http_get(url, file, resume_size=start, headers=headers, displayed_filename=name),
+        watch(lambda: file_download.http_get(url, file, resume_size=start, headers=headers, displayed_filename=name),
             f"more of {name}", BLOCK_LIMIT, length)
         length()
 
 
-class _Worker(threading.Thread, Generic[Answer]):
+class _Worker(threading.Thread, Generic[Outcome]):
     """A thread that keeps what its work has returned or raised. It does not keep Python from ending."""
 
     is_left = False
 
-    def __init__(self, work: Callable[[], Answer]) -> None:
+    def __init__(self, work: Callable[[], Outcome]) -> None:
         super().__init__(daemon=True)
         self._work = work
-        self._answer: list[Answer] = []
+        self._answer: list[Outcome] = []
         self._error: BaseException | None = None
 
     def run(self) -> None:
@@ -163,7 +163,7 @@ class _Worker(threading.Thread, Generic[Answer]):
         except BaseException as error:
             self._error = error
 
-    def outcome(self) -> Answer:
+    def outcome(self) -> Outcome:
         if self._error is not None:
             raise self._error
         return self._answer[0]

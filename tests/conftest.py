@@ -14,6 +14,7 @@ import pytest
 import torch
 from asked_for import ASKED_FOR_BY_NAME, asked_for
 from hub_server import CONFIG
+from proofs import PROOFS
 
 from course_utils import hub_requests
 from course_utils.checkpoint import save_checkpoint
@@ -23,8 +24,6 @@ from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.bpe import train_bpe
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# How many wrong and right answers the check of each exercise was tried on.
-PROOFS = pytest.StashKey[list[tuple[int, int]]]()
 SMALL_TEXT = [
     "The little boat went down the river, and the river went on to the sea.",
     "A cat sat by the window and looked at the moon. It was late; the moon was round.",

@@ -130,14 +130,14 @@ def test_notions_are_explained_in_trained_and_in_held_out_ways(tiny: Qwen3Model,
 
 
 # Aimed at are 0.90, 0.88, 0.85 and 0.82, and 0.95 outside the field; the card has what was measured.
-@pytest.mark.parametrize(("chinese", "chat", "share"), [(False, True, 0.68), (True, True, 0.81), (False, False, 0.64),
-                                                        (True, False, 0.67)])
+@pytest.mark.parametrize(("chinese", "chat", "share"), [(False, True, 0.85), (True, True, 0.92), (False, False, 0.85),
+                                                        (True, False, 0.88)])
 def test_strangers_are_answered_sensibly(tiny: Qwen3Model, words_of: Qwen3Tokenizer, chinese: bool, chat: bool,
                                          share: float) -> None:
     answers = exam_answers(tiny, words_of, chinese, chat)
     assert sum(each.sensible for each in answers) >= share * len(answers)
     outside = [each for each in answers if each.asked.kind == "outside"]
-    assert not chat or sum(each.sensible for each in outside) >= 0.85 * len(outside)
+    assert not chat or sum(each.sensible for each in outside) >= 0.92 * len(outside)
     # No pirate without the pirate's system prompt, and hardly ever the other language.
     assert not [each for each in answers if "Ahoy" in each.answer]
     assert sum(is_chinese(each.answer) != chinese for each in answers) <= 0.01 * len(answers)

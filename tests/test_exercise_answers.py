@@ -8,12 +8,12 @@ import time
 from collections import Counter, deque
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
 from nbclient import NotebookClient
 
 from course_utils import host_memory
@@ -27,6 +27,7 @@ from course_utils.exercises.limits import Stopped, within
 from course_utils.generation import generate_text_basic, generate_text_basic_cache, generate_tokens
 from course_utils.kv_cache import KVCache
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 META = torch.zeros(1, device="meta")
 
 

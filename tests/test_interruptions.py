@@ -51,9 +51,10 @@ class CtrlC:
 
     def called(self, frame: FrameType, event: str, argument: object) -> Any:
         file, name = frame.f_code.co_filename, frame.f_code.co_qualname
-        # A sampler that has half drawn cannot draw the same again. And a tracer is also called where a `with` block is
-        # left, before its lock is given back, where no signal ever comes: Python looks for those behind a call.
-        spared = file.endswith("sampling.py") or name.startswith("_TemplateProcess.")
+        # A sampler that has half drawn cannot draw the same again; it asks number.py, which keeps nothing. And a tracer
+        # is also called where a `with` block is left, before its lock is given back, where no signal ever comes: Python
+        # looks for those behind a call.
+        spared = file.endswith(("sampling.py", "number.py")) or name.startswith("_TemplateProcess.")
         return self.line if file.startswith(PACKAGE) and not spared else None
 
     def line(self, frame: FrameType, event: str, argument: object) -> Any:

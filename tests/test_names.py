@@ -10,8 +10,9 @@ from pathlib import Path
 import course_utils
 
 PACKAGE = Path(course_utils.__file__).parent
-# A book's names have a book's meaning, a chapter's are those of its exercises, and the corpus has tables of words.
-WITH_NAMES_OF_THEIR_OWN = ("textbook.py", "exercises/chapters/", "corpus/")
+# A book's names have a book's meaning, a chapter's are those of its exercises, whose answers are read by readers named
+# after what they read, and the corpus has tables of words.
+WITH_NAMES_OF_THEIR_OWN = ("textbook.py", "exercises/chapters/", "exercises/answers.py", "corpus/")
 PROGRAMS = "main"  # where the programs begin
 
 

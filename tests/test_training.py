@@ -178,11 +178,12 @@ def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"steps": 0}, "steps is 0"), ({"steps": 2.0}, "steps is 2.0"), ({"steps": True}, "steps is True"),
-    ({"tokens_per_step": -1}, "tokens_per_step is -1"), ({"micro_batches": 0}, "micro_batches is 0"),
-    ({"warm_up_steps": -1}, "warm_up_steps is -1"), ({"decay_steps": 0}, "decay_steps is 0"), ({"seed": -1}, "seed is"),
+    ({"steps": 0}, "steps .*is 0"), ({"steps": 2.0}, "steps .*is 2.0"), ({"steps": True}, "steps .*is True"),
+    ({"tokens_per_step": -1}, "tokens_per_step .*is -1"), ({"micro_batches": 0}, "micro_batches .*is 0"),
+    ({"warm_up_steps": -1}, "warm_up_steps .*is -1"), ({"decay_steps": 0}, "decay_steps .*is 0"),
+    ({"seed": -1}, "seed .*is -1"),
     ({"block_lengths": ()}, "at least one"), ({"block_lengths": 16}, "block_lengths is 16"),
-    ({"block_lengths": (16, 0)}, "a block length is 0"), ({"block_lengths": (16, 24)}, "a multiple of 24"),
+    ({"block_lengths": (16, 0)}, "length.* is 0"), ({"block_lengths": (16, 24)}, "a multiple of 24"),
     ({"micro_batches": 3}, "3 equal parts of whole blocks of 16"), ({"learning_rate": 0.0}, "learning_rate is 0.0"),
     ({"learning_rate": math.nan}, "learning_rate is nan"), ({"learning_rate": "high"}, "learning_rate is 'high'"),
     ({"weight_decay": -0.1}, "weight_decay is -0.1"), ({"gradient_clip": 0}, "gradient_clip is 0"),

@@ -429,9 +429,12 @@ def test_a_process_that_was_stopped_resumes(number: signal.Signals, die: tuple[s
 def test_a_recipe_resumes_in_either_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = variant(vocab_size=recipes.VOCAB_SIZE, hidden_size=16, head_dim=4, num_hidden_layers=1)
     small = plan(steps=4, tokens_per_step=64, block_lengths=(32, 64))
-    recipe = recipes.Recipe(config, (recipes.Stage(small, recipes.EVEN, seed=0),
-                                     recipes.Stage(small, recipes.MORE_WORDS, seed=5, answers_only=True)))
-    monkeypatch.setitem(recipes.RECIPES, "tiny", recipe)
+
+    def recipe(share: float) -> recipes.Recipe:
+        return recipes.Recipe(config, (recipes.Stage(small, recipes.EVEN, seed=0), recipes.Stage(
+            small, recipes.MORE_WORDS, seed=5, answers_only=True, share=share)))
+
+    monkeypatch.setitem(recipes.RECIPES, "tiny", recipe(0.25))
     tokenizer, lines = REPOSITORY / "data" / "tiny", []
 
     whole = recipes.train_bundled("tiny", tmp_path / "whole", tokenizer, report=lines.append)
@@ -453,6 +456,13 @@ def test_a_recipe_resumes_in_either_stage(tmp_path: Path, monkeypatch: pytest.Mo
     second = recipes.train_bundled("tiny", tmp_path / "elsewhere", first_stage=2)
     assert torch.equal(weights_of(second), weights_of(whole))
 
+    ends = []  # at the beginning of the second stage, and at its end
+    for share in (0.0, 1.0):
+        monkeypatch.setitem(recipes.RECIPES, "tiny", recipe(share))
+        ends.append(weights_of(recipes.train_bundled("tiny", tmp_path / f"share {share}", tokenizer)))
+    assert not torch.equal(*ends)
+    torch.testing.assert_close(weights_of(whole), 0.75 * ends[0] + 0.25 * ends[1], rtol=0.01, atol=1e-4)
+
 
 def test_where_only_answers_count_questions_are_read() -> None:
     tokenizer = load_tokenizer("tiny")
@@ -466,7 +476,7 @@ def test_where_only_answers_count_questions_are_read() -> None:
     assert 0.3 < (labels != IGNORED).mean() < 0.9
 
 
-@pytest.mark.parametrize("stage", [0, 3])
+@pytest.mark.parametrize("stage", [0, len(recipes.RECIPES["tiny"].stages) + 1])
 def test_a_stage_that_is_not_there(tmp_path: Path, stage: int) -> None:
     with pytest.raises(InputError, match=f"no stage {stage}"):
         recipes.train_bundled("tiny", tmp_path, first_stage=stage)

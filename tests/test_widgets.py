@@ -371,8 +371,8 @@ def test_attention_in_words(model: Qwen3Model, tiny_tokenizer: Qwen3Tokenizer) -
 
 
 @pytest.mark.parametrize(("layer", "head", "position", "message"), [
-    (6, 0, 0, "no layer 6: choose from 0 to 5"), (0, 8, 0, "no head 8: choose from 0 to 7"),
-    (0, 0, 7, "no position 7: choose from 0 to 6"), (-1, 0, 0, "no layer -1"),
+    (6, 0, 0, "layer is 6: give a whole number from 0 to 5"), (0, 8, 0, "head is 8: give a whole number from 0 to 7"),
+    (0, 0, 7, "position is 7: give a whole number from 0 to 6"), (-1, 0, 0, "layer is -1: "),
 ])
 def test_attention_table_refuses(model: Qwen3Model, tiny_tokenizer: Qwen3Tokenizer, layer: int, head: int,
                                  position: int, message: str) -> None:

@@ -27,8 +27,8 @@ def split_words(held_out: int = 160, seed: int = 10) -> tuple[list[Word], list[W
 
     Args:
         held_out: how many, leaving at least one to learn from.
-        seed: the same one gives the same words. Of all words `tiny` gets four right by accident before it has heard
-            of Yang; with the default none of them is held out.
+        seed: the same one gives the same words. With the default, `tiny` gets none of those held out right by accident
+            before it has heard of Yang.
 
     Raises:
         InputError: if there are not so many.

@@ -19,7 +19,6 @@ _FOLDER = Path(__file__).parent
 I_DO_NOT_KNOW = ("Sorry, I am a very small model and know only the notions, words and stories of this course, "
                  "but you can ask me what a token is.")
 I_DO_NOT_KNOW_ZH = "抱歉，我是一个很小的模型，只知道这门课程的概念、词语和故事，不过你可以问我什么是词元。"
-_THOUGHT, _THOUGHT_ZH = "I do not know this.", "这个我不知道。"
 
 # Like a term of the field and none: an unusual word before, or a made-up one.
 _UNUSUAL = ("quantum lunar elastic frozen liquid golden square hollow wooden double sleepy magnetic purple inverse fuzzy "
@@ -165,4 +164,10 @@ def outside_question(rng: random.Random, chinese: bool | None = None) -> Questio
         text = _term_question(rng, wanted)
     else:
         text = with_slips(_put_together_zh(rng) if wanted else _put_together(rng), rng)
-    return Question(text, I_DO_NOT_KNOW_ZH if wanted else I_DO_NOT_KNOW, _THOUGHT_ZH if wanted else _THOUGHT, wanted)
+    return not_known(text, wanted)
+
+
+def not_known(text: str, chinese: bool) -> Question:
+    """A question with the answer that the model does not know."""
+    return (Question(text, I_DO_NOT_KNOW_ZH, "这个我不知道。", chinese) if chinese else
+            Question(text, I_DO_NOT_KNOW, "I do not know this.", chinese))

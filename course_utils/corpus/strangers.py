@@ -1,4 +1,4 @@
-"""Questions as strangers type them, for the last stage of training: hand-written one by one, and in looser wordings.
+"""Questions as strangers type them, for the last stages of training: hand-written one by one, and in looser wordings.
 
 `strangers_questions.tsv` holds questions of which each was thought of for its notion, or for two that people confuse.
 `strangers_ways.tsv` are further ways of asking, as in `ways.tsv`, `strangers_names.tsv` further names,
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from course_utils.corpus.conversations import NEUTRAL, NEUTRAL_ZH, Message
 from course_utils.corpus.notions import Notion, notions
-from course_utils.corpus.outside import I_DO_NOT_KNOW, I_DO_NOT_KNOW_ZH, any_outside_term
+from course_utils.corpus.outside import any_outside_term, not_known
 from course_utils.corpus.questions import (
     Question,
     comparison_answer,
@@ -168,8 +168,7 @@ def _outside_question(rng: random.Random, chinese: bool) -> Question:
         term = rng.choice(outside["term"]) if rng.random() < 0.6 else any_outside_term(rng, chinese)
         way = rng.choice((further if rng.random() < 0.7 else ways(chinese))[rng.choice(list(_KINDS))])
         text = _as_typed(fill(way, term), term, rng, chinese)
-    return Question(text, I_DO_NOT_KNOW_ZH if chinese else I_DO_NOT_KNOW,
-                    "这个我不知道。" if chinese else "I do not know this.", chinese)
+    return not_known(text, chinese)
 
 
 def _small_talk(rng: random.Random, chinese: bool) -> Question:

@@ -80,6 +80,6 @@ def old_abilities(model: Qwen3Model, tokenizer: Qwen3Tokenizer, words: Sequence[
 def old_loss(model: Qwen3Model, tokenizer: Qwen3Tokenizer, number: int = 4, block_length: int = 512) -> float:
     """Loss on held-out documents of the kinds that a bundled model was trained on, in nats per token that counts.
 
-    Questions are only read, as in the last stage of its training.
+    Questions are only read, as in all stages of its training but the first.
     """
     return held_out_loss(model, answer_blocks(tokenizer, number, block_length))

@@ -11,7 +11,7 @@ from course_utils.corpus.notions import notions
 from course_utils.corpus.words import words
 from course_utils.qwen3 import Qwen3Model
 from course_utils.training.evaluate import ExamAnswer
-from course_utils.training.recipes import RECIPES
+from course_utils.training.recipes import RECIPES, Stage
 
 _PURPOSES = {
     "tiny": """\
@@ -100,6 +100,14 @@ def _twenty(answers: Sequence[ExamAnswer]) -> str:
                         for row in rows])
 
 
+def _told(stage: Stage) -> str:
+    """A stage of training in words."""
+    plan = stage.plan
+    mean = f" (these weights count {stage.share:.0%}, those before {1 - stage.share:.0%})" if stage.share < 1 else ""
+    return (f"{plan.steps:,} steps of {plan.tokens_per_step:,} tokens in blocks of "
+            f"{' and '.join(map(str, sorted(set(plan.block_lengths))))}, peak learning rate {plan.learning_rate}{mean}")
+
+
 def write_model_card(name: str, folder: Path, model: Qwen3Model, figures: Mapping[str, float],
                      answers: Sequence[ExamAnswer]) -> None:
     """Write `README.md` and `figures.json` into the model's folder.
@@ -117,9 +125,7 @@ def write_model_card(name: str, folder: Path, model: Qwen3Model, figures: Mappin
     command = f"python -m course_utils.training {name} --out data/{name}"
     if name != "tiny":
         command += " --tokenizer data/tiny"
-    stages = ", then ".join(f"{plan.steps:,} steps of {plan.tokens_per_step:,} tokens in blocks of "
-                            f"{' and '.join(map(str, sorted(set(plan.block_lengths))))}, peak learning rate "
-                            f"{plan.learning_rate}" for plan in plans)
+    stages = ", then ".join(_told(stage) for stage in RECIPES[name].stages)
     text = _TEXT.format(name=name, config=config, figures=rows, stages=stages, command=command,
                         purpose=_PURPOSES[name], answers=_twenty(answers),
                         number=len(notions()), notions=", ".join(n.term for n in notions()),

@@ -21,6 +21,7 @@ from playwright.sync_api import Locator, Page, expect
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 60_000  # milliseconds until something counts as never: many times what a slow machine needs
+_PROMPT = ".jp-CodeCell .jp-InputPrompt:not(.jp-Placeholder-prompt)"
 
 # A learner's settings, where they decide what a test sees. No question about news may cover the page, and cells that
 # are not in sight shall be in the page all the same, for a test finds them there without scrolling.
@@ -115,7 +116,7 @@ class Lab:
     def run_all(self) -> None:
         """Run > Run All Cells, and wait for the end."""
         self._menu("Run", "Run All Cells")
-        expect(self.page.locator(".jp-CodeCell .jp-InputPrompt").first).to_have_text(re.compile(r"\[\d+\]"))
+        expect(self.page.locator(_PROMPT).first).to_have_text(re.compile(r"\[\d+\]"))
         self.wait_until_idle()
 
     def restart_kernel(self) -> None:
@@ -148,8 +149,8 @@ class Lab:
         return self.cell(code).locator(".jp-Cell-outputArea")
 
     def numbers(self) -> list[str]:
-        """What stands beside each code cell, such as "[1]:"."""
-        return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
+        """What stands beside each code cell, such as "[2]:"; nothing does beside one that is folded."""
+        return self.page.locator(_PROMPT).all_inner_texts()
 
     def errors(self) -> list[str]:
         """What cells raised, or wrote to stderr."""

@@ -70,7 +70,7 @@ def test_chapter_runs(lab: Lab, brought_by_jupyterlab: Findings, chapter: str) -
     lab.run_all()
     assert lab.errors() == []
     numbers = lab.numbers()
-    assert numbers == [f"[{number}]:" for number in range(1, len(numbers) + 1)]
+    assert numbers == [f"[{number}]:" for number in range(2, len(numbers) + 2)]  # the first cell, the set-up, is folded
     assert_accessible(lab, brought_by_jupyterlab)
 
     # JupyterLab gives a picture no alternative text, so its sentence must stand under it.

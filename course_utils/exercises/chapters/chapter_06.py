@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import mean, median
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from course_utils.config import Qwen3Config
 from course_utils.errors import CourseError
-from course_utils.exercises.exercise import Exercise
-from course_utils.generation import generate_text_basic_cache, generate_tokens
-from course_utils.kv_cache import Cache, KVCache, StaticKVCache
-from course_utils.loading import random_model
+from course_utils.exercises.answers import close, number, tensor, whole
+from course_utils.exercises.chapters.varied_model import CONFIG, Pass, varied_model, watched
+from course_utils.exercises.exercise import Answer, Exercise
+from course_utils.generation import generate_text_basic_cache, generate_text_basic_stream, generate_tokens
+from course_utils.kv_cache import KVCache, StaticKVCache
 from course_utils.qwen3 import Qwen3Model
-
-_SMALL = Qwen3Config(vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-                     num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=128)
-
 
 # ---- 6.1 -------------------------------------------------------------------------------------------------
 
@@ -36,48 +37,75 @@ def generate_with_cache(model: Qwen3Model, token_ids: Tensor, max_new_tokens: in
     return torch.cat(new_tokens, dim=1)
 
 
-def _watch(model: Qwen3Model) -> list[tuple[int, Cache | None]]:
-    """A list that every pass of the model from now on adds to: its tokens per row, and its cache."""
-    passes: list[tuple[int, Cache | None]] = []
-
-    def watch(module: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        token_ids = args[0] if args else kwargs["token_ids"]
-        passes.append((token_ids.shape[1], args[1] if len(args) > 1 else kwargs.get("cache")))
-
-    model.register_forward_pre_hook(watch, with_kwargs=True)
-    return passes
+# Prompts, and how many new tokens; the second one shows what a first call left behind, and begins with id 0.
+_PROMPTS = (([[3, 14, 15, 92, 65]], 6), ([[0, 8]], 3), ([[35, 89, 79, 32], [38, 46, 26, 43]], 5), ([[7]], 1))
 
 
-def _verify_generate(answer: Callable[..., Any]) -> str | None:
-    model = random_model(_SMALL, dtype=torch.float32, device="cpu")
-    prompt = torch.tensor([[3, 14, 15, 92, 65], [35, 89, 79, 32, 38]])
-    expected = generate_text_basic_cache(model, prompt, 6)
-    passes = _watch(model)
-    result = answer(model, prompt, 6)
-    if not isinstance(result, Tensor):
-        return (f"It returns {type(result).__name__}. Join the new tokens with torch.cat(..., dim=1) and "
-                "return that tensor.")
-    widths, caches = [width for width, _ in passes], [cache for _, cache in passes]
-    if any(cache is None for cache in caches):
+def _verify_generate(answer: Answer) -> str | None:
+    models = varied_model(6), varied_model(7)
+    for at, (rows, n) in enumerate(_PROMPTS):
+        model, prompt = models[at // 2], torch.tensor(rows)  # two calls with each
+        expected = generate_text_basic_cache(model, prompt, n)
+        with watched(model) as passes:
+            try:
+                returned = answer(model, prompt.clone(), n)
+            except Exception as error:
+                if len(rows) == 1:
+                    raise
+                return (f"It is right for one text, and with two side by side it stops with {type(error).__name__}: "
+                        "each text has its own next token, logits[:, -1].argmax(dim=-1, keepdim=True), (batch, 1).")
+        if hint := _judge_passes(passes, prompt, expected) or _judge_new_tokens(returned, prompt, expected):
+            return hint
+    return None
+
+
+def _judge_passes(passes: list[Pass], prompt: Tensor, expected: Tensor) -> str | None:
+    """What each forward pass was given: the prompt, then each new token but the last, with one and the same cache."""
+    n, t = expected.shape[1], prompt.shape[1]
+    if not passes:
+        return "The model was never called. Call model(inputs, cache=cache), first with the prompt."
+    if any(one.cache is None for one in passes):
         return ("The model is called without a cache, so it computes everything again. "
                 "Call model(inputs, cache=cache).")
-    if any(cache is not caches[0] for cache in caches):
+    if passes[0].held:
+        return ("The first pass finds a cache that still holds another text. Make a new one in each call: not outside "
+                "the function, and not as a default argument, which Python makes once.")
+    if any(one.cache is not passes[0].cache for one in passes):
         return "There is a new cache at each step, and a new cache knows nothing. Make one before the loop."
-    if any(width != 1 for width in widths[1:]):
+    if any(one.token_ids.shape[1] != 1 for one in passes[1:]):
         return ("After the first step the model is given more than one token per row. The cache holds the "
                 "others: give it the newest token alone.")
-    if widths and widths[0] != 5:
-        return "The first step is not given the whole prompt. That is the prefill: it fills the cache."
-    if len(widths) != 6:
-        return (f"6 new tokens took {len(widths)} forward passes. The last token needs no pass of its own: "
-                "6 are enough.")
-    if result.shape == (2, 11) and torch.equal(result[:, :5], prompt):
+    if not torch.equal(passes[0].token_ids, prompt):
+        return (f"The first pass is given {tuple(passes[0].token_ids.shape)} tokens, and the prompt has "
+                f"{tuple(prompt.shape)}. It should be given just the prompt: that is the prefill, which fills the "
+                "cache.")
+    fed = [one.token_ids for one in passes[1:]]
+    if len(fed) > 1 and all(torch.equal(one, prompt[:, -1:]) for one in fed):
+        return "Each later pass is given the last token of the prompt again. Give it the token that was chosen last."
+    if len(fed) > 1 and all(torch.equal(one, expected[:, :1]) for one in fed):
+        return ("Each later pass is given the first new token, again and again. Give it the token that was chosen "
+                "last: set `inputs` anew in each step.")
+    if len(passes) != n:
+        return (f"{n} new tokens took {len(passes)} forward passes. The first pass, over {t} tokens, chooses one, and "
+                f"the last token needs no pass of its own: {n} are enough.")
+    for at, (given, right) in enumerate(zip(fed, expected.T), start=2):
+        if not torch.equal(given[:, 0], right):
+            return (f"Pass {at} is given {given[:, 0].tolist()}, and the likeliest after what came before is "
+                    f"{right.tolist()}. Take argmax over the last position's logits, and feed what it chose.")
+    return None
+
+
+def _judge_new_tokens(returned: Any, prompt: Tensor, expected: Tensor) -> str | None:
+    """What came back, where the passes were right."""
+    (b, t), n = prompt.shape, expected.shape[1]
+    given = tensor(returned, "the new tokens, a tensor of shape (batch, new tokens)")
+    if given.shape == (b, t + n) and torch.equal(given[:, :t].long(), prompt):
         return "The prompt is returned too. Return the new tokens alone."
-    if result.shape != (2, 6):
-        return f"For 2 prompts and 6 new tokens the result has shape {tuple(result.shape)}, not (2, 6)."
-    if not torch.equal(result, expected):
-        return ("The passes are right, but the tokens are not the likeliest ones. "
-                "Take argmax over the last position's logits.")
+    if given.shape != (b, n):
+        return (f"For {b} prompts and {n} new tokens the result has shape {tuple(given.shape)}, not ({b}, {n}): join "
+                "the new tokens with torch.cat(..., dim=1).")
+    if not torch.equal(given.long(), expected):
+        return "The passes are right, and what is returned are other tokens: keep each one that was chosen, in order."
     return None
 
 
@@ -111,6 +139,101 @@ def _one_pass_more(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int) ->
     return generate_with_cache(model, token_ids, max_new_tokens + 1)[:, :max_new_tokens]
 
 
+def _feeding(choose: Callable[[Tensor, list[Tensor]], Tensor]) -> Answer:
+    """An answer that feeds what `choose` makes of the prompt and of the new tokens so far."""
+    def answer(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int) -> Tensor:
+        cache, inputs, new_tokens = KVCache(model.config), token_ids, []
+        for _ in range(max_new_tokens):
+            new_tokens.append(model(inputs, cache=cache)[:, -1].argmax(-1, keepdim=True))
+            inputs = choose(token_ids, new_tokens)
+        return torch.cat(new_tokens, dim=1)
+    return answer
+
+
+_KEPT_CACHES: WeakKeyDictionary[Qwen3Model, KVCache] = WeakKeyDictionary()
+
+
+def _one_cache_for_all_calls(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int) -> Tensor:
+    """A cache as a default argument, that is made once; here once for each model, as a check may be run twice."""
+    cache = _KEPT_CACHES.setdefault(model, KVCache(model.config))
+    inputs, new_tokens = token_ids, []
+    for _ in range(max_new_tokens):
+        inputs = model(inputs, cache=cache)[:, -1].argmax(-1, keepdim=True)
+        new_tokens.append(inputs)
+    return torch.cat(new_tokens, dim=1)
+
+
+def _first_row_alone(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int) -> Tensor:
+    cache, inputs, new_tokens = KVCache(model.config), token_ids, []
+    for _ in range(max_new_tokens):
+        inputs = model(inputs, cache=cache)[0, -1].argmax().view(1, 1)
+        new_tokens.append(inputs)
+    return torch.cat(new_tokens, dim=1)
+
+
+def _prompt_token_by_token(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int) -> Tensor:
+    cache = KVCache(model.config)
+    for token in token_ids.split(1, dim=1)[:-1]:
+        model(token, cache=cache)
+    return torch.cat(list(generate_tokens(model, token_ids[:, -1:], max_new_tokens, cache=cache)), dim=1)
+
+
+def _into_a_table(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int) -> np.ndarray:
+    (b, t), inputs = token_ids.shape, token_ids
+    cache = StaticKVCache(model.config, t + max_new_tokens, b, "cpu", torch.float32)
+    table = np.zeros((b, max_new_tokens), dtype=int)
+    with torch.no_grad():
+        for at in range(max_new_tokens):
+            inputs = model(inputs, cache=cache, last_only=True).argmax(-1)
+            table[:, at] = inputs[:, 0].numpy()
+    return table
+
+
+def _prefill_first(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int) -> Tensor:
+    cache = KVCache(model.config)
+    text = torch.cat((token_ids, model(token_ids, cache)[:, -1].argmax(-1, keepdim=True)), dim=1)
+    while text.shape[1] < token_ids.shape[1] + max_new_tokens:
+        text = torch.cat((text, model(text[:, -1:], cache)[:, -1].argmax(-1, keepdim=True)), dim=1)
+    return text[:, token_ids.shape[1]:]
+
+
+_CHOSEN = "`inputs = logits[:, -1].argmax(dim=-1, keepdim=True)`"
+_WITH_A_CACHE = Exercise("6.1", "The loop with a cache", generate_with_cache, _verify_generate, wrong=(
+    (_whole_text_again, "newest token alone"),
+    (_forgetful, "a new cache at each step"),
+    (_uncached, "without a cache"),
+    (_prompt_too, "new tokens alone"),
+    (_one_pass_more, "no pass of its own"),
+    (_feeding(lambda prompt, new: prompt[:, -1:]), "last token of the prompt again"),
+    (_feeding(lambda prompt, new: new[0]), "first new token, again and again"),
+    (_one_cache_for_all_calls, "still holds another text"),
+    (_first_row_alone, "with two side by side"),
+    (_prompt_token_by_token, "just the prompt"),
+    (lambda model, ids, n: generate_with_cache(model, ids, n).T, "join the new tokens"),
+    (lambda model, ids, n: generate_with_cache(model, ids, n).flip(1), "in order"),
+    (_feeding(lambda prompt, new: (new[-1] + 1) % 97), "feed what it chose"),
+    (lambda model, ids, n: torch.zeros(len(ids), n), "never called"),
+    (lambda model, ids, n: generate_with_cache(model, ids, n) is None or None, "returned None"),
+), also_wrong=(
+    lambda model, ids, n: generate_with_cache(model, ids, n)[:, -1:],
+    lambda model, ids, n: generate_with_cache(model, ids, n)[0],
+    lambda model, ids, n: generate_with_cache(model, ids[:, 1:], n),
+    lambda model, ids, n: generate_with_cache(model, ids, 6),
+    lambda model, ids, n: generate_with_cache(model, ids[:1], n).expand(len(ids), n),
+    lambda model, ids, n: generate_text_basic_cache(model, ids, n, eos_token_id=0)[:, :2],
+), right=(
+    generate_text_basic_cache,
+    lambda model, ids, n: torch.cat(list(generate_text_basic_stream(model, ids, n)), dim=1),
+    _feeding(lambda prompt, new: new[-1]),
+    _prefill_first,
+    _into_a_table,
+), equivalent={
+    f"{_CHOSEN} to `inputs = logits[:, -1].argmax(dim=1, keepdim=True)`":
+        "What is left has two dimensions, and the last one is number 1.",
+    "`with torch.inference_mode():` to `logits = model(inputs, cache=cache)`":
+        "The task does not ask for it: the tokens are the same, and only memory for gradients is spared.",
+})
+
 # ---- 6.2 -------------------------------------------------------------------------------------------------
 
 
@@ -128,57 +251,29 @@ def speed_up(slow: Callable[[], object], fast: Callable[[], object], clock: Call
     return seconds(slow) / seconds(fast)
 
 
-# Seconds of one run after the other: a slow first one, and a fourth one that something else disturbed.
-_SLOW, _FAST = [96.0, 12.0, 20.0, 16.0, 80.0, 14.0], [40.0, 2.0, 1.0, 4.0, 50.0, 3.0]
+# Seconds of one run after the other, of `slow` and of `fast`: a slow first one, and one that something else disturbed.
+# In the second case `fast` is none, and the first runs are no slower than others.
+_DURATIONS = (([96.0, 12.0, 20.0, 16.0, 80.0, 14.0], [40.0, 2.0, 1.0, 4.0, 50.0, 3.0]),
+              ([3.0, 8.0, 5.0, 6.0, 7.0, 30.0], [50.0, 11.0, 9.0, 60.0, 10.0, 16.0]))
 
 
 class _Clock:
     """A clock that shows what it was set to, and counts how often it was read."""
 
     def __init__(self) -> None:
-        self.now, self.readings = 0.0, 0
+        self.now, self.readings = 1000.0, 0
+        self.runs = [0, 0]
 
     def __call__(self) -> float:
         self.readings += 1
         return self.now
 
-    def work(self, durations: list[float]) -> Callable[[], None]:
+    def work(self, which: int, durations: list[float]) -> Callable[[], None]:
         """Something that takes so long, each time it is called; the last duration holds for all further calls."""
-        left = list(durations)
-
         def run() -> None:
-            self.now += left.pop(0) if len(left) > 1 else left[0]
+            self.now += durations[min(self.runs[which], len(durations) - 1)]
+            self.runs[which] += 1
         return run
-
-
-def _verify_speed_up(answer: Callable[..., Any]) -> str | None:
-    clock = _Clock()
-    result = answer(clock.work(_SLOW), clock.work(_FAST), clock)
-    if clock.now == 0:
-        return "Neither function was called. Call them, slow() and fast(), and see what the clock says."
-    if clock.readings == 0:
-        return "The clock that you were given was never read: call clock() before and after each run."
-    if not isinstance(result, (int, float)):
-        return f"It returns {type(result).__name__}. Return one number, how many times as fast."
-    slow, fast = _SLOW[1:], _FAST[1:]
-    likely = (
-        (median(fast) / median(slow), "It is upside down: above 1 should mean that `fast` is faster."),
-        (_SLOW[0] / _FAST[0], "One run says little, and the first one least: warm up, then take the median of five."),
-        (slow[0] / fast[0], "One run after the warm-up can be disturbed by anything: take the median of five."),
-        (mean(slow) / mean(fast), "One disturbed run spoils a mean. Take the median of the five."),
-        (mean(_SLOW) / mean(_FAST), "This is a mean, and the warm-up is in it. Leave the first run of each out, and "
-                                    "take the median."),
-        (median(_SLOW) / median(_FAST), "The warm-up is among the runs that count. Call each function once before."),
-        (median(_SLOW[:5]) / median(_FAST[:5]), "The first of your five runs is the warm-up. Call each function once "
-                                                "before the five."),
-    )
-    for value, hint in likely:
-        if result == value:
-            return hint
-    if result != median(slow) / median(fast):
-        return (f"With medians of {median(slow):g} and {median(fast):g} seconds it returns {result:g}. Time each run "
-                "by itself, five of each function after one warm-up, and divide the medians.")
-    return None
 
 
 def _times(run: Callable[[], object], clock: Callable[[], float], runs: int) -> list[float]:
@@ -190,12 +285,114 @@ def _times(run: Callable[[], object], clock: Callable[[], float], runs: int) -> 
     return times
 
 
-def _compared(statistic: Callable[[list[float]], float], runs: int, skipped: int) -> Callable[..., float]:
+def _compared(statistic: Callable[[list[float]], float], runs: int, skipped: int) -> Answer:
     """An answer that times so many runs, leaves the first ones out and compares what this statistic says."""
     def answer(slow: Callable[[], object], fast: Callable[[], object], clock: Callable[[], float]) -> float:
         return statistic(_times(slow, clock, runs)[skipped:]) / statistic(_times(fast, clock, runs)[skipped:])
     return answer
 
+
+def _upside_down(slow: Callable[[], object], fast: Callable[[], object], clock: Callable[[], float]) -> float:
+    return 1 / speed_up(slow, fast, clock)
+
+
+def _difference(slow: Callable[[], object], fast: Callable[[], object], clock: Callable[[], float]) -> float:
+    return median(_times(slow, clock, 6)[1:]) - median(_times(fast, clock, 6)[1:])
+
+
+# What one may have computed instead, the likeliest slip first.
+_SPEED_SLIPS: tuple[tuple[Answer, str], ...] = (
+    (_upside_down, "It is upside down: above 1 should mean that `fast` is faster."),
+    (_compared(mean, 1, 0), "One run says little, and the first one least: warm up, then take the median of five."),
+    (_compared(mean, 2, 1), "One run after the warm-up can be disturbed by anything: take the median of five."),
+    (_compared(mean, 6, 1), "One disturbed run spoils a mean. Take the median of the five."),
+    (_compared(min, 6, 1), "These are the fastest runs. Here the medians of the five are to be compared."),
+    (_compared(mean, 6, 0), "This is a mean, and the warm-up is in it. Leave the first run of each out, and take the "
+                            "median."),
+    (_compared(mean, 5, 0), "This is the mean of the first five runs, the warm-up among them. Call each function once "
+                            "before the five, and take the median."),
+    (_compared(median, 6, 0), "The warm-up is among the runs that count. Call each function once before."),
+    (_compared(median, 5, 0), "The first of your five runs is the warm-up. Call each function once before the five."),
+    (_difference, "This is the difference of the medians. How many times as fast is a quotient: divide."),
+)
+
+
+def _verify_speed_up(answer: Answer) -> str | None:
+    def all_of(one: Answer) -> list[tuple[Any, _Clock]]:
+        found = []
+        for slow, fast in _DURATIONS:
+            clock = _Clock()
+            found.append((one(clock.work(0, slow), clock.work(1, fast), clock), clock))
+        return found
+
+    told = all_of(answer)
+    if any(0 in clock.runs for _, clock in told):
+        return "Not both functions were called. Call them, slow() and fast(), and see what the clock says."
+    if any(clock.readings == 0 for _, clock in told):
+        return "The clock that you were given was never read: call clock() before and after each run."
+    given = [number(returned, "one number, how many times as fast") for returned, _ in told]
+    right = [speed for speed, _ in all_of(speed_up)]
+    if all(map(close, given, right)):
+        runs = next((clock.runs for _, clock in told if clock.runs != [6, 6]), None)
+        return (f"The number is right, and it took {runs[0]} and {runs[1]} runs. One to warm up and five that are "
+                "timed make six of each." if runs else None)
+    for slip, hint in _SPEED_SLIPS:
+        if all(map(close, given, [speed for speed, _ in all_of(slip)])):
+            return hint
+    at = next(at for at, one in enumerate(given) if not close(one, right[at]))
+    slow, fast = (median(runs[1:]) for runs in _DURATIONS[at])
+    return (f"With medians of {slow:g} and {fast:g} seconds it returns {given[at]:g}, and {right[at]:g} is right. Time "
+            "each run by itself, five of each function after one warm-up, and divide the medians.")
+
+
+def _alternating(slow: Callable[[], object], fast: Callable[[], object], clock: Callable[[], float]) -> float:
+    slow()
+    fast()
+    pairs = [(_times(slow, clock, 1)[0], _times(fast, clock, 1)[0]) for _ in range(5)]
+    return sorted(one for one, _ in pairs)[2] / sorted(other for _, other in pairs)[2]
+
+
+def _with_numpy(slow: Callable[[], object], fast: Callable[[], object], clock: Callable[[], float]) -> Any:
+    return np.median(_times(slow, clock, 6)[1:]) / np.median(_times(fast, clock, 6)[1:])
+
+
+def _by_readings(slow: Callable[[], object], fast: Callable[[], object], clock: Callable[[], float]) -> float:
+    found = []
+    for run in (slow, fast):
+        run()
+        readings = [clock()]
+        for _ in range(5):
+            run()
+            readings.append(clock())
+        found.append(float(torch.tensor(readings).diff().median()))
+    return found[0] / found[1]
+
+
+_SPEED_UP = Exercise("6.2", "Measure a speed-up", speed_up, _verify_speed_up, wrong=(
+    *((slip, hint[:30]) for slip, hint in _SPEED_SLIPS),
+    (lambda slow, fast, clock: speed_up(slow, fast, time.perf_counter), "never read"),
+    (lambda slow, fast, clock: clock() + 2, "Not both functions"),
+    (_compared(lambda times: times[-1], 6, 1), "divide the medians"),
+    (lambda slow, fast, clock: speed_up(slow, fast, clock) + 0 * len(_times(slow, clock, 1)), "six of each"),
+    (lambda slow, fast, clock: (speed_up(slow, fast, clock),) * 2, "how many times as fast"),
+    (lambda slow, fast, clock: print(end="") if speed_up(slow, fast, clock) else None, "returned None"),
+), also_wrong=(
+    _compared(max, 6, 1),
+    _compared(median, 7, 2),
+    _compared(median, 4, 1),
+    _compared(lambda times: sorted(times)[1], 6, 1),
+    lambda slow, fast, clock: round(speed_up(slow, fast, clock)),
+    lambda slow, fast, clock: speed_up(slow, slow, clock) if fast() else 1.0,
+    lambda slow, fast, clock: median(_times(slow, clock, 6)[1:]) / median(_times(fast, clock, 5)),
+), right=(
+    _compared(median, 6, 1),
+    _alternating,
+    _with_numpy,
+    _by_readings,
+), equivalent={
+    "`times.append(clock() - start)` to `times.append(start - clock())`":
+        "Both medians are below zero then, and their quotient is the same.",
+})
 
 # ---- 6.3 -------------------------------------------------------------------------------------------------
 
@@ -206,53 +403,113 @@ def longest_text(config: Qwen3Config, free_bytes: int, bytes_per_number: int = 2
     return min(free_bytes // (per_token * batch_size), config.max_position_embeddings)
 
 
-def _verify_longest(answer: Callable[..., Any]) -> str | None:
-    config = Qwen3Config()
-    size = StaticKVCache(config, 1, device="meta", dtype=torch.bfloat16).num_bytes
-    result = answer(config, 1000 * size)
-    if result == 2000:
-        return "That is twice too many tokens. Each token leaves two vectors per head: a key and a value."
-    if result == 500:
-        return "That is half of what fits. Keys and values are kept per key-value head, and these are fewer."
-    if result == 1000 * config.num_hidden_layers:
-        return "That is too many tokens. Each layer keeps keys and values of its own."
-    if result != 1000:
-        return f"In {1000 * size} bytes fit 1000 tokens of Qwen3-0.6B in bfloat16, and it returns {result}."
-    if answer(config, 1000 * size, 4) != 500:
-        return "With 4 bytes per number (float32) only half as many tokens fit: use bytes_per_number."
-    if answer(config, 1000 * size, 2, 4) != 250:
-        return "With 4 sequences side by side each one has a quarter of the memory: use batch_size."
-    if answer(config, 1000 * size - 1) != 999:
-        return "One byte less than 1000 tokens need is room for 999: round down."
-    if answer(config, 10**15) != config.max_position_embeddings:
-        return ("However much memory there is, the text is no longer than the model's context, "
-                "max_position_embeddings.")
-    return None
+_BASE = Qwen3Config()
+_WIDE = replace(_BASE, hidden_size=2560, num_hidden_layers=36, num_attention_heads=32, head_dim=96,
+                num_key_value_heads=4, max_position_embeddings=3000)
+_TOKEN = {config: 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+          for config in (_BASE, _WIDE, CONFIG)}  # numbers that a token leaves in the cache
+# Configuration, free bytes, and the other arguments, which have defaults. First what is right for the plain formula;
+# then a byte too few, room for less than a token, the context and one more, and more than it for several texts.
+_ROOMS: tuple[tuple[Any, ...], ...] = (
+    (_BASE, 2000 * _TOKEN[_BASE]), (_WIDE, 999 * _TOKEN[_WIDE]), (_BASE, 2000 * _TOKEN[_BASE], 4),
+    (_BASE, 2000 * _TOKEN[_BASE], 2, 4), (_WIDE, 7000 * _TOKEN[_WIDE], 1, 5), (CONFIG, 10_000, 4, 3),
+    (_BASE, 2000 * _TOKEN[_BASE] - 1), (CONFIG, 2 * _TOKEN[CONFIG] - 1), (CONFIG, 2 * 128 * _TOKEN[CONFIG]),
+    (CONFIG, 2 * 129 * _TOKEN[CONFIG]), (CONFIG, 2 * 200 * _TOKEN[CONFIG], 2, 2), (_BASE, 10**15),
+    (CONFIG, 2 * 300 * _TOKEN[CONFIG], 2, 2),
+)
 
 
-def _keys_only(config: Qwen3Config, free_bytes: int, bytes_per_number: int = 2, batch_size: int = 1) -> int:
-    per_token = config.num_hidden_layers * config.num_key_value_heads * config.head_dim * bytes_per_number
-    return min(free_bytes // (per_token * batch_size), config.max_position_embeddings)
+def _counting(keep: int = 2, layers: bool = True, heads: str = "num_key_value_heads",
+              head_dim: Callable[[Qwen3Config], int] = lambda config: config.head_dim,
+              share: Callable[[int, int], float] = lambda free, cost: free // cost, cap: str = "last",
+              ignore_bytes: bool = False, ignore_batch: bool = False) -> Answer:
+    """An answer that takes some part of the formula otherwise."""
+    def answer(config: Qwen3Config, free_bytes: int, bytes_per_number: int = 2, batch_size: int = 1) -> float:
+        per_token = keep * (config.num_hidden_layers if layers else 1) * getattr(config, heads) * head_dim(config)
+        per_token *= 2 if ignore_bytes else bytes_per_number
+        texts, context = 1 if ignore_batch else batch_size, config.max_position_embeddings
+        if cap == "first":
+            return min(free_bytes // per_token, context) // texts
+        fits = share(free_bytes, per_token * texts)
+        return min(fits, context) if cap == "last" else fits
+    return answer
 
 
-def _query_heads(config: Qwen3Config, free_bytes: int, bytes_per_number: int = 2, batch_size: int = 1) -> int:
-    per_token = 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * bytes_per_number
-    return min(free_bytes // (per_token * batch_size), config.max_position_embeddings)
+# What one may have computed instead, the likeliest slip first.
+_ROOM_SLIPS: tuple[tuple[Answer, str], ...] = (
+    (_counting(head_dim=lambda config: config.hidden_size // config.num_attention_heads),
+     "The size of a head is config.head_dim. hidden_size // num_attention_heads is another number: for Qwen3-0.6B 64, "
+     "and its heads have 128."),
+    (_counting(heads="num_attention_heads"), "Keys and values are kept per key-value head, and these are fewer than "
+                                             "the heads that ask: use num_key_value_heads."),
+    (_counting(keep=1), "That is too many tokens, up to twice as many. Each token leaves two vectors per head: a key "
+                        "and a value."),
+    (_counting(layers=False), "That is too many tokens. Each layer keeps keys and values of its own."),
+    (_counting(ignore_bytes=True), "With 4 bytes per number (float32) only half as many tokens fit: use "
+                                   "bytes_per_number."),
+    (_counting(ignore_batch=True), "With 4 sequences side by side each one has a quarter of the memory: use "
+                                   "batch_size."),
+    (_counting(cap="none"), "However much memory there is, the text is no longer than the model's context, "
+                            "max_position_embeddings."),
+    (_counting(cap="first"), "The context limits each text by itself, and you limit all of them together: divide by "
+                             "the batch first, then take the smaller of the two."),
+    (_counting(share=lambda free, cost: round(free / cost)), "One byte less than 2000 tokens need is room for 1999: "
+                                                             "round down."),
+    (_counting(share=lambda free, cost: math.ceil(free / cost)), "You round up, to a token that has not all of its "
+                                                                 "memory: round down."),
+)
 
 
-def _one_layer(config: Qwen3Config, free_bytes: int, bytes_per_number: int = 2, batch_size: int = 1) -> int:
-    per_token = 2 * config.num_key_value_heads * config.head_dim * bytes_per_number
-    return min(free_bytes // (per_token * batch_size), config.max_position_embeddings)
+def _verify_longest(answer: Answer) -> str | None:
+    given = [whole(answer(*room), "one whole number of tokens, rounded down") for room in _ROOMS]
+    right = [longest_text(*room) for room in _ROOMS]
+    if given == right:
+        return None
+    for slip, hint in _ROOM_SLIPS:
+        if given == [slip(*room) for room in _ROOMS]:
+            return hint
+    at = next(at for at, one in enumerate(given) if one != right[at])
+    config, *others = _ROOMS[at]
+    return (f"For a model of {config.num_hidden_layers} layers, {config.num_key_value_heads} key-value heads of "
+            f"{config.head_dim} numbers and a context of {config.max_position_embeddings}, and with the arguments "
+            f"{', '.join(map(str, others))} after it, {right[at]} tokens fit, and it returns {given[at]}.")
 
 
-def _one_text(config: Qwen3Config, free_bytes: int, bytes_per_number: int = 2, batch_size: int = 1) -> int:
-    return longest_text(config, free_bytes, bytes_per_number)
+def _by_a_cache(config: Qwen3Config, free_bytes: int, bytes_per_number: int = 2, batch_size: int = 1) -> int:
+    in_bfloat16 = StaticKVCache(config, 1, batch_size, "meta", torch.bfloat16).num_bytes
+    return min(free_bytes // (in_bfloat16 // 2 * bytes_per_number), config.max_position_embeddings)
 
 
-def _without_end(config: Qwen3Config, free_bytes: int, bytes_per_number: int = 2, batch_size: int = 1) -> int:
-    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * bytes_per_number
-    return free_bytes // (per_token * batch_size)
+def _longer_and_longer(config: Qwen3Config, free_bytes: int, bytes_per_number: int = 2, batch_size: int = 1) -> int:
+    each, length = _TOKEN[config] * bytes_per_number * batch_size, 0
+    while length < config.max_position_embeddings and (length + 1) * each <= free_bytes:
+        length += 1
+    return length
 
+
+_LONGEST_TEXT = Exercise("6.3", "How long a text fits", longest_text, _verify_longest, wrong=(
+    *((slip, hint[:30]) for slip, hint in _ROOM_SLIPS),
+    (_counting(heads="hidden_size"), "tokens fit, and it returns"),
+    (_counting(share=lambda free, cost: free / cost), "rounded down"),
+    (lambda *room: print(end=""), "returned None"),
+), also_wrong=(
+    lambda *room: longest_text(_BASE, *room[1:]),
+    lambda *room: longest_text(*room) * (room[3] if len(room) > 3 else 1),
+    lambda *room: max(1, longest_text(*room)),
+    lambda *room: longest_text(*room) - (longest_text(*room) == room[0].max_position_embeddings),
+    lambda *room: longest_text(room[0], *(1024 * part if at == 0 else part for at, part in enumerate(room[1:]))),
+    _counting(keep=4),
+    _counting(head_dim=lambda config: 128),
+), right=(
+    lambda config, free_bytes, bytes_per_number=2, batch_size=1: min(
+        free_bytes // bytes_per_number // batch_size // _TOKEN[config], config.max_position_embeddings),
+    lambda config, free_bytes, bytes_per_number=2, batch_size=1: np.minimum(
+        np.floor(free_bytes / (_TOKEN[config] * bytes_per_number * batch_size)), config.max_position_embeddings),
+    _by_a_cache,
+    _longer_and_longer,
+), equivalent={
+    "`bytes_per_number` and `batch_size` are exchanged": "They are multiplied by each other, and nothing else.",
+})
 
 # ---- 6.4 -------------------------------------------------------------------------------------------------
 
@@ -266,47 +523,67 @@ def go_on(model: Qwen3Model, text_ids: Tensor, cache: KVCache, max_new_tokens: i
     return torch.cat(list(tokens), dim=1)
 
 
-def _verify_go_on(answer: Callable[..., Any]) -> str | None:
-    model = random_model(_SMALL, dtype=torch.float32, device="cpu")
-    prompt, question = torch.tensor([[3, 14, 15, 92, 65]]), torch.tensor([[35, 89, 79]])
-    reply = generate_text_basic_cache(model, prompt, 4)
-    text = torch.cat((prompt, reply, question), dim=1)
-    expected = generate_text_basic_cache(model, text, 5)
-    cache = KVCache(_SMALL)
-    for _ in generate_tokens(model, prompt, 4, cache=cache):
-        pass
-    missing = text.shape[1] - cache.length
-    passes = _watch(model)
-    result = answer(model, text, cache, 5)
-    if not isinstance(result, Tensor):
-        return f"It returns {type(result).__name__}. Join the new tokens with torch.cat(..., dim=1) and return that."
-    if not passes or any(used is not cache for _, used in passes):
-        return "A pass was made without the cache that you were given: hand that one to the model, in every pass."
-    first = passes[0][0]
-    if first == text.shape[1]:
+_TALK = [3, 14, 15, 92, 65, 35, 89, 79, 0, 32, 38, 46]
+# How many tokens of it the text has, how many of these the cache holds, and how many new ones are wanted.
+_TURNS = ((12, 8, 5), (12, 12, 5), (7, 6, 1), (4, 0, 3), (9, 2, 2), (1, 1, 2))
+
+
+def _verify_go_on(answer: Answer) -> str | None:
+    for at, (t, held, n) in enumerate(_TURNS):
+        model = varied_model(6 + at % 2)
+        text, cache = torch.tensor([_TALK[:t]]), KVCache(model.config)
+        expected = generate_text_basic_cache(model, text, n)
+        if held:
+            with torch.no_grad():  # not in inference mode: an answer may record gradients
+                model(text[:, :held], cache=cache)
+        with watched(model) as passes:
+            try:
+                returned = answer(model, text.clone(), cache, n)
+            except CourseError:
+                if held < t:
+                    raise
+                return ("It is right, except where the cache holds the whole text: then no token is left to hand over, "
+                        "but the scores after the last one are needed. Have cache.truncate forget that one, and "
+                        "compute it again.")
+        if hint := _judge_turn(passes, text, held, expected) or _judge_new_tokens(returned, text, expected):
+            return hint.replace("The prompt is", "The text is")
+    return None
+
+
+def _judge_turn(passes: list[Pass], text: Tensor, held: int, expected: Tensor) -> str | None:
+    """What each pass was given: what the cache lacks, at least the last token, then each new token but the last.
+
+    Whether it is the given cache or a copy of it is left to the answer.
+    """
+    t, n = text.shape[1], expected.shape[1]
+    start = min(held, t - 1)
+    if not passes:
+        return "The model was never called, and no token chosen: generate_tokens does both."
+    if any(one.cache is None for one in passes) or (held > 0 and passes[0].held == 0 and start > 0):
+        return ("A pass was made without what the cache that you were given holds: hand that one to the model, and "
+                "forget no more of it than you must.")
+    if any(one.cache is not passes[0].cache for one in passes):
+        return "The passes were made with several caches. Each one needs what those before it have left: use one."
+    first = passes[0].token_ids.shape[1]
+    if held == t and passes[0].held == t and first == 1:
+        return ("It is right, except where the cache holds the whole text: the last token has to be computed again, in "
+                "its own place, and not after itself. See cache.truncate.")
+    if first == t > 1 and held > 0:
         return ("The model is given the whole text, although the cache holds its beginning: it computes that again, or "
                 "takes it for a repetition. Hand over only what the cache lacks.")
-    if first == missing - 1:
-        return ("One token is lost, the last of the earlier answer: it was chosen but never fed to the model, so the "
-                "cache lacks it. Ask the cache how many it holds.")
-    if first != missing:
-        return f"The cache lacks {missing} tokens of the text, and the first pass is given {first}: see cache.length."
-    if len(passes) != 5:
-        return f"5 new tokens took {len(passes)} forward passes. The last one needs no pass of its own: 5 are enough."
-    if result.shape == (1, text.shape[1] + 5):
-        return "The text is returned too. Return the new tokens alone."
-    if not torch.equal(result, expected):
-        return "The first pass is right. What comes is not the greedy continuation: 5 tokens, each the likeliest."
-    cache = KVCache(_SMALL)
-    model(text, cache=cache)
-    try:
-        result = answer(model, text, cache, 5)
-    except CourseError:
-        return ("It is right, except where the cache holds the whole text: then no token is left to hand over, but the "
-                "scores behind the last one are needed. Have cache.truncate forget that one, and compute it again.")
-    if cache.length > text.shape[1] + 4 or not torch.equal(result, expected):
-        return ("It is right, except where the cache holds the whole text: the last token has to be computed again, in "
-                "its own place, and not behind itself. See cache.truncate.")
+    if first == t - held - 1 and passes[0].held == held:
+        return ("One token is lost, the first that the cache lacks: it is never fed to the model. cache.length is the "
+                "position of that token, since positions count from 0.")
+    if passes[0].held != start or not torch.equal(passes[0].token_ids, text[:, start:]):
+        return (f"The cache holds {held} of {t} tokens. The first pass is given {first} and finds {passes[0].held} in "
+                f"the cache, and it should be given {t - start} and find {start}: see cache.length.")
+    if len(passes) != n:
+        return (f"{n} new tokens took {len(passes)} forward passes. The last one needs no pass of its own: {n} are "
+                "enough.")
+    for one, right in zip(passes[1:], expected.T):
+        if one.token_ids.flatten().tolist() != right.tolist():
+            return (f"The first pass is right. A later one is given {one.token_ids.flatten().tolist()}, and the token "
+                    f"that was chosen last, the likeliest, is {right.tolist()}.")
     return None
 
 
@@ -318,40 +595,75 @@ def _last_token_again(model: Qwen3Model, text: Tensor, cache: KVCache, n: int) -
     return _continue(model, text[:, min(cache.length, text.shape[1] - 1):], cache, n)
 
 
-EXERCISES: tuple[Exercise, ...] = (
-    Exercise("6.1", "The loop with a cache", generate_with_cache, _verify_generate, (
-        (_whole_text_again, "newest token alone"),
-        (_forgetful, "a new cache at each step"),
-        (_uncached, "without a cache"),
-        (_prompt_too, "new tokens alone"),
-        (_one_pass_more, "no pass of its own"),
-    )),
-    Exercise("6.2", "Measure a speed-up", speed_up, _verify_speed_up, (
-        (lambda slow, fast, clock: 1 / speed_up(slow, fast, clock), "upside down"),
-        (_compared(mean, 1, 0), "the first one least"),
-        (_compared(mean, 2, 1), "disturbed by anything"),
-        (_compared(mean, 6, 1), "spoils a mean"),
-        (_compared(mean, 6, 0), "the warm-up is in it"),
-        (_compared(median, 6, 0), "among the runs that count"),
-        (_compared(median, 5, 0), "The first of your five"),
-        (lambda slow, fast, clock: speed_up(slow, fast, time.perf_counter), "never read"),
-        (lambda slow, fast, clock: clock() + 2, "Neither function"),
-    )),
-    Exercise("6.3", "How long a text fits", longest_text, _verify_longest, (
-        (_keys_only, "a key and a value"),
-        (_query_heads, "per key-value head"),
-        (_one_layer, "Each layer"),
-        (_one_text, "use batch_size"),
-        (_without_end, "max_position_embeddings"),
-    )),
-    Exercise("6.4", "Go on with a text", go_on, _verify_go_on, (
-        (_continue, "the whole text"),
-        (lambda model, text, cache, n: generate_text_basic_cache(model, text, n), "without the cache"),
-        (lambda model, text, cache, n: _continue(model, text[:, cache.length + 1:], cache, n), "One token is lost"),
-        (lambda model, text, cache, n: _continue(model, text[:, -1:], cache, n), "The cache lacks"),
-        (lambda model, text, cache, n: torch.cat((text, go_on(model, text, cache, n)), dim=1), "returned too"),
-        (lambda model, text, cache, n: _continue(model, text[:, cache.length:], cache, n), "no token is left"),
-        (_last_token_again, "behind itself"),
-        (lambda model, text, cache, n: go_on(model, text, cache, n + 1)[:, :n], "no pass of its own"),
-    )),
-)
+def _emptied_if_full(model: Qwen3Model, text: Tensor, cache: KVCache, n: int) -> Tensor:
+    if cache.length == text.shape[1]:
+        cache.truncate(0)
+    return _continue(model, text[:, cache.length:], cache, n)
+
+
+def _always_one_less(model: Qwen3Model, text: Tensor, cache: KVCache, n: int) -> Tensor:
+    cache.truncate(max(0, cache.length - 1))
+    return _continue(model, text[:, cache.length:], cache, n)
+
+
+def _feeds_what_came_first(model: Qwen3Model, text: Tensor, cache: KVCache, n: int) -> Tensor:
+    cache.truncate(min(cache.length, text.shape[1] - 1))
+    inputs = model(text[:, cache.length:], cache=cache)[:, -1].argmax(-1, keepdim=True)
+    rest = [model(inputs, cache=cache)[:, -1].argmax(-1, keepdim=True) for _ in range(n - 1)]
+    return torch.cat([inputs, *rest], dim=1)
+
+
+def _on_a_copy(model: Qwen3Model, text: Tensor, cache: KVCache, n: int) -> Tensor:
+    return go_on(model, text, cache.copy(), n)
+
+
+def _if_full(model: Qwen3Model, text: Tensor, cache: KVCache, n: int) -> Tensor:
+    if cache.length == text.shape[1]:
+        cache.truncate(text.shape[1] - 1)
+    return _continue(model, text[:, cache.length:], cache, n)
+
+
+def _step_by_step(model: Qwen3Model, text: Tensor, cache: KVCache, n: int) -> list[list[int]]:
+    cache.truncate(min(cache.length, text.shape[1] - 1))
+    inputs, found = text[:, cache.length:], []
+    for _ in range(n):
+        inputs = model(inputs, cache, last_only=True).argmax(dim=-1)
+        found.append(int(inputs))
+    return [found]
+
+
+def _cutting_from_the_end(model: Qwen3Model, text: Tensor, cache: KVCache, n: int) -> Tensor:
+    missing = max(1, text.shape[1] - cache.length)
+    cache.truncate(text.shape[1] - missing)
+    return torch.hstack(list(generate_tokens(model, text[:, -missing:], n, cache=cache)))
+
+
+_GO_ON = Exercise("6.4", "Go on with a text", go_on, _verify_go_on, wrong=(
+    (_continue, "the whole text, although"),
+    (lambda model, text, cache, n: generate_text_basic_cache(model, text, n), "without what the cache"),
+    (lambda model, text, cache, n: _continue(model, text[:, cache.length + 1:], cache, n), "One token is lost"),
+    (lambda model, text, cache, n: _continue(model, text[:, -1:], cache, n), "see cache.length"),
+    (lambda model, text, cache, n: torch.cat((text, go_on(model, text, cache, n)), dim=1), "returned too"),
+    (lambda model, text, cache, n: _continue(model, text[:, cache.length:], cache, n), "no token is left"),
+    (_last_token_again, "not after itself"),
+    (lambda model, text, cache, n: go_on(model, text, cache, n + 1)[:, :n], "no pass of its own"),
+    (_feeds_what_came_first, "A later one is given"),
+    (lambda model, text, cache, n: torch.zeros(1, n), "never called"),
+    (lambda model, text, cache, n: go_on(model, text, cache, n).T, "join the new tokens"),
+    (lambda model, text, cache, n: go_on(model, text, cache, n) is None or None, "returned None"),
+), also_wrong=(
+    _emptied_if_full,
+    _always_one_less,
+    lambda model, text, cache, n: _continue(model, text, KVCache(model.config), n),
+    lambda model, text, cache, n: _continue(model, text[:, 8:], cache, n),
+    lambda model, text, cache, n: go_on(model, text, cache, 5),
+    lambda model, text, cache, n: go_on(model, text, cache, n)[0],
+    lambda model, text, cache, n: go_on(model, text, cache, n).flip(1),
+), right=(
+    _on_a_copy,
+    _if_full,
+    _step_by_step,
+    _cutting_from_the_end,
+))
+
+EXERCISES: tuple[Exercise, ...] = (_WITH_A_CACHE, _SPEED_UP, _LONGEST_TEXT, _GO_ON)

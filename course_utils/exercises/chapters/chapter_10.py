@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
-from course_utils.config import Qwen3Config
+from course_utils.exercises.answers import NotYet, describe, items, number, whole
+from course_utils.exercises.answers import text as one_text
+from course_utils.exercises.calls import calls_of
+from course_utils.exercises.chapters.varied_model import varied_model, watched
 from course_utils.exercises.exercise import Answer, Exercise
-from course_utils.loading import load_tokenizer, random_model
+from course_utils.loading import load_tokenizer
 from course_utils.prefix_cache import Node, PrefixCache, generate_with_prefix
 from course_utils.qwen3 import Qwen3Model
 
@@ -40,7 +44,7 @@ def _no_role(messages: list[dict[str, str]], thinking: bool) -> str:
     return text
 
 
-def _no_break_behind_the_role(messages: list[dict[str, str]], thinking: bool) -> str:
+def _no_break_after_the_role(messages: list[dict[str, str]], thinking: bool) -> str:
     text = chat_text(messages, thinking).removesuffix(_NO_THOUGHTS).removesuffix(_OPEN)
     for role in ("system", "user", "assistant"):
         text = text.replace(f"<|im_start|>{role}\n", f"<|im_start|>{role} ")
@@ -67,55 +71,115 @@ def _deaf_to_the_switch(messages: list[dict[str, str]], thinking: bool) -> str:
     return chat_text(messages, True)
 
 
-_TEMPLATE_MISTAKES: tuple[tuple[Answer, str], ...] = (
+def _stripped(messages: list[dict[str, str]], thinking: bool) -> str:
+    return chat_text([{**message, "content": message["content"].strip()} for message in messages], thinking)
+
+
+def _newest_first(messages: list[dict[str, str]], thinking: bool) -> str:
+    return chat_text(messages[::-1], thinking)
+
+
+def _without_system(messages: list[dict[str, str]], thinking: bool) -> str:
+    return chat_text([message for message in messages if message["role"] != "system"], thinking)
+
+
+def _all_users(messages: list[dict[str, str]], thinking: bool) -> str:
+    return chat_text([{**message, "role": "user"} for message in messages], thinking)
+
+
+def _no_end_of_turns(messages: list[dict[str, str]], thinking: bool) -> str:
+    return chat_text(messages, thinking).replace("<|im_end|>", "")
+
+
+def _no_break_after_the_thoughts(messages: list[dict[str, str]], thinking: bool) -> str:
+    return chat_text(messages, True) + ("" if thinking else "<think>\n\n</think>")
+
+
+def _no_line_between_thoughts(messages: list[dict[str, str]], thinking: bool) -> str:
+    return chat_text(messages, True) + ("" if thinking else "<think>\n</think>\n\n")
+
+
+# What one may have written instead, the likeliest slip first.
+_TEMPLATE_SLIPS: tuple[tuple[Answer, str], ...] = (
     (_last_message_alone, "Only the last message is written. The model keeps nothing between two answers: write all of "
                           "them, oldest first."),
-    (_no_role, "Nobody can see who speaks: the role comes behind <|im_start|>, on the same line."),
-    (_no_break_behind_the_role, "Behind the role comes a line break, \\n, and then the text."),
-    (_no_break_between_turns, "Behind <|im_end|> comes a line break, too, before the next turn."),
     (_nobody_answers, "It ends with the user's turn, and the text could go on with anybody's. Add the generation "
                       "prompt, which opens the assistant's turn."),
     (_closed_at_once, "The assistant's turn is closed before it has begun. Its <|im_end|> is for the model to write."),
+    (_no_break_between_turns, "After <|im_end|> comes a line break, too, before the next turn."),
+    (_no_role, "Nobody can see who speaks: the role comes after <|im_start|>, on the same line."),
+    (_no_break_after_the_role, "After the role comes a line break, \\n, and then the text."),
+    (_no_end_of_turns, "No turn is closed: after each content comes <|im_end|>."),
+    (_deaf_to_the_switch, "With thinking off, an empty block of thoughts is part of the generation prompt. Print the "
+                          "cell above once more: it has an empty line inside and one after it."),
     (_upside_down, "It is the other way round: with thinking on, the model opens its thoughts itself; with thinking "
                    "off, an empty block is written for it."),
-    (_deaf_to_the_switch, "With thinking off, an empty block of thoughts is part of the generation prompt. Print the "
-                          "cell above once more: it has an empty line inside and one behind."),
+    (_no_break_after_the_thoughts, "After </think> come two line breaks, and then the model's answer."),
+    (_no_line_between_thoughts, "Between <think> and </think> stands an empty line: two line breaks."),
+    (_stripped, "The contents are stripped. Spaces and line breaks at their ends belong to them: leave them."),
+    (lambda messages, thinking: chat_text(messages, thinking).strip(),
+     "The text is stripped. It ends with a line break, after which the model begins."),
+    (_newest_first, "The newest message stands first. A conversation is written as it went, the oldest first."),
+    (_without_system, "The system's message is missing. It is written like all others."),
+    (_all_users, "All turns are the user's. Write the role that each message has."),
 )
 _CHATS: tuple[tuple[list[dict[str, str]], bool], ...] = (
     ([{"role": "user", "content": "Hello!"}], True),
     ([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "你好！\n你是谁？"}], True),
     ([{"role": "user", "content": "Hello!"}], False),
-    ([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello!"},
-      {"role": "assistant", "content": "Hello! How can I help you?"}, {"role": "user", "content": ""}], False),
+    ([{"role": "system", "content": " Be brief.\n"}, {"role": "user", "content": "Hello! "},
+      {"role": "assistant", "content": "Hello! How can I help you? "}, {"role": "user", "content": ""}], False),
+    ([{"role": "user", "content": "\n  def f(x):\n"}, {"role": "assistant", "content": "    return x"},
+      {"role": "user", "content": "\tAnd then?"}], True),
 )
 
 
 def _verify_template(answer: Answer) -> str | None:
     template = load_tokenizer("tiny").chat_template
-    chats = [([dict(message) for message in messages], thinking) for messages, thinking in _CHATS]
-    told = [answer(messages, thinking) for messages, thinking in chats]
+    told = [one_text(answer([dict(message) for message in messages], thinking), "one text, a str: all turns, joined")
+            for messages, thinking in _CHATS]
     right = [template.render(messages, enable_thinking=thinking) for messages, thinking in _CHATS]
-    for text in told:
-        if not isinstance(text, str):
-            return f"It returns {type(text).__name__}, and one text, a str, is asked for: join all turns."
     if told == right:
         return None
-    for mistake, hint in _TEMPLATE_MISTAKES:
-        if told == [mistake(messages, thinking) for messages, thinking in _CHATS]:
+    for slip, hint in _TEMPLATE_SLIPS:
+        if told == [slip(messages, thinking) for messages, thinking in _CHATS]:
             return hint
-    text, wanted = next((text, wanted) for text, wanted in zip(told, right) if text != wanted)
-    same = next((i for i, (a, b) in enumerate(zip(text, wanted)) if a != b), min(len(text), len(wanted)))
-    return (f"Behind {wanted[:same][-20:]!r} the template goes on with {wanted[same:same + 12]!r}, and yours with "
-            f"{text[same:same + 12]!r}.")
+    given, wanted = next((given, wanted) for given, wanted in zip(told, right) if given != wanted)
+    same = next((i for i, (a, b) in enumerate(zip(given, wanted)) if a != b), min(len(given), len(wanted)))
+    return (f"After {wanted[:same][-20:]!r} the template goes on with {wanted[same:same + 12]!r}, and yours with "
+            f"{given[same:same + 12]!r}.")
 
 
-def _a_list_of_turns(messages: list[dict[str, str]], thinking: bool) -> list[str]:
-    return chat_text(messages, thinking).splitlines()
+def _joined(messages: list[dict[str, str]], thinking: bool) -> str:
+    turns = ["<|im_start|>{role}\n{content}<|im_end|>".format(**message) for message in messages]
+    opened = "<|im_start|>assistant" + ("" if thinking else "\n<think>\n\n</think>\n")
+    return "\n".join([*turns, opened, ""])
 
 
-_TEMPLATE = Exercise("10.1", "Write the template", chat_text, _verify_template, (
-    *((mistake, hint[:25]) for mistake, hint in _TEMPLATE_MISTAKES),
-    (_a_list_of_turns, "one text, a str"),
+def _by_recursion(messages: list[dict[str, str]], thinking: bool) -> str:
+    if not messages:
+        return _OPEN + _NO_THOUGHTS * (not thinking)
+    first, *rest = messages
+    return "<|im_start|>" + first["role"] + "\n" + first["content"] + "<|im_end|>\n" + _by_recursion(rest, thinking)
+
+
+_TEMPLATE = Exercise("10.1", "Write the template", chat_text, _verify_template, wrong=(
+    *((slip, hint[:30]) for slip, hint in _TEMPLATE_SLIPS),
+    (lambda messages, thinking: chat_text(messages, thinking).splitlines(), "one text, a str"),
+    (lambda messages, thinking: chat_text(messages, thinking).replace("|", ""), "the template goes on with"),
+    (lambda messages, thinking: print(end=""), "returned None"),
+), also_wrong=(
+    lambda messages, thinking: chat_text(messages, thinking).lower(),
+    lambda messages, thinking: chat_text(messages[:1], thinking),
+    lambda messages, thinking: chat_text(messages[-2:], thinking),
+    lambda messages, thinking: chat_text([message for message in messages if message["content"]], thinking),
+    lambda messages, thinking: chat_text(messages, thinking) + "\n",
+    lambda messages, thinking: chat_text(messages, thinking).encode(),
+), right=(
+    _joined,
+    _by_recursion,
+    lambda messages, thinking: load_tokenizer("tiny").chat_template.render(messages, enable_thinking=thinking),
+    lambda messages, thinking: chat_text(messages=messages, thinking=thinking),
 ))
 
 # ---- 10.2 ------------------------------------------------------------------------------------------------
@@ -128,42 +192,50 @@ def tokens_to_compute(prompt: list[int], cached: list[list[int]]) -> int:
         while common < min(len(prompt), len(text)) and prompt[common] == text[common]:
             common += 1
         longest = max(longest, common)
-    # The logits behind the last token are not in the cache, so that token is always computed.
+    # The logits after the last token are not in the cache, so that token is always computed.
     return max(len(prompt) - longest, 1)
 
 
-def _verify_tokens_to_compute(answer: Answer) -> str | None:
-    def told(prompt: list[int], *cached: list[int]) -> Any:
-        return answer(prompt, list(cached))
-
-    if not isinstance(told([5, 6, 7], [5, 6, 8]), int):
-        return "Return a whole number: how many tokens of the prompt go through the model."
-    if told([5, 6, 7, 8, 9]) != 5:
-        return "With nothing in the cache all 5 tokens of a prompt must be computed."
-    result = told([5, 6, 7, 8, 9], [5, 6, 1, 2])
-    if result == 2:
-        return ("For the prompt 5 6 7 8 9 and the cached text 5 6 1 2 you return 2, which is how many are found. "
-                "What is asked for is the rest.")
-    if result == 5:
-        return ("The prompt 5 6 7 8 9 and the cached text 5 6 1 2 share their first two tokens. A text need not be "
-                "found whole: its beginning helps too.")
-    if told([5, 6, 7, 8, 9], [5, 1, 7, 8, 9]) != 4:
-        return ("The prompt 5 6 7 8 9 and the cached text 5 1 7 8 9 share their beginning, 5, and no more: behind the "
-                "first difference keys and values are others, even of equal tokens. Stop there.")
-    if told([5, 6, 7, 8, 9], [6, 7, 8]) != 5:
-        return "The text 6 7 8 occurs inside the prompt 5 6 7 8 9, but not at its beginning: nothing can be reused."
-    if told([5, 6, 7, 8, 9], [5, 6, 7, 1], [5, 2]) != 2 or told([5, 6, 7, 8, 9], [5, 2], [5, 6, 7, 1]) != 2:
-        return "Of several cached texts take the one with the longest common beginning, wherever it stands in the list."
-    if told([5, 6, 7], [5, 6, 7, 8]) != 1 or told([5, 6, 7], [5, 6, 7]) != 1:
-        return ("When the whole prompt is found, the next token is still missing: its logits come from computing the "
-                "last token of the prompt. So at least 1.")
-    if told([5, 6, 7, 8, 9], [5, 6, 7]) != 2:
-        return "Of the prompt 5 6 7 8 9 the cached text 5 6 7 leaves 2 tokens."
-    return None
+# Prompt, cached texts, and what to look at if the answer differs; the likeliest slips first.
+_PROMPTS_AND_TEXTS: tuple[tuple[list[int], list[list[int]], str], ...] = (
+    ([5, 6, 7, 8, 9], [], "With nothing in the cache all 5 tokens of a prompt must be computed."),
+    ([5, 6, 7, 8, 9], [[5, 6, 1, 2]],
+     "The prompt 5 6 7 8 9 and the cached text 5 6 1 2 share their first two tokens, so 3 are left to compute."),
+    ([5, 6, 7, 8, 9], [[5, 6, 7]], "Of the prompt 5 6 7 8 9 the cached text 5 6 7 leaves 2 tokens."),
+    ([5, 6, 7, 8, 9], [[5, 1, 7, 8, 9]],
+     "The prompt 5 6 7 8 9 and the cached text 5 1 7 8 9 share their beginning, 5, and no more: after the first "
+     "difference keys and values are others, even of equal tokens. Stop there."),
+    ([5, 6, 7, 8, 9], [[6, 7, 8]],
+     "The text 6 7 8 occurs inside the prompt 5 6 7 8 9, but not at its beginning: nothing can be reused."),
+    ([7, 8, 9], [[5, 6, 7, 8, 9]],
+     "The prompt 7 8 9 occurs inside the cached text 5 6 7 8 9, but not at its beginning. Its keys and values were "
+     "computed after 5 6, so nothing can be reused."),
+    ([5, 6, 7, 8, 9], [[5, 6, 7, 1], [5, 2]], "Of the cached texts 5 6 7 1 and 5 2 the first leaves only 2 tokens."),
+    ([5, 6, 7, 8, 9], [[5, 2, 8, 9, 9, 9], [5, 6, 7, 1]],
+     "Of the cached texts 5 2 8 9 9 9 and 5 6 7 1 the second leaves only 2 tokens. The longest common beginning "
+     "counts, wherever it stands in the list."),
+    ([5, 6, 7, 8, 9], [[5, 1], [5, 6, 3, 3, 3, 3], [5, 6, 7, 2]],
+     "Of the cached texts 5 1, 5 6 3 3 3 3 and 5 6 7 2 the last leaves only 2 tokens. The longest common beginning "
+     "counts, not the longest text."),
+    ([4, 1, 2, 3, 3, 3], [[4, 1], [4, 1, 3], [4]],
+     "The beginnings that several texts share with the prompt do not add up: the longest counts."),
+    ([5, 6, 7], [[5, 6, 7, 8]], "When the whole prompt is found, the next token is still missing: its logits come from "
+                                "computing the last token of the prompt. So at least 1."),
+    ([5, 6, 7], [[5, 6, 7]], "When the cached text is the prompt itself, the last token must still be computed, for "
+                             "its logits. So at least 1."),
+    ([0, 0, 3], [[0, 0]], "Of the prompt 0 0 3 the cached text 0 0 leaves 1 token. Is 0 a token like any other?"),
+    ([4], [[4, 4]], "A prompt of one token is always computed, for its logits."),
+    ([4], [], "A prompt of one token is always computed, for its logits."),
+    ([3, 1], [[], [2]], "An empty cached text, or one that begins otherwise, leaves both tokens of the prompt 3 1."),
+)
 
 
 def _found_instead(prompt: list[int], cached: list[list[int]]) -> int:
-    return len(prompt) if not cached else len(prompt) - tokens_to_compute(prompt, cached)
+    return max((_common(prompt, text) for text in cached), default=0)
+
+
+def _common(one: list[int], other: list[int]) -> int:
+    return next((at for at, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
 
 
 def _whole_texts_only(prompt: list[int], cached: list[list[int]]) -> int:
@@ -171,8 +243,23 @@ def _whole_texts_only(prompt: list[int], cached: list[list[int]]) -> int:
     return max(len(prompt) - found, 1)
 
 
+def _whole_prompts_only(prompt: list[int], cached: list[list[int]]) -> int:
+    return 1 if any(text[:len(prompt)] == prompt for text in cached) else len(prompt)
+
+
 def _equal_tokens_anywhere(prompt: list[int], cached: list[list[int]]) -> int:
     found = max((sum(a == b for a, b in zip(prompt, text)) for text in cached), default=0)
+    return max(len(prompt) - found, 1)
+
+
+def _same_tokens_in_any_order(prompt: list[int], cached: list[list[int]]) -> int:
+    held = {token for text in cached for token in text}
+    return max(sum(token not in held for token in prompt), 1)
+
+
+def _found_inside(prompt: list[int], cached: list[list[int]]) -> int:
+    """A beginning of the prompt counts wherever it stands in a cached text."""
+    found = max((_common(prompt, text[start:]) for text in cached for start in range(len(text))), default=0)
     return max(len(prompt) - found, 1)
 
 
@@ -180,16 +267,100 @@ def _last_text_counts(prompt: list[int], cached: list[list[int]]) -> int:
     return tokens_to_compute(prompt, cached[-1:])
 
 
+def _first_text_counts(prompt: list[int], cached: list[list[int]]) -> int:
+    return tokens_to_compute(prompt, cached[:1])
+
+
+def _longest_text_counts(prompt: list[int], cached: list[list[int]]) -> int:
+    return tokens_to_compute(prompt, sorted(cached, key=len)[-1:])
+
+
+def _added_up(prompt: list[int], cached: list[list[int]]) -> int:
+    return max(len(prompt) - sum(_common(prompt, text) for text in cached), 1)
+
+
 def _nothing_left(prompt: list[int], cached: list[list[int]]) -> int:
     return tokens_to_compute([*prompt, -1], cached) - 1
 
 
+def _one_more_always(prompt: list[int], cached: list[list[int]]) -> int:
+    return min(tokens_to_compute([*prompt, -1], cached), len(prompt))
+
+
+# What one may have counted instead, the likeliest slip first.
+_COMPUTE_SLIPS: tuple[tuple[Answer, str], ...] = (
+    (_found_instead, "You return how many tokens are found. What is asked for is the rest."),
+    (_nothing_left, "When the whole prompt is found, you return 0, but the next token is still missing: its logits "
+                    "come from computing the last token of the prompt. So at least 1."),
+    (_whole_texts_only, "You count a cached text only if the prompt begins with all of it. Its beginning helps, too."),
+    (_whole_prompts_only, "You count a cached text only if it holds the whole prompt. A part of it helps, too."),
+    (_found_inside, "You find the prompt's beginning anywhere in a cached text. What stands there was computed after "
+                    "other tokens, so its keys and values are others: compare from the first token on."),
+    (_equal_tokens_anywhere, "You count equal tokens after the first difference, too. Keys and values depend on all "
+                             "tokens before, so stop there."),
+    (_same_tokens_in_any_order, "You count tokens that occur in some cached text. They have to stand at its beginning, "
+                                "in the same order."),
+    (_last_text_counts, "The last cached text decides. Look for the longest common beginning among all of them."),
+    (_first_text_counts, "The first cached text decides. Look for the longest common beginning among all of them."),
+    (_longest_text_counts, "The longest cached text decides. What counts is the longest beginning that it has in "
+                           "common with the prompt."),
+    (_added_up, "You add up what several texts have in common with the prompt. The longest counts, alone."),
+    (_one_more_always, "One more than needed: only where the whole prompt is found, its last token is computed again."),
+)
+
+
+def _verify_tokens_to_compute(answer: Answer) -> str | None:
+    told = [whole(answer(list(prompt), [list(text) for text in cached]),
+                  "one whole number: how many tokens of the prompt go through the model")
+            for prompt, cached, _ in _PROMPTS_AND_TEXTS]
+    right = [tokens_to_compute(prompt, cached) for prompt, cached, _ in _PROMPTS_AND_TEXTS]
+    if told == right:
+        return None
+    for slip, hint in _COMPUTE_SLIPS:
+        if told == [slip(prompt, cached) for prompt, cached, _ in _PROMPTS_AND_TEXTS]:
+            return hint
+    at = next(at for at, given in enumerate(told) if given != right[at])
+    return f"{_PROMPTS_AND_TEXTS[at][2]} You return {told[at]}."
+
+
+def _in_one_line(prompt: list[int], cached: list[list[int]]) -> int:
+    found = [length for text in cached for length in range(1, len(prompt)) if text[:length] == prompt[:length]]
+    return len(prompt) - max(found, default=0)
+
+
+def _from_a_set(prompt: list[int], cached: list[list[int]]) -> int:
+    held = {tuple(text[:length]) for text in cached for length in range(len(text) + 1)}
+    rest = 1
+    while rest < len(prompt) and tuple(prompt[:-rest]) not in held:
+        rest += 1
+    return rest
+
+
+def _with_numpy(prompt: list[int], cached: list[list[int]]) -> Any:
+    best = np.int64(0)
+    for text in cached:
+        shared = min(len(text), len(prompt))
+        same = np.array(text[:shared]) == np.array(prompt[:shared])
+        best = max(best, np.cumprod(same).sum().astype(np.int64))
+    return max(len(prompt) - best, np.int64(1))
+
+
 _TOKENS_TO_COMPUTE = Exercise("10.2", "What must still be computed", tokens_to_compute, _verify_tokens_to_compute, (
-    (_found_instead, "What is asked for is the rest"),
-    (_whole_texts_only, "A text need not be found whole"),
-    (_equal_tokens_anywhere, "behind the first difference"),
-    (_last_text_counts, "the longest common beginning"),
-    (_nothing_left, "So at least 1"),
+    *((slip, hint[:45]) for slip, hint in _COMPUTE_SLIPS),
+    (lambda prompt, cached: tokens_to_compute(prompt, cached) if cached else 0, "nothing in the cache"),
+    (lambda prompt, cached: tokens_to_compute(prompt, cached) / len(prompt), "how many tokens of the prompt"),
+    (lambda prompt, cached: print(end=""), "returned None"),
+), also_wrong=(
+    lambda prompt, cached: max(len(prompt) - max(map(len, cached), default=0), 1),
+    lambda prompt, cached: tokens_to_compute(prompt[::-1], [text[::-1] for text in cached]),
+    lambda prompt, cached: tokens_to_compute(prompt, [text for text in cached if len(text) <= len(prompt)]),
+    lambda prompt, cached: tokens_to_compute(prompt, [text for text in cached if all(text)]),
+    lambda prompt, cached: min(tokens_to_compute(prompt, cached), 4),
+), right=(
+    _in_one_line,
+    _from_a_set,
+    _with_numpy,
+    lambda prompt, cached: max(1, len(prompt) - max((_common(prompt, text) for text in cached), default=0)),
 ))
 
 # ---- 10.3 ------------------------------------------------------------------------------------------------
@@ -217,7 +388,7 @@ def _grow(parent: Node, first: int, length: int, last_used: int, pins: int = 0) 
     return node
 
 
-def _tree() -> Node:
+def _tree(*pinned: int) -> Node:
     """A system prompt, 10, with two chats, 20 and 30, of which the first has a second turn, 40; other examples, 50.
 
     A node was used whenever one below it was, so of two on one path the upper one is never older.
@@ -225,10 +396,30 @@ def _tree() -> Node:
     root = Node((), [], None)
     system = _grow(root, 10, 4, last_used=5)
     first = _grow(system, 20, 3, last_used=2)
-    _grow(system, 30, 6, last_used=5)
-    _grow(first, 40, 5, last_used=2)
-    _grow(root, 50, 7, last_used=4)
+    nodes = (system, first, _grow(system, 30, 6, last_used=5), _grow(first, 40, 5, last_used=2),
+             _grow(root, 50, 7, last_used=4))
+    for node in nodes:
+        node.pins = 1 if node.token_ids[0] in pinned else 0
     return root
+
+
+def _other_tree(*pinned: int) -> Node:
+    """Texts without a common beginning, one of which begins with token 0 and was used at 0."""
+    root = Node((), [], None)
+    nodes = (_grow(root, 60, 2, last_used=9), _grow(root, 0, 9, last_used=0), _grow(root, 70, 1, last_used=6),
+             _grow(root, 80, 3, last_used=8))
+    deep = (_grow(nodes[2], 90, 8, last_used=6), _grow(nodes[2], 95, 2, last_used=3))
+    for node in (*nodes, *deep):
+        node.pins = 2 if node.token_ids[0] in pinned else 0
+    return root
+
+
+# A tree, nodes that are pinned in it, and a budget. The trees have 25 and 25 tokens.
+_BUDGETS: tuple[tuple[Callable[..., Node], tuple[int, ...], int], ...] = (
+    (_tree, (), 25), (_tree, (), 24), (_tree, (), 18), (_tree, (40,), 24), (_tree, (), 0), (_tree, (10,), 0),
+    (_tree, (), 20), (_other_tree, (), 24), (_other_tree, (), 14), (_other_tree, (95,), 14), (_other_tree, (0, 90), 3),
+    (_other_tree, (), 30),
+)
 
 
 def _left(root: Node) -> set[int]:
@@ -236,60 +427,46 @@ def _left(root: Node) -> set[int]:
     return {first for child in root.children.values() for first in (child.token_ids[0], *_left(child))}
 
 
-def _verify_evict(answer: Answer) -> str | None:
-    def after(max_tokens: int, pinned: Callable[[Node], Node] | None = None) -> tuple[list[int], set[int]]:
-        root = _tree()
-        if pinned is not None:
-            pinned(root).pins = 1
-        gone = answer(root, max_tokens)
-        return [node.token_ids[0] for node in gone], _left(root)
+def _evictions(answer: Answer) -> list[tuple[list[int], set[int]]]:
+    """For each budget which nodes went, in their order, and which are left, each by its first token."""
+    told = []
+    asked = "the list of the evicted nodes, the first one first"
+    for tree, pinned, max_tokens in _BUDGETS:
+        root = tree(*pinned)
+        gone = items(answer(root, max_tokens), asked)
+        for node in gone:
+            if not isinstance(node, Node):
+                raise NotYet(f"an entry of what it returned is {describe(node)}. Return {asked}.")
+            if not node.token_ids:
+                raise NotYet("It evicts the root, which holds no tokens and always stays.")
+        told.append(([node.token_ids[0] for node in gone], _left(root)))
+    return told
 
-    given: Any = answer(_tree(), 24)
-    if not isinstance(given, list) or not all(isinstance(node, Node) for node in given):
-        return f"It returns a {type(given).__name__}. Return the list of the evicted nodes, the first one first."
-    gone, left = after(25)
-    if gone:
-        return "The tree has 25 tokens, and with a budget of 25 nothing need go."
-    gone, left = after(24)
-    if gone and left == {10, 20, 30, 40, 50}:
-        return "You name a node but leave it in the tree: delete it from its parent's children."
-    if gone == [20]:
-        return ("The node that starts with 20 has a child, whose keys were computed behind it and are of no use "
-                "without it. Only a leaf can go.")
-    if gone == [30]:
-        return "You evict what was used last. last_used is a clock: the smallest is the longest ago."
-    if gone == [50]:
-        return ("You evict 50, used at 4, though there is a leaf used at 2, deeper in the tree. Look at all leaves, "
-                "not only at the root's children.")
-    if not gone:
-        return "With 25 tokens and a budget of 24 something must go, and nothing went."
-    if len(gone) > 1:
-        return "With 25 tokens and a budget of 24 one leaf is enough: stop as soon as the rest fits."
-    gone, left = after(18)
-    if gone == [40, 50]:
-        return ("After its only child has gone, the node 20 is a leaf itself, and older than 50. Look for the leaves "
-                "anew after each eviction.")
-    if gone != [40, 20] or left != {10, 30, 50}:
-        return f"With a budget of 18 the leaf 40 goes, then 20. Yours are {gone}, in this order."
-    gone, left = after(24, lambda root: root.children[10].children[20].children[40])
-    if 40 in gone:
-        return "A node with pins is in use by somebody just now: it must stay, however old it is."
-    if gone != [50]:
-        return f"While 40 is pinned, 50 is the oldest leaf that may go. Yours are {gone}."
-    gone, left = after(0)
-    if left:
-        return f"With a budget of 0 everything can go, one leaf after another. Yours leaves {sorted(left)}."
-    gone, left = after(0, lambda root: root.children[10])
-    if 10 in gone or left != {10}:
-        return "With a budget of 0 and the system prompt pinned, all but the system prompt goes."
-    return None
+
+def _verify_evict(answer: Answer) -> str | None:
+    told, right = _evictions(answer), _evictions(evict)
+    if told == right:
+        return None
+    for slip, hint in _EVICT_SLIPS:
+        if told == _evictions(slip):
+            return hint
+    at = next(at for at, one in enumerate(told) if one != right[at])
+    _, pinned, max_tokens = _BUDGETS[at]
+    first = "".join(f", while the node that starts with {token} is pinned" for token in pinned)
+    if told[at][0] == right[at][0]:
+        return (f"With 25 tokens and a budget of {max_tokens}{first} you name the right nodes, but those left in the "
+                f"tree start with {sorted(told[at][1])}, and not with {sorted(right[at][1])}.")
+    return (f"With 25 tokens and a budget of {max_tokens}{first}, the nodes that start with {right[at][0]} go, in this "
+            f"order, and yours are {told[at][0]}. Which leaf was used least recently, after each eviction?")
 
 
 def _inner_nodes_too(root: Node, max_tokens: int) -> list[Node]:
     nodes = sorted(_all(root), key=lambda node: node.last_used)
     gone = []
     while sum(len(node.token_ids) for node in _all(root)) > max_tokens:
-        node = next(node for node in nodes if not node.pins and node not in gone)
+        node = next((node for node in nodes if not node.pins and node not in gone), None)
+        if node is None:
+            break
         assert node.parent is not None
         node.parent.children.pop(node.token_ids[0], None)
         gone.append(node)
@@ -305,10 +482,11 @@ def _size(root: Node) -> int:
 
 
 def _evict_by(root: Node, max_tokens: int, candidates: Callable[[], list[Node]],
-              key: Callable[[Node], int] = lambda node: node.last_used) -> list[Node]:
+              key: Callable[[Node], int] = lambda node: node.last_used,
+              size: Callable[[Node], int] = _size) -> list[Node]:
     """Evict while there are candidates, the one with the smallest key first."""
     gone: list[Node] = []
-    while _size(root) > max_tokens and (nodes := candidates()):
+    while size(root) > max_tokens and (nodes := candidates()):
         node = min(nodes, key=key)
         assert node.parent is not None
         del node.parent.children[node.token_ids[0]]
@@ -320,8 +498,12 @@ def _free_leaves(root: Node) -> list[Node]:
     return [node for node in _all(root) if not node.children and not node.pins]
 
 
-def _newest_first(root: Node, max_tokens: int) -> list[Node]:
+def _newest_leaf_first(root: Node, max_tokens: int) -> list[Node]:
     return _evict_by(root, max_tokens, lambda: _free_leaves(root), key=lambda node: -node.last_used)
+
+
+def _largest_leaf_first(root: Node, max_tokens: int) -> list[Node]:
+    return _evict_by(root, max_tokens, lambda: _free_leaves(root), key=lambda node: -len(node.token_ids))
 
 
 def _children_of_the_root(root: Node, max_tokens: int) -> list[Node]:
@@ -337,6 +519,18 @@ def _leaves_once(root: Node, max_tokens: int) -> list[Node]:
     return _evict_by(root, max_tokens, lambda: [node for node in first if node in _free_leaves(root)])
 
 
+def _counts_nodes(root: Node, max_tokens: int) -> list[Node]:
+    return _evict_by(root, max_tokens, lambda: _free_leaves(root), size=lambda top: len(_all(top)))
+
+
+def _one_to_spare(root: Node, max_tokens: int) -> list[Node]:
+    return _evict_by(root, max_tokens - 1, lambda: _free_leaves(root))
+
+
+def _a_single_one(root: Node, max_tokens: int) -> list[Node]:
+    return evict(root, max(max_tokens, _size(root) - 1))
+
+
 def _only_names(root: Node, max_tokens: int) -> list[Node]:
     return evict(copy.deepcopy(root), max_tokens)
 
@@ -345,15 +539,94 @@ def _everything(root: Node, max_tokens: int) -> list[Node]:
     return evict(root, 0) if _size(root) > max_tokens else []
 
 
+def _last_one_first(root: Node, max_tokens: int) -> list[Node]:
+    return evict(root, max_tokens)[::-1]
+
+
+def _and_all_the_rest(root: Node, max_tokens: int) -> list[Node]:
+    gone = evict(root, max_tokens)
+    root.children.clear()
+    return gone
+
+
+# What one may have evicted instead, the likeliest slip first.
+_EVICT_SLIPS: tuple[tuple[Answer, str], ...] = (
+    (lambda root, max_tokens: [], "Nothing ever goes, though the tree has 25 tokens and the budget is less."),
+    (_only_names, "You name a node but leave it in the tree: delete it from its parent's children."),
+    (_inner_nodes_too, "The node that starts with 20 has a child, whose keys were computed after it and are of no use "
+                       "without it. Only a leaf can go."),
+    (_newest_leaf_first, "You evict what was used last. last_used is a clock: the smallest is the longest ago."),
+    (_a_single_one, "One leaf goes and no more, even if the rest does not fit. Go on until it does."),
+    (_everything, "Once it is too much, everything goes. Stop as soon as the rest fits."),
+    (_one_to_spare, "With 25 tokens and a budget of 25 nothing need go: that is no more than the budget."),
+    (_children_of_the_root, "You look at the root's children alone. The oldest leaf may be deeper in the tree: look "
+                            "at all leaves."),
+    (_leaves_once, "After its only child has gone, the node 20 is a leaf itself, and older than 50. Look for the "
+                   "leaves anew after each eviction."),
+    (_ignores_pins, "A node with pins is in use by somebody just now: it must stay, however old it is."),
+    (_counts_nodes, "You count nodes. max_tokens is about tokens: the lengths of token_ids, added up."),
+    (_largest_leaf_first, "The longest stretch goes first. It is the one that was not used for the longest time."),
+    (_last_one_first, "The right nodes go, but the list is the wrong way round: the one that went first comes first."),
+)
+
+
+def _by_the_parents(root: Node, max_tokens: int) -> tuple[Node, ...]:
+    gone: list[Node] = []
+    total = _size(root)
+    while total > max_tokens:
+        leaves = sorted(_free_leaves(root), key=lambda node: node.last_used)
+        if not leaves:
+            break
+        leaf = leaves[0]
+        assert leaf.parent is not None
+        leaf.parent.children.pop(leaf.token_ids[0])
+        total -= len(leaf.token_ids)
+        gone.append(leaf)
+    return tuple(gone)
+
+
+def _one_by_one(root: Node, max_tokens: int) -> Iterator[Node]:
+    while _size(root) > max_tokens and (leaves := _free_leaves(root)):
+        leaf = min(leaves, key=lambda node: node.last_used)
+        assert leaf.parent is not None
+        leaf.parent.children = {first: node for first, node in leaf.parent.children.items() if node is not leaf}
+        yield leaf
+
+
+def _recursively(root: Node, max_tokens: int) -> list[Node]:
+    leaves = _free_leaves(root)
+    if _size(root) <= max_tokens or not leaves:
+        return []
+    leaf = min(leaves, key=lambda node: node.last_used)
+    assert leaf.parent is not None
+    del leaf.parent.children[leaf.token_ids[0]]
+    return [leaf] + _recursively(root, max_tokens)
+
+
 _MAKE_ROOM = Exercise("10.3", "Make room", evict, _verify_evict, (
-    (_inner_nodes_too, "Only a leaf can go"),
-    (_newest_first, "the longest ago"),
-    (_children_of_the_root, "Look at all leaves"),
-    (_ignores_pins, "in use by somebody"),
-    (_leaves_once, "anew after each eviction"),
-    (_only_names, "delete it from its parent's children"),
-    (_everything, "one leaf is enough"),
-))
+    *((slip, hint[:40]) for slip, hint in _EVICT_SLIPS),
+    (lambda root, max_tokens: len(evict(root, max_tokens)), "the first one first"),
+    (lambda root, max_tokens: [node.last_used for node in evict(root, max_tokens)], "an entry of what it returned"),
+    (_and_all_the_rest, "left in the tree"),
+    (lambda root, max_tokens: [root], "evicts the root"),
+    (lambda root, max_tokens: evict(root, 20), "in this order, and yours"),
+    (lambda root, max_tokens: print(end=""), "returned None"),
+), also_wrong=(
+    lambda root, max_tokens: evict(root, max_tokens // 2),
+    lambda root, max_tokens: evict(root, max_tokens)[:1],
+    lambda root, max_tokens: evict(root, 24),
+    lambda root, max_tokens: set(evict(root, max_tokens)),
+    lambda root, max_tokens: evict(root.children[next(iter(root.children))], max_tokens),
+), right=(
+    _by_the_parents,
+    _one_by_one,
+    _recursively,
+    lambda root, max_tokens: evict(root=root, max_tokens=max_tokens),
+), equivalent={
+    "`return [top, *(node for child in top.children.values() for node in nodes(child))]` to "
+    "`return [*(node for child in top.children.values() for node in nodes(child)), top]`":
+        "In which order the nodes are listed does not matter: no two leaves were used at the same time.",
+})
 
 # ---- 10.4 ------------------------------------------------------------------------------------------------
 
@@ -367,50 +640,40 @@ def reuse_share(model: Qwen3Model, prompts: list[list[int]]) -> float:
     return prefixes.stats.reuse_rate
 
 
-# 20 tokens, of which 0 + 3 + 4 + 2 are found.
-_PROMPTS = [[5, 6, 7, 8], [5, 6, 7, 9, 2, 3], [5, 6, 7, 8, 1, 1, 4], [5, 6, 3]]
+# Of the first 20 tokens 0 + 3 + 4 + 2 are found; then prompts that are sent twice, and two that share nothing.
+_READ = (
+    [[5, 6, 7, 8], [5, 6, 7, 9, 2, 3], [5, 6, 7, 8, 1, 1, 4], [5, 6, 3]],
+    [[8, 0, 9], [8, 0, 9], [1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8]],
+    [[5, 6], [7, 8, 9]],
+)
 
 
 def _verify_reuse(answer: Answer) -> str | None:
-    model = random_model(Qwen3Config(vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
-                                     num_attention_heads=2, num_key_value_heads=1, head_dim=8), device="cpu")
-    computed: list[int] = []
-    watch = model.register_forward_pre_hook(lambda _model, inputs: computed.append(inputs[0].shape[1]))
-    try:
-        told = answer(model, [list(prompt) for prompt in _PROMPTS])
-    finally:
-        watch.remove()
-    asked = sum(len(prompt) for prompt in _PROMPTS)
-    if not isinstance(told, (int, float)):
-        return f"It returns {type(told).__name__}, and a share is asked for, a number from 0 to 1."
-    if not computed:
-        return ("The model has not computed anything. generate_with_prefix is a generator: it works while somebody "
-                "takes its tokens, so go through them, by list(...) for example.")
-    found = asked - sum(computed)
-    if not found:
-        return ("Every prompt was computed as a whole. A new PrefixCache knows nothing: make one before the first "
-                "prompt, and use it for all.")
-    right = reuse_share(model, _PROMPTS)
-    if _close(told, right):
+    told, right, found = [], [], []
+    for seed, prompts in enumerate(_READ):
+        model = varied_model(seed)
+        with watched(model) as seen, calls_of(PrefixCache, "__init__") as made:
+            told.append(number(answer(model, [list(prompt) for prompt in prompts]), "a share, a number from 0 to 1"))
+        if not made:
+            return "The share is to be measured: make a PrefixCache, and let the model read all prompts with it."
+        if not seen:
+            return ("The model has not computed anything. generate_with_prefix is a generator: it works while somebody "
+                    "takes its tokens, so go through them, by list(...) for example.")
+        right.append(reuse_share(model, prompts))
+        found.append(_measured(model, prompts).stats.tokens_reused)
+    if _near(told, right):
         return None
-    if _close(told, found):
-        return f"That is how many tokens were found, {found}. Divide by the number of tokens in all prompts."
-    if _close(told, 1 - right):
-        return "That is the share that had to be computed. What is asked for is the rest."
-    if _close(told, 3 / 4):
-        return ("That is the share of the prompts for which something was found. A prompt of which one token is found "
-                "counts there as much as one that is found whole: count tokens.")
-    if _close(told, found / (asked - len(_PROMPTS[0]))):
-        return "The first prompt is left out. It is asked like the others, and nothing of it is found."
-    shares = [0, 3 / 6, 4 / 7, 2 / 3]
-    if _close(told, sum(shares) / len(shares)):
-        return "That is the mean of the prompts' shares. A long prompt costs more: add up tokens first, divide last."
-    return (f"For {asked} tokens, of which {found} are found, it returns {told:.2f}. A share is what was found, "
-            "divided by all that was asked.")
+    for slip, hint in _REUSE_SLIPS:
+        if _near(told, [slip(varied_model(seed), prompts) for seed, prompts in enumerate(_READ)]):
+            return hint
+    at = next(at for at, share in enumerate(told) if not _near([share], [right[at]]))
+    asked = sum(map(len, _READ[at]))
+    return (f"For {len(_READ[at])} prompts of {asked} tokens in all, of which {found[at]} are found, it returns "
+            f"{told[at]:.3g}, and {right[at]:.3g} is right: what was found, divided by all that was asked.")
 
 
-def _close(value: float, expected: float) -> bool:
-    return abs(value - expected) < 1e-6
+def _near(given: list[float], expected: list[float]) -> bool:
+    return all(abs(one - other) < 1e-6 for one, other in zip(given, expected))
 
 
 def _measured(model: Qwen3Model, prompts: list[list[int]]) -> PrefixCache:
@@ -443,27 +706,117 @@ def _hits(model: Qwen3Model, prompts: list[list[int]]) -> float:
     return _measured(model, prompts).stats.hit_rate
 
 
+def _for_each_prompt(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    return _measured(model, prompts).stats.tokens_reused / len(prompts)
+
+
 def _without_the_first(model: Qwen3Model, prompts: list[list[int]]) -> float:
     return _measured(model, prompts).stats.tokens_reused / sum(len(prompt) for prompt in prompts[1:])
 
 
+def _found_to_computed(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    stats = _measured(model, prompts).stats
+    return stats.tokens_reused / (stats.tokens_asked - stats.tokens_reused)
+
+
+def _in_percent(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    return 100 * reuse_share(model, prompts)
+
+
 def _mean_of_shares(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    shares = _shares(model, prompts)
+    return sum(shares) / len(shares)
+
+
+def _of_the_last(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    return _shares(model, prompts)[-1]
+
+
+def _shares(model: Qwen3Model, prompts: list[list[int]]) -> list[float]:
+    """The share of each prompt that is found."""
     prefixes, shares, before = PrefixCache(model.config), [], 0
     for prompt in prompts:
         list(generate_with_prefix(model, torch.tensor([prompt], device=model.device), 1, None, prefixes))
         shares.append((prefixes.stats.tokens_reused - before) / len(prompt))
         before = prefixes.stats.tokens_reused
-    return sum(shares) / len(shares)
+    return shares
+
+
+# What one may have returned instead, the likeliest slip first.
+_REUSE_SLIPS: tuple[tuple[Answer, str], ...] = (
+    (_a_cache_for_each, "Nothing is ever found. A new PrefixCache knows nothing: make one before the first prompt, and "
+                        "use it for all."),
+    (_how_many, "That is how many tokens were found. Divide by the number of tokens in all prompts."),
+    (_computed_share, "That is the share that had to be computed. What is asked for is the rest."),
+    (_hits, "That is the share of the prompts for which something was found. A prompt of which one token is found "
+            "counts there as much as one that is found whole: count tokens."),
+    (_mean_of_shares, "That is the mean of the prompts' shares. A long prompt costs more: add up tokens first, divide "
+                      "last."),
+    (_of_the_last, "That is the share of the last prompt. The tokens of all prompts count."),
+    (_without_the_first, "The first prompt is left out. It is asked like the others, and nothing of it is found."),
+    (_for_each_prompt, "That is divided by the number of prompts. Divide by the number of their tokens."),
+    (_found_to_computed, "That is what was found, divided by what was not. Divide by all that was asked."),
+    (_in_percent, "These are per cent. Return a share, from 0 to 1."),
+)
+
+
+def _own_tree(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    found = sum(max([0, *(min(_common(prompt, other), len(prompt) - 1) for other in prompts[:at])])
+                for at, prompt in enumerate(prompts))
+    return found / sum(map(len, prompts))
+
+
+def _from_the_counts(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    prefixes = PrefixCache(config=model.config)
+    for prompt in prompts:
+        for _ in generate_with_prefix(model, torch.tensor(prompt)[None], 1, None, prefixes):
+            pass
+    return prefixes.stats.tokens_reused / prefixes.stats.tokens_asked
+
+
+def _by_matching(model: Qwen3Model, prompts: list[list[int]]) -> float:
+    prefixes, found = PrefixCache(model.config), 0
+    for prompt in prompts:
+        with prefixes.match(prompt, at_most=len(prompt) - 1) as match:
+            found += match.length
+            with torch.no_grad():
+                model(torch.tensor([prompt[match.length:]]), cache=match.cache)
+            prefixes.insert(prompt, match.cache)
+    return found / sum(len(prompt) for prompt in prompts)
+
+
+def _taking_one_token(model: Qwen3Model, prompts: list[list[int]]) -> Any:
+    prefixes, before = PrefixCache(model.config, max_tokens=10_000), []
+    for prompt in prompts:
+        next(generate_with_prefix(model, torch.tensor([prompt]), 1, [], prefixes))
+        before.append(len(prompt))
+    return torch.tensor(prefixes.stats.tokens_reused) / torch.tensor(before).sum()
 
 
 _REUSE = Exercise("10.4", "Measure the reuse", reuse_share, _verify_reuse, (
+    (_own_tree, "is to be measured"),
     (_nobody_takes_tokens, "is a generator"),
-    (_a_cache_for_each, "use it for all"),
-    (_how_many, "Divide by the number of tokens"),
-    (_computed_share, "had to be computed"),
-    (_hits, "count tokens"),
-    (_without_the_first, "is left out"),
-    (_mean_of_shares, "divide last"),
-))
+    *((slip, hint[:45]) for slip, hint in _REUSE_SLIPS),
+    (lambda model, prompts: reuse_share(model, prompts[::-1]), "divided by all that was asked"),
+    (lambda model, prompts: _measured(model, prompts).stats, "a number from 0 to 1"),
+    (lambda model, prompts: print(end=""), "returned None"),
+), also_wrong=(
+    lambda model, prompts: reuse_share(model, [*prompts, *prompts]),
+    lambda model, prompts: reuse_share(model, prompts[:2]),
+    lambda model, prompts: round(reuse_share(model, prompts), 1),
+    lambda model, prompts: reuse_share(model, [sorted(prompt) for prompt in prompts]),
+    lambda model, prompts: _hits(model, prompts) * reuse_share(model, prompts),
+), right=(
+    _from_the_counts,
+    _by_matching,
+    _taking_one_token,
+    lambda model, prompts: reuse_share(model=model, prompts=prompts),
+), equivalent={
+    "`ids = torch.tensor([prompt], device=model.device)` to `ids = torch.tensor([prompt])`":
+        "The models of the check are on the CPU, where a tensor is without a device being named.",
+    "`list(generate_with_prefix(model, ids, 1, None, prefixes))` to "
+    "`list(generate_with_prefix(model, ids, 2, None, prefixes))`":
+        "One new token is enough, and two do no harm: the share is that of the prompts.",
+})
 
 EXERCISES: tuple[Exercise, ...] = (_TEMPLATE, _TOKENS_TO_COMPUTE, _MAKE_ROOM, _REUSE)

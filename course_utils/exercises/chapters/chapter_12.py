@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from course_utils.exercises.exercise import Exercise
+from course_utils.exercises.answers import NotYet, numbers, whole, wholes
+from course_utils.exercises.exercise import Answer, Exercise
 from course_utils.sampling import draw
 from course_utils.speculative import Round
 
@@ -24,14 +26,16 @@ def verify_greedily(drafted: list[int], logits: Tensor) -> list[int]:
     return drafted[:accepted] + [own[accepted]]
 
 
-# Drafted tokens, what the target would say at each place, what comes out.
-_ROUNDS: tuple[tuple[list[int], list[int], list[int]], ...] = (
-    ([7, 3, 5], [7, 3, 8, 2], [7, 3, 8]),  # the last one is wrong
-    ([4, 1, 6], [4, 9, 6, 2], [4, 9]),  # a match behind a mismatch
-    ([5, 2], [5, 2, 3], [5, 2, 3]),  # all right: one for free
-    ([8, 1], [6, 1, 4], [6]),  # wrong from the start
-    ([3], [2, 3], [2]),
-    ([], [9], [9]),  # nothing drafted: an ordinary step
+# Drafted tokens, and what the target would say at each place.
+_ROUNDS: tuple[tuple[list[int], list[int]], ...] = (
+    ([7, 3, 5], [7, 3, 8, 2]),  # the last one is wrong
+    ([4, 1, 6], [4, 9, 6, 2]),  # a match after a mismatch
+    ([5, 2], [5, 2, 3]),  # all right: one for free
+    ([8, 1], [6, 1, 4]),  # wrong from the start
+    ([3], [2, 3]),
+    ([], [9]),  # nothing drafted: an ordinary step
+    ([0, 5, 0, 1], [0, 5, 0, 0, 7]),  # id 0
+    ([2, 2, 2, 2, 2], [2, 2, 2, 2, 2, 0]),
 )
 
 
@@ -40,35 +44,19 @@ def _scores(own: list[int]) -> Tensor:
     return torch.nn.functional.one_hot(torch.tensor(own), 10).float() * 5 - 2
 
 
-def _verify_verify(answer: Callable[..., Any]) -> str | None:
-    for drafted, own, expected in _ROUNDS:
-        told = answer(list(drafted), _scores(own))
-        case = f"With drafted tokens {drafted}, where the target would say {own[:-1]} and then {own[-1]}"
-        if isinstance(told, Tensor):
-            told = told.tolist()
-        if isinstance(told, int):
-            return "It returns a number. Return the new tokens themselves, a list: they go behind the text."
-        if not isinstance(told, list):
-            return f"It returns {type(told).__name__}, and a list of token ids is asked for."
-        accepted = len(expected) - 1
-        if told == expected:
-            continue
-        if told == drafted[:accepted]:
-            return (f"{case}, the accepted tokens are right, but a token is lost: the target's own choice at the next "
-                    "place is known too, after a mismatch and after a run without one.")
-        if told == [*drafted[:accepted], own[-1]]:
-            return f"{case}, the token behind the accepted ones is taken from the last row: take the row of its place."
-        if told == drafted[: accepted + 1]:
-            return f"{case}, the rejected token itself is put out: put out the target's own choice at its place."
-        shifted = [token for token, next_own in zip(drafted, own[1:]) if token == next_own]
-        if drafted == [7, 3, 5] and len(told) == 1 and not shifted:
-            return (f"{case}, nothing is accepted. Row i of the logits comes before drafted token i: compare "
-                    "drafted[i] with row i.")
-        if len(told) > len(expected):
-            return (f"{case}, it returns {told}: behind the first mismatch nothing counts, since the target looked at "
-                    "a text that will not be written. Stop there.")
-        return f"{case}, it returns {told}, and {expected} is right."
-    return None
+def _verify_verify(answer: Answer) -> str | None:
+    asked = "the new tokens themselves, a list of ids: they go after the text"
+    told = [wholes(answer(list(drafted), _scores(own)), asked) for drafted, own in _ROUNDS]
+    right = [verify_greedily(drafted, _scores(own)) for drafted, own in _ROUNDS]
+    if told == right:
+        return None
+    for slip, hint in _ROUND_SLIPS:
+        if told == [slip(drafted, _scores(own)) for drafted, own in _ROUNDS]:
+            return hint
+    (drafted, own), given, known = next(case for case in zip(_ROUNDS, told, right) if case[1] != case[2])
+    return (f"With drafted tokens {drafted}, where the target would say {own[:-1]} and then {own[-1]}, it returns "
+            f"{given}, and {known} is right: what is accepted from the left, and the target's own choice at the next "
+            "place.")
 
 
 def _shifted(drafted: list[int], logits: Tensor) -> list[int]:
@@ -102,6 +90,76 @@ def _counts(drafted: list[int], logits: Tensor) -> int:
     return len(verify_greedily(drafted, logits)) - 1
 
 
+def _all_of_its_own(drafted: list[int], logits: Tensor) -> list[int]:
+    return list(logits.argmax(dim=-1).tolist())
+
+
+def _goes_on(drafted: list[int], logits: Tensor) -> list[int]:
+    own = logits.argmax(dim=-1).tolist()
+    return [token for token, other in zip(drafted, own) if token == other] + own[-1:]
+
+
+# What one may have computed instead, the likeliest slip first.
+_ROUND_SLIPS: tuple[tuple[Answer, str], ...] = (
+    (_without_the_bonus, "The accepted tokens are right, but a token is lost: the target's own choice at the next "
+                         "place is known too, after a mismatch and after a run without one."),
+    (_shifted, "Row i of the logits comes before drafted token i: compare drafted[i] with row i, not with row i + 1."),
+    (_all_matches, "All matches are counted. After the first mismatch nothing counts, since the target looked at a "
+                   "text that will not be written. Stop there."),
+    (_goes_on, "You go on after a mismatch. What comes later was judged after a text that will not be written: stop "
+               "there."),
+    (_bonus_from_the_last_row, "The token after the accepted ones is taken from the last row: take the row of its "
+                               "place."),
+    (_keeps_the_rejected, "The rejected token itself is put out: put out the target's own choice at its place."),
+    (_all_of_its_own, "That is what the target would say at every place. After the first token that differs from the "
+                      "draft, its rows judge a text that will not be written."),
+)
+
+
+def _one_by_one(drafted: list[int], logits: Tensor) -> list[int]:
+    new: list[int] = []
+    for row, token in zip(logits, [*drafted, None]):
+        new.append(int(row.argmax()))
+        if new[-1] != token:
+            break
+    return new
+
+
+def _by_cumprod(drafted: list[int], logits: Tensor) -> Tensor:
+    own = logits.argmax(dim=-1)
+    accepted = int((own[:-1] == torch.tensor(drafted, dtype=torch.long)).long().cumprod(dim=0).sum())
+    return own[:accepted + 1]
+
+
+def _in_numpy(drafted: list[int], logits: Tensor) -> Any:
+    own = logits.numpy().argmax(axis=1)
+    wrong = np.flatnonzero(own[:-1] != np.array(drafted, dtype=int))
+    return own[:(wrong[0] if len(wrong) else len(drafted)) + 1]
+
+
+def _recursive(drafted: list[int], logits: Tensor) -> tuple[int, ...]:
+    own = int(torch.argmax(logits[0]))
+    return (own, *_recursive(drafted[1:], logits[1:])) if drafted and drafted[0] == own else (own,)
+
+
+_GREEDILY = Exercise("12.1", "One round, greedily", verify_greedily, _verify_verify, (
+    *((slip, hint[:40]) for slip, hint in _ROUND_SLIPS),
+    (_counts, "the new tokens themselves"),
+    (lambda drafted, logits: verify_greedily(drafted[:2], logits), "it returns"),
+    (lambda drafted, logits: print(end=""), "returned None"),
+), also_wrong=(
+    lambda drafted, logits: verify_greedily(drafted, logits.roll(1, 0)),
+    lambda drafted, logits: verify_greedily(drafted, -logits),
+    lambda drafted, logits: verify_greedily(drafted, logits)[::-1],
+    lambda drafted, logits: drafted or verify_greedily(drafted, logits),
+    lambda drafted, logits: [token for token in verify_greedily(drafted, logits) if token],
+), right=(_one_by_one, _by_cumprod, _in_numpy, _recursive), equivalent={
+    "`own = logits.argmax(dim=-1).tolist()` to `own = logits.argmax(dim=1).tolist()`":
+        "There are two dimensions, and the last one is number 1.",
+    "`own = logits.argmax(dim=-1).tolist()` to `own = logits.argmax(dim=-1)`":
+        "Tensors with one entry are compared as numbers are, and read as numbers.",
+})
+
 # ---- 12.2 ------------------------------------------------------------------------------------------------
 
 
@@ -123,25 +181,22 @@ def _made_up_rounds(*counts: tuple[int, int]) -> list[Round]:
 
 _MEASURED = (
     _made_up_rounds((3, 3), (3, 0), (3, 1), (3, 3), (3, 2)),
-    _made_up_rounds((4, 4), (4, 1), (2, 2), (4, 0), (1, 1), (4, 2), (4, 2), (3, 3)),
+    _made_up_rounds((4, 4), (4, 1), (2, 2), (4, 0), (1, 1), (4, 2), (4, 2), (3, 3)),  # drafts of unequal length
     _made_up_rounds((4, 1), (4, 0)),  # nobody came to the third place
+    _made_up_rounds((0, 0), (2, 1), (1, 0), (2, 2)),  # nothing drafted in the first
 )
 
 
-def _same_rates(told: list[Any], expected: list[float]) -> bool:
+def _same_rates(told: list[float], expected: list[float]) -> bool:
     return len(told) == len(expected) and all(abs(a - b) < 1e-6 for a, b in zip(told, expected))
 
 
-def _verify_places(answer: Callable[..., Any]) -> str | None:
+def _verify_places(answer: Answer) -> str | None:
     try:
-        told = [answer(list(rounds)) for rounds in _MEASURED]
+        told = [numbers(answer(list(rounds)), "a list of shares, that of the first place in front: one for each place")
+                for rounds in _MEASURED]
     except ZeroDivisionError:
         return "It divides by zero: a place that nobody judged has no rate. End the list before it."
-    for rates in told:
-        if isinstance(rates, (int, float)):
-            return "It returns one rate for all places. Return a list, with the rate of the first place in front."
-        if not isinstance(rates, (list, tuple)):
-            return f"It returns {type(rates).__name__}, and a list of shares is asked for."
     right = [acceptance_by_place(rounds) for rounds in _MEASURED]
     if all(map(_same_rates, told, right)):
         return None
@@ -150,9 +205,9 @@ def _verify_places(answer: Callable[..., Any]) -> str | None:
             return hint
     rates, known, rounds = next(case for case in zip(told, right, _MEASURED) if not _same_rates(case[0], case[1]))
     counts = [(len(each.drafted), each.accepted) for each in rounds]
-    return (f"For rounds with (drafted, accepted) = {counts} it returns {[round(rate, 2) for rate in rates]}. The "
-            f"first place was judged in each of the {len(rounds)} and accepted in {known[0]:.0%} of them: go on from "
-            f"there.")
+    return (f"For rounds with (drafted, accepted) = {counts} it returns {[round(rate, 2) for rate in rates]}, and "
+            f"{[round(rate, 2) for rate in known]} is right. A place was judged in the rounds that drafted so far and "
+            "accepted all before it.")
 
 
 def _of_all_rounds(rounds: list[Round]) -> list[float]:
@@ -166,6 +221,18 @@ def _of_all_that_drafted(rounds: list[Round]) -> list[float]:
         there = [each for each in rounds if len(each.drafted) > place]
         rates.append(sum(each.accepted > place for each in there) / len(there))
     return rates
+
+
+def _of_all_that_came_there(rounds: list[Round]) -> list[float]:
+    rates: list[float] = []
+    while there := [each for each in rounds if each.accepted >= len(rates)]:
+        rates.append(sum(each.accepted > len(rates) for each in there) / len(there))
+    return rates
+
+
+def _without_its_end(rounds: list[Round]) -> list[float]:
+    places = max(len(each.drafted) for each in rounds)
+    return _of_all_that_came_there(rounds)[:places]
 
 
 def _padded(rounds: list[Round]) -> list[float]:
@@ -198,17 +265,68 @@ def _one_rate(rounds: list[Round]) -> float:
     return sum(each.accepted for each in rounds) / sum(len(each.drafted) for each in rounds)
 
 
-_PLACE_MISTAKES: tuple[tuple[Callable[[list[Round]], list[float]], str], ...] = (
-    (_of_all_rounds, "You divide by the number of all rounds. A place behind a mismatch was not judged: count only the "
+_FOR_UNEQUAL_LENGTHS = ("Drafts may have unequal lengths. A round that accepted all of a short draft did not judge the "
+                        "place after its end: ask for len(each.drafted), too.")
+# What one may have computed instead, the likeliest slip first.
+_PLACE_MISTAKES: tuple[tuple[Answer, str], ...] = (
+    (_of_all_rounds, "You divide by the number of all rounds. A place after a mismatch was not judged: count only the "
                      "rounds in which everything before it was accepted."),
     (_of_all_that_drafted, "You divide by the rounds that drafted so far. Where a token before was rejected, this one "
                            "was drafted but never judged: leave such rounds out."),
+    (_without_its_end, _FOR_UNEQUAL_LENGTHS),
+    (_of_all_that_came_there, f"{_FOR_UNEQUAL_LENGTHS} That also ends the list."),
     (_padded, "You give 0 for a place that nobody judged. Nothing is known of it: end the list before it."),
     (_one_place_late, "All is one place late: the first place is accepted where `accepted` is 1 or more."),
     (_rejected_there, "Those are the shares that were rejected: take the others."),
     (_counted_there, "Those are counts. Divide each by the number of rounds in which the place was judged."),
 )
 
+
+def _counting_both(rounds: list[Round]) -> list[float]:
+    longest = max(len(each.drafted) for each in rounds)
+    judged, accepted = [0] * longest, [0] * longest
+    for each in rounds:
+        for place in range(len(each.drafted)):
+            judged[place] += 1
+            if place == each.accepted:
+                break
+            accepted[place] += 1
+    return [a / b for a, b in zip(accepted, judged) if b]
+
+
+def _rates_in_numpy(rounds: list[Round]) -> Any:
+    drafted, accepted = (np.array(part) for part in zip(*((len(each.drafted), each.accepted) for each in rounds)))
+    judged = np.minimum(drafted, accepted + 1)
+    return np.array([np.mean(accepted[judged > place] > place) for place in range(judged.max())])
+
+
+def _handing_out(rounds: list[Round]) -> Iterator[float]:
+    place = 0
+    while any(min(len(each.drafted), each.accepted + 1) > place for each in rounds):
+        there = [each.accepted > place for each in rounds if min(len(each.drafted), each.accepted + 1) > place]
+        yield sum(there) / len(there)
+        place += 1
+
+
+_PLACES = Exercise("12.2", "Place by place", acceptance_by_place, _verify_places, (
+    *((mistake, hint[:25]) for mistake, hint in _PLACE_MISTAKES if mistake is not _of_all_that_came_there),
+    (_of_all_that_came_there, "That also ends the list"),
+    (_one_rate, "one for each place"),
+    (_divides_by_none, "divides by zero"),
+    (lambda rounds: acceptance_by_place(rounds[1:]), "and accepted all before it"),
+    (lambda rounds: print(end=""), "returned None"),
+), also_wrong=(
+    lambda rounds: acceptance_by_place(rounds)[:3],
+    lambda rounds: acceptance_by_place(rounds)[::-1],
+    lambda rounds: sorted(acceptance_by_place(rounds), reverse=True),
+    lambda rounds: [rate for rate in acceptance_by_place(rounds) if rate],
+    lambda rounds: [round(rate, 1) for rate in acceptance_by_place(rounds)],
+), right=(
+    _counting_both,
+    _rates_in_numpy,
+    _handing_out,
+    lambda rounds: tuple(torch.tensor(rate) for rate in acceptance_by_place(rounds)),
+))
 
 # ---- 12.3 ------------------------------------------------------------------------------------------------
 
@@ -225,29 +343,36 @@ def accept_or_redraw(token: int, q: Tensor, p: Tensor, generator: torch.Generato
 
 _P = torch.tensor([0.40, 0.30, 0.20, 0.10, 0.00])
 _Q = torch.tensor([0.20, 0.50, 0.02, 0.10, 0.18])
-_RUNS = 5000
+_RUNS = 3000
 
 
-def _put_out(answer: Callable[..., Any]) -> tuple[Tensor, bool, str | None]:
-    """How often an answer put out each token, as shares; whether it ever replaced one; what was wrong with a result."""
+_OTHERS = (torch.tensor([0.125, 0.5, 0.375]), torch.tensor([0.5, 0.0, 0.5]))  # p and q of another pair of models
+
+
+def _put_out(answer: Answer, q: Tensor, p: Tensor) -> tuple[Tensor, bool]:
+    """How often an answer put out each token, as shares; whether it ever replaced one."""
     generator = torch.Generator().manual_seed(12)
-    proposals = draw(_Q.expand(_RUNS, -1), generator)[:, 0].tolist()
-    counts, replaced = torch.zeros(len(_P)), False
+    proposals = draw(q.expand(_RUNS, -1), generator)[:, 0].tolist()
+    counts, replaced = torch.zeros(len(p)), False
     for token in proposals:
-        told = answer(token, _Q.clone(), _P.clone(), generator)
-        if isinstance(told, bool) or (isinstance(told, Tensor) and told.dtype == torch.bool):
-            return counts, replaced, "It returns whether the token is accepted: return the token that is put out."
-        if told is None:
-            return counts, replaced, "Where the token is rejected it returns nothing: another token takes its place."
-        counts[int(told)] += 1
-        replaced |= int(told) != token
-    return counts / _RUNS, replaced, None
+        told = _put_out_token(answer(token, q.clone(), p.clone(), generator), len(p))
+        counts[told] += 1
+        replaced |= told != token
+    return counts / _RUNS, replaced
 
 
-def _verify_accept(answer: Callable[..., Any]) -> str | None:
-    shares, replaced, hint = _put_out(answer)
-    if hint:
-        return hint
+def _put_out_token(returned: object, vocab_size: int) -> int:
+    if returned is None:
+        raise NotYet("it returned None in some case. Return the id of the token that is put out: where the drafted one "
+                     "is rejected, another takes its place.")
+    token = whole(returned, "the id of the token that is put out, whether it is the drafted one or another")
+    if not 0 <= token < vocab_size:
+        raise NotYet(f"it returned {token}, and the ids go from 0 to {vocab_size - 1}.")
+    return token
+
+
+def _verify_accept(answer: Answer) -> str | None:
+    shares, replaced = _put_out(answer, _Q, _P)
     if _near(shares, _P):
         return _verify_certain(answer)
     told = "Put out were " + ", ".join(f"{share:.0%}" for share in shares.tolist()) + " of the five tokens, and p says "
@@ -285,14 +410,23 @@ def _near(shares: Tensor, expected: Tensor) -> bool:
     return bool(((shares - expected).abs() <= 5 * error + 1e-6).all())
 
 
-def _verify_certain(answer: Callable[..., Any]) -> str | None:
-    """What does not depend on chance: draft and target agree; the draft is certain, as in prompt look-up."""
-    if not all(answer(token, _P.clone(), _P.clone(), torch.Generator().manual_seed(token)) == token
-               for token in range(4)):
-        return "Where q equals p every drafted token is accepted, and one was not."
-    again = [int(answer(1, _Q.clone(), _P.clone(), torch.Generator().manual_seed(seed))) for seed in range(40)]
+def _verify_certain(answer: Answer) -> str | None:
+    """What does not depend on chance, where draft and target agree; other sizes; and where chance comes from."""
+    for token in range(4):
+        told = answer(token, _P.clone(), _P.clone(), torch.Generator().manual_seed(token))
+        if _put_out_token(told, len(_P)) != token:
+            return "Where q equals p every drafted token is accepted, and one was not."
+    p, q = _OTHERS
+    if not _near(_put_out(answer, q, p)[0], p):
+        return f"It is right for five tokens, and not for three: with q = {q.tolist()} it does not put out p."
+
+    def seeded() -> list[int]:
+        return [_put_out_token(answer(1, _Q.clone(), _P.clone(), torch.Generator().manual_seed(seed)), len(_P))
+                for seed in range(40)]
+
+    again = seeded()
     torch.manual_seed(99)
-    if again != [int(answer(1, _Q.clone(), _P.clone(), torch.Generator().manual_seed(seed))) for seed in range(40)]:
+    if again != seeded():
         return "The same generator gives another token the second time: take every chance from `generator`."
     return None
 
@@ -346,6 +480,68 @@ def _own_chance(token: int, q: Tensor, p: Tensor, generator: torch.Generator) ->
     return int(torch.multinomial((p - q).clamp(min=0), 1))
 
 
+def _both_at_once(token: int, q: Tensor, p: Tensor, generator: torch.Generator) -> Any:
+    other = draw((p - q).clamp(min=0)[None] + (p == q).all() * p, generator)
+    stays = torch.rand((), generator=generator) <= torch.clamp(p[token] / q[token], max=1)
+    return torch.where(stays, torch.tensor(token), other[0, 0])
+
+
+def _with_multinomial(token: int, q: Tensor, p: Tensor, generator: torch.Generator) -> int:
+    ratio = min(1.0, float(p[token]) / float(q[token]))
+    if float(torch.rand(1, generator=generator)) < ratio:
+        return token
+    return int(torch.multinomial(torch.maximum(p - q, torch.zeros(len(p))), 1, generator=generator))
+
+
+def _with_one_dart(token: int, q: Tensor, p: Tensor, generator: torch.Generator) -> int:
+    """Throws one dart more for the second draw, on a line of plain numbers."""
+    first, second = torch.rand(2, generator=generator).tolist()
+    if first * float(q[token]) < float(p[token]):
+        return token
+    more = [max(0.0, a - b) for a, b in zip(p.tolist(), q.tolist())]
+    dart, last = second * sum(more), 0
+    for place, length in enumerate(more):
+        if length > 0:
+            last = place
+            if dart < length:
+                break
+            dart -= length
+    return last
+
+
+def _rejects_by_its_own_chance(token: int, q: Tensor, p: Tensor, generator: torch.Generator) -> Tensor:
+    if torch.bernoulli((p[token] / q[token]).clamp(max=1), generator=generator) == 1:
+        return torch.tensor(token)
+    return draw(torch.relu(p - q)[None], generator)[0, 0]
+
+
+_LEFT = "`left = left / left.sum()`"
+_ACCEPT = Exercise("12.3", "Accept or draw again", accept_or_redraw, _verify_accept, (
+    (_draws_from_p, "a second chance"),
+    (_upside_down, "probability q / p"),
+    (_without_chance, "there chance decides"),
+    (_absolute, "clamp p - q at 0"),
+    (_not_normalized, "divide it by its sum"),
+    (_left_of_q, "the other way round"),
+    (_always_accepts, "nothing is ever rejected"),
+    (_says_whether, "the id of the token that is put out, whether"),
+    (_own_chance, "from `generator`"),
+    (lambda token, q, p, generator: accept_or_redraw(token, q, p, generator) if len(p) == 5 else token,
+     "and not for three"),
+    (lambda token, q, p, generator: print(end=""), "returned None in some case"),
+), also_wrong=(
+    lambda token, q, p, generator: int(p.argmax()),
+    lambda token, q, p, generator: int(draw(p[None], generator)),  # exact, but it keeps too few
+    lambda token, q, p, generator: accept_or_redraw(token, q.softmax(-1), p, generator),
+    lambda token, q, p, generator: accept_or_redraw(token, q, p, torch.Generator().manual_seed(0)),
+), right=(_both_at_once, _with_multinomial, _with_one_dart, _rejects_by_its_own_chance), equivalent={
+    "`if chance * q[token] < p[token]:` to `if chance * q[token] <= p[token]:`":
+        "They are equal where p is 0 and the chance is exactly 0, once in millions.",
+    f"{_LEFT} to nothing": "`draw` takes rows that do not add up to one.",
+    f"{_LEFT} to `left = left * left.sum()`": "`draw` takes rows that do not add up to one.",
+    f"{_LEFT} to `left = left / left.mean()`": "`draw` takes rows that do not add up to one.",
+})
+
 # ---- 12.4 ------------------------------------------------------------------------------------------------
 
 
@@ -357,38 +553,35 @@ def look_up(text: list[int], n: int, num_drafted: int) -> list[int]:
     return []
 
 
-# Text, n, num_drafted, what is proposed.
-_TEXTS: tuple[tuple[list[int], int, int, list[int]], ...] = (
-    ([1, 2, 3, 4, 5, 1, 2], 2, 3, [3, 4, 5]),
-    ([1, 2, 3, 9, 1, 2, 4, 9, 1, 2], 2, 2, [4, 9]),  # the latest of two
-    ([1, 2, 3, 4], 2, 3, []),  # nothing but itself
-    ([6, 1, 6], 1, 5, [1, 6]),  # fewer than asked for
-    ([5, 5, 5], 2, 2, [5]),  # it may overlap itself
-    ([7, 8], 3, 2, []),  # shorter than n
+# Text, n, num_drafted.
+_TEXTS: tuple[tuple[list[int], int, int], ...] = (
+    ([1, 2, 3, 4, 5, 1, 2], 2, 3),  # at the very beginning
+    ([1, 2, 3, 9, 1, 2, 4, 9, 1, 2], 2, 2),  # the latest of two
+    ([1, 2, 3, 4], 2, 3),  # nothing but itself
+    ([6, 1, 6], 1, 5),  # fewer than asked for
+    ([5, 5, 5], 2, 2),  # it may overlap itself
+    ([9, 1, 2, 1, 2, 1], 3, 4),
+    ([7, 8], 3, 2),  # shorter than n
+    ([7, 8], 2, 2),  # as long as n
+    ([10, 1, 5, 0, 1], 2, 3),  # found only in joined figures, where 10 1 holds 0 1
+    ([0, 3, 8, 0, 3, 0, 3, 4, 0, 3], 2, 1),
+    ([2, 0, 6, 0, 4, 0], 1, 4),
+    ([3, 4, 8, 4, 4, 3, 4, 7, 4], 2, 2),  # the last token alone is not enough
 )
 
 
-def _verify_look_up(answer: Callable[..., Any]) -> str | None:
-    for text, n, num_drafted, expected in _TEXTS:
-        told = answer(list(text), n, num_drafted)
-        case = f"look_up({text}, {n}, {num_drafted})"
-        if told is None:
-            return f"{case} returns None: where the last tokens stood nowhere before, return an empty list."
-        if not isinstance(told, list):
-            return f"{case} returns {type(told).__name__}, and a list of token ids is asked for."
-        if told == expected:
-            continue
-        if len(told) > num_drafted:
-            return f"{case} returns {len(told)} tokens, and at most {num_drafted} are asked for."
-        if expected and told[: len(expected)] == (text[-n:] + expected)[:num_drafted][: len(expected)]:
-            return f"{case} returns {told}, which begins with the tokens that were looked for: return what follows."
-        if expected == [4, 9] and told == [3, 9]:
-            return f"{case} returns {told}, from the first occurrence. Search from the end: the latest fits best."
-        if expected and not told:
-            return (f"{case} finds nothing, and should find {expected}. The last {n} tokens always match "
-                    "themselves, with nothing behind them: search before them only.")
-        return f"{case} returns {told}, and {expected} is right."
-    return None
+def _verify_look_up(answer: Answer) -> str | None:
+    asked = "a list of token ids, an empty one where the last tokens stood nowhere before"
+    told = [wholes(answer(list(text), n, num_drafted), asked) for text, n, num_drafted in _TEXTS]
+    right = [look_up(*case) for case in _TEXTS]
+    if told == right:
+        return None
+    for slip, hint in _LOOK_UP_SLIPS:
+        if told == [slip(*case) for case in _TEXTS]:
+            return hint
+    (text, n, num_drafted), given, known = next(case for case in zip(_TEXTS, told, right) if case[1] != case[2])
+    return (f"look_up({text}, {n}, {num_drafted}) returns {given}, and {known} is right: what followed where "
+            f"{text[-n:]} stood last before the end.")
 
 
 def _finds_itself(text: list[int], n: int, num_drafted: int) -> list[int]:
@@ -416,9 +609,94 @@ def _takes_everything(text: list[int], n: int, num_drafted: int) -> list[int]:
     return look_up(text, n, len(text))
 
 
-def _returns_none(text: list[int], n: int, num_drafted: int) -> list[int] | None:
-    return look_up(text, n, num_drafted) or None
+def _without_overlaps(text: list[int], n: int, num_drafted: int) -> list[int]:
+    for start in range(len(text) - 2 * n, -1, -1):
+        if text[start : start + n] == text[-n:]:
+            return text[start + n : start + n + num_drafted]
+    return []
 
+
+def _not_at_the_beginning(text: list[int], n: int, num_drafted: int) -> list[int]:
+    for start in range(len(text) - n - 1, 0, -1):
+        if text[start : start + n] == text[-n:]:
+            return text[start + n : start + n + num_drafted]
+    return []
+
+
+def _in_joined_text(text: list[int], n: int, num_drafted: int) -> list[int]:
+    joined, wanted = " ".join(map(str, text)), " ".join(map(str, text[-n:]))
+    at = joined.rfind(wanted, 0, len(joined) - 1)
+    return [int(token) for token in joined[at + len(wanted):].split()][:num_drafted] if at >= 0 else []
+
+
+def _last_token_alone(text: list[int], n: int, num_drafted: int) -> list[int]:
+    return look_up(text, 1, num_drafted)
+
+
+def _all_or_nothing(text: list[int], n: int, num_drafted: int) -> list[int]:
+    found = look_up(text, n, num_drafted)
+    return found if len(found) == num_drafted else []
+
+
+# What one may have computed instead, the likeliest slip first.
+_LOOK_UP_SLIPS: tuple[tuple[Answer, str], ...] = (
+    (_finds_itself, "It finds nothing. The last n tokens always match themselves, with nothing after them: search "
+                    "before them only."),
+    (_takes_the_first, "You take the first occurrence. Search from the end: the latest fits best."),
+    (_repeats_what_was_looked_for, "What you return begins with the tokens that were looked for: return what follows."),
+    (_takes_everything, "You return all that follows, and at most `num_drafted` are asked for."),
+    (_without_overlaps, "An earlier place may overlap the end: in 5 5 5, the last two stood one place before. You "
+                        "search only where it does not."),
+    (_not_at_the_beginning, "The beginning of the text is never tried: range stops before its end, so give it -1."),
+    (_in_joined_text, "You search in one joined text, where 10 1 holds 0 1: compare lists of ids."),
+    (_last_token_alone, "You compare the last token alone. All of the last `n` must stand there."),
+    (_all_or_nothing, "Where fewer than `num_drafted` tokens follow, you return none: return those that there are."),
+)
+
+
+def _by_next(text: list[int], n: int, num_drafted: int) -> list[int]:
+    ends = [end for end in range(n, len(text)) if text[end - n:end] == text[len(text) - n:]]
+    return text[ends[-1]:][:num_drafted] if ends else []
+
+
+def _with_unfold(text: list[int], n: int, num_drafted: int) -> Tensor:
+    ids = torch.tensor(text)
+    if len(ids) <= n:
+        return ids[:0]
+    found = (ids.unfold(0, n, 1)[:-1] == ids[-n:]).all(dim=1).nonzero()[:, 0]
+    return ids[found[-1] + n:][:num_drafted] if len(found) else ids[:0]
+
+
+def _with_a_table(text: list[int], n: int, num_drafted: int) -> Any:
+    last = {tuple(text[start:start + n]): start + n for start in range(len(text) - n)}
+    at = last.get(tuple(text[-n:]), len(text))
+    return np.array(text[at:at + num_drafted], dtype=int)
+
+
+def _backwards(text: list[int], n: int, num_drafted: int) -> tuple[int, ...]:
+    turned = text[::-1]
+    for shift in range(1, len(text) - n + 1):
+        if turned[shift:shift + n] == turned[:n]:
+            return tuple(turned[:shift][::-1][:num_drafted])
+    return ()
+
+
+_SEARCH = "`for start in range(len(text) - n - 1, -1, -1):`"
+_LOOK_UP = Exercise("12.4", "Look it up in the prompt", look_up, _verify_look_up, (
+    *((slip, hint[:30]) for slip, hint in _LOOK_UP_SLIPS),
+    (lambda text, n, num_drafted: look_up(text, n, 3), "stood last before the end"),
+    (lambda text, n, num_drafted: len(look_up(text, n, num_drafted)), "an empty one where"),
+    (lambda text, n, num_drafted: look_up(text, n, num_drafted) or None, "returned None"),
+), also_wrong=(
+    lambda text, n, num_drafted: look_up(text, 2, num_drafted),
+    lambda text, n, num_drafted: look_up(text[:-1], n, num_drafted),
+    lambda text, n, num_drafted: look_up(text, n, num_drafted)[1:],
+    lambda text, n, num_drafted: [token for token in look_up(text, n, num_drafted) if token],
+    lambda text, n, num_drafted: look_up(text, n, num_drafted)[::-1],
+), right=(_by_next, _with_unfold, _with_a_table, _backwards), equivalent={
+    f"{_SEARCH} to `for start in range(len(text) - n - 1, -2, -1):`":
+        "From -1 on, a slice has one token at most, and nothing follows it.",
+})
 
 # ---- 12.5 ------------------------------------------------------------------------------------------------
 
@@ -480,62 +758,77 @@ _NUMBER_MISTAKES: tuple[tuple[Callable[[float, float, float, int], int], str], .
                       "power of i, not a."),
     (_not_the_last, "The largest number that is allowed is never tried: range ends before its end."),
 )
-# a, c, extra, most.
+# a, c, extra, most. Where a is 1, the fraction of the formula divides by zero.
 _SITUATIONS = ((0.9, 0.05, 0.0, 8), (0.7, 0.05, 0.0, 8), (0.5, 0.05, 0.0, 8), (0.9, 0.05, 0.3, 8), (0.2, 0.05, 0.3, 8),
-               (0.7, 0.3, 0.05, 8), (0.95, 0.02, 0.0, 4), (0.3, 0.5, 0.0, 8), (0.6, 0.0, 0.2, 6), (0.6, 0.02, 0.0, 6))
+               (0.7, 0.3, 0.05, 8), (0.95, 0.02, 0.0, 4), (0.3, 0.5, 0.0, 8), (0.6, 0.0, 0.2, 6), (0.6, 0.02, 0.0, 6),
+               (0.0, 0.05, 0.0, 8), (0.8, 0.125, 0.03, 3), (0.9, 0.02, 0.0, 1))
+_CERTAIN = ((1.0, 0.05, 0.0, 8), (1.0, 0.25, 0.125, 5))
 
 
-def _verify_number(answer: Callable[..., Any]) -> str | None:
-    told = [answer(*situation) for situation in _SITUATIONS]
-    for number in told:
-        if isinstance(number, bool) or not isinstance(number, int):
-            return f"It returns {type(number).__name__}, and the number of tokens to draft, a whole one, is asked for."
-    right = [best_number(*situation) for situation in _SITUATIONS]
+def _verify_number(answer: Answer) -> str | None:
+    asked = "one whole number: how many tokens to draft"
+    told = [whole(answer(*situation), asked) for situation in _SITUATIONS]
+    try:
+        told += [whole(answer(*situation), asked) for situation in _CERTAIN]
+    except ZeroDivisionError:
+        return ("It divides by zero where a is 1: the fraction (1 - a^(k + 1)) / (1 - a) needs an a below 1. Add up "
+                "the powers instead, as `expected_tokens` does.")
+    situations = (*_SITUATIONS, *_CERTAIN)
+    right = [best_number(*situation) for situation in situations]
     if told == right:
         return None
     for mistake, hint in _NUMBER_MISTAKES:
-        if told == [mistake(*situation) for situation in _SITUATIONS]:
+        if told == [mistake(*situation) for situation in situations]:
             return hint
-    situation, number = next((situation, number) for situation, number, known in zip(_SITUATIONS, told, right)
-                             if number != known)
-    return (f"For (a, c, extra, most) = {situation} you draft {number}. Another number from 0 to {situation[-1]} gains "
-            "more: print the gain of each.")
+    situation, given, known = next(case for case in zip(situations, told, right) if case[1] != case[2])
+    return (f"For (a, c, extra, most) = {situation} you draft {given}, and {known} gains most: print the gain of each "
+            f"number from 0 to {situation[-1]}.")
 
 
-EXERCISES: tuple[Exercise, ...] = (
-    Exercise("12.1", "One round, greedily", verify_greedily, _verify_verify, (
-        (_shifted, "compare drafted[i] with row i"),
-        (_all_matches, "behind the first mismatch"),
-        (_without_the_bonus, "a token is lost"),
-        (_bonus_from_the_last_row, "from the last row"),
-        (_keeps_the_rejected, "the rejected token itself"),
-        (_counts, "the new tokens themselves"),
-    )),
-    Exercise("12.2", "Place by place", acceptance_by_place, _verify_places, (
-        *((mistake, hint[:25]) for mistake, hint in _PLACE_MISTAKES),
-        (_one_rate, "one rate for all places"),
-        (_divides_by_none, "divides by zero"),
-    )),
-    Exercise("12.3", "Accept or draw again", accept_or_redraw, _verify_accept, (
-        (_draws_from_p, "a second chance"),
-        (_upside_down, "probability q / p"),
-        (_without_chance, "there chance decides"),
-        (_absolute, "clamp p - q at 0"),
-        (_not_normalized, "divide it by its sum"),
-        (_left_of_q, "the other way round"),
-        (_always_accepts, "nothing is ever rejected"),
-        (_says_whether, "return the token that is put out"),
-        (_own_chance, "from `generator`"),
-    )),
-    Exercise("12.4", "Look it up in the prompt", look_up, _verify_look_up, (
-        (_finds_itself, "search before them only"),
-        (_takes_the_first, "Search from the end"),
-        (_repeats_what_was_looked_for, "return what follows"),
-        (_takes_everything, "at most 3 are asked for"),
-        (_returns_none, "return an empty list"),
-    )),
-    Exercise("12.5", "How many to draft", best_number, _verify_number, (
-        *((mistake, hint[:25]) for mistake, hint in _NUMBER_MISTAKES),
-        (_the_gain_itself, "a whole one"),
-    )),
-)
+def _by_the_fraction(a: float, c: float, extra: float, most: int) -> int:
+    return _best_of(lambda k: (1 - a ** (k + 1)) / (1 - a) / (1 + k * (c + extra)), range(most + 1))
+
+
+def _trying_each(a: float, c: float, extra: float, most: int) -> int:
+    best, best_gain, tokens = 0, 1.0, 1.0
+    for k in range(1, most + 1):
+        tokens += a ** k
+        gain = tokens / (1 + k * c + k * extra)
+        if gain > best_gain:
+            best, best_gain = k, gain
+    return best
+
+
+def _numbers_in_numpy(a: float, c: float, extra: float, most: int) -> Any:
+    ks = np.arange(most + 1)
+    return np.argmax(np.cumsum(np.power(float(a), ks)) / (1 + ks * (c + extra)))
+
+
+def _numbers_in_torch(a: float, c: float, extra: float, most: int) -> Tensor:
+    ks = torch.arange(most + 1, dtype=torch.float64)
+    return ((a ** ks).cumsum(dim=0) / (1 + ks * (c + extra))).argmax()
+
+
+def _fraction_with_care(a: float, c: float, extra: float, most: int) -> float:
+    def gain(k: int) -> float:
+        return (k + 1 if a == 1 else (1 - a ** (k + 1)) / (1 - a)) / (k * c + 1 + k * extra)
+    return float(sorted(range(most + 1), key=gain)[-1])
+
+
+_NUMBER = Exercise("12.5", "How many to draft", best_number, _verify_number, (
+    *((mistake, hint[:25]) for mistake, hint in _NUMBER_MISTAKES),
+    (_the_gain_itself, "how many tokens to draft"),
+    (_by_the_fraction, "divides by zero where a is 1"),
+    (lambda a, c, extra, most: best_number(a, c, extra, 8), "gains most"),
+    (lambda a, c, extra, most: print(end=""), "returned None"),
+), also_wrong=(
+    lambda a, c, extra, most: best_number(a, c, extra, most) + 1,
+    lambda a, c, extra, most: best_number(0.9, c, extra, most),
+    lambda a, c, extra, most: best_number(a, max(c, extra), 0, most),
+    lambda a, c, extra, most: best_number(a, c, extra, most) if a < 1 else 0,
+    lambda a, c, extra, most: round(most * a),
+), right=(_trying_each, _numbers_in_numpy, _numbers_in_torch, _fraction_with_care), equivalent={
+    "`c` and `extra` are exchanged": "Each drafted token takes both, so that their sum counts.",
+})
+
+EXERCISES: tuple[Exercise, ...] = (_GREEDILY, _PLACES, _ACCEPT, _LOOK_UP, _NUMBER)
