@@ -137,7 +137,7 @@ def function(kernel: Kernel, way: str) -> Any:
     """
     found = build.load(kernel, _compiler(), way).multiply
     address, number, count = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
-    scales = [] if kernel == "bfloat16" else [address, number]
+    scales: list[Any] = [] if kernel == "bfloat16" else [address, number]
     found.argtypes = [address, number, address, count, count, address, *scales, count, address]
     found.restype = number
     return found

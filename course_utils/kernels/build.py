@@ -73,7 +73,7 @@ def find_compiler() -> Compiler:
     return Compiler(command, _run((*command, "-dM", "-E", "-x", "c", os.devnull)))
 
 
-def cache_folder() -> Path:
+def kernel_folder() -> Path:
     """Where libraries are kept: `course-utils/kernels` in what XDG_CACHE_HOME names, else in `~/.cache`.
 
     Raises:
@@ -100,7 +100,7 @@ def load(name: str, compiler: Compiler, path: str) -> ctypes.CDLL:
     content = hashlib.sha256("\0".join((*command, compiler.definitions)).encode())
     for source in (SOURCES / f"{name}.c", *sorted(SOURCES.glob("*.h"))):
         content.update(source.read_bytes() + b"\0")
-    file = cache_folder() / f"{name}-{content.hexdigest()[:32]}.so"
+    file = kernel_folder() / f"{name}-{content.hexdigest()[:32]}.so"
     checksum = file.with_suffix(".sha256")
     try:
         if checksum.read_text(encoding="ascii") == hashlib.sha256(file.read_bytes()).hexdigest():
