@@ -14,3 +14,6 @@ collect_ignore = [str(path) for path in FOLDER.glob("*/*.ipynb")
 for name, value in KERNEL_ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 os.environ["COURSE_PROGRESS"] = ""  # whatever it was: no test adds to anyone's progress
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    # Several kernels compute at once. Threads that wait for each other's cores take far longer than a single one.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))

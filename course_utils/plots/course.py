@@ -34,13 +34,13 @@ CHAPTERS: dict[int, Chapter] = {
     6: Chapter(noted("KV cache"), 120, (5,), (5, 0)),
     7: Chapter(noted("Compilation"), 150, (6,), (6, 0)),
     8: Chapter(noted("Sampling"), 125, (6,), (4, 1)),
-    9: Chapter(noted("Inside"), 180, (6,), (2, 1)),
+    9: Chapter(noted("Inside"), 170, (6,), (2, 1)),
     10: Chapter(noted("Chat, prefixes"), 145, (8,), (3, 1)),
     11: Chapter(noted("Bottlenecks"), 145, (7,), (6, 1)),
     12: Chapter(noted("Speculation"), 140, (8, 11), (5, 1)),
     13: Chapter(noted("Training"), 130, (9,), (2, 2)),
-    14: Chapter(noted("Fine-tuning"), 90, (13, 10), (3, 2)),
-    15: Chapter(noted("Many machines"), 110, (13, 11), (6, 2)),
+    14: Chapter(noted("Fine-tuning"), 95, (13, 10), (3, 2)),
+    15: Chapter(noted("Many machines"), 105, (13, 11), (6, 2)),
 }
 PATHS: tuple[tuple[str, str], ...] = ((noted("Just the road: 1 to 7"), PROMPT), (noted("Serving: 8 to 12"), CACHED),
                                       (noted("Changing: 13 to 15"), GENERATED))
