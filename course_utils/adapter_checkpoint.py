@@ -98,7 +98,7 @@ def _checked(adapters: object, folder: str | Path) -> Path:
     if not isinstance(adapters, Adapters):
         raise InputError(gettext("adapters is a {kind}: give the Adapters of a model, "
                                  "Adapters(model).").format(kind=type(adapters).__name__))
-    check_path(folder, "The folder of the adapter", "a folder")
+    check_path(folder, gettext("The folder of the adapter"), gettext("a folder"))
     return Path(folder)
 
 

@@ -120,7 +120,7 @@ def save_checkpoint(model: Qwen3Model, folder: str | Path,
     if generation_config is not None and not isinstance(generation_config, Mapping):
         raise InputError(gettext("generation_config is a {kind}: give a dictionary, such as {{'eos_token_id': 0}}, or "
                                  "None.").format(kind=type(generation_config).__name__))
-    check_path(folder, "The folder of the model", "a folder")
+    check_path(folder, gettext("The folder of the model"), gettext("a folder"))
     folder = Path(folder)
     if model.adapted:
         raise CheckpointError("The model has an adapter beside its weights, and such a checkpoint could not be loaded: "
@@ -239,7 +239,7 @@ def _check_weights(weights: Mapping[str, Tensor], model: Qwen3Model) -> None:
     optional = {name for name in wanted if tied and name.startswith(_OUTPUT)}
     missing = sorted(set(wanted) - set(weights) - optional)
     if missing:
-        hint = (' If its output layer is the embedding, add "tie_word_embeddings": true to config.json.'
+        hint = (gettext(' If its output layer is the embedding, add "tie_word_embeddings": true to config.json.')
                 if all(name.startswith(_OUTPUT) for name in missing) else "")
         raise CheckpointError(gettext("The weights lack {some}: the checkpoint is incomplete or does not belong to its "
                                       "config.json, fetch it again.{hint}").format(some=_some(missing), hint=hint))

@@ -49,8 +49,8 @@ def compile_problem(device: torch.device | str) -> str | None:
         return gettext("torch.compile does not work here ({compiler_reason}), so everything runs uncompiled; chapter 1 "
                        "says what to install.").format(compiler_reason=compiler_reason(error))
     if not torch.allclose(result, gate(x), atol=1e-5):
-        return ("torch.compile gives wrong results here, so everything runs uncompiled; "
-                "install another version of PyTorch.")
+        return gettext("torch.compile gives wrong results here, so everything runs uncompiled; "
+                        "install another version of PyTorch.")
     return None
 
 

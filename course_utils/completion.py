@@ -227,7 +227,8 @@ def _begin(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Sequence[Any],
     texts = [_Text(tokenizer, stop, ends) for _ in prompts]
     rows = [_encode(tokenizer, prompt) for prompt in prompts]
     for number, row in enumerate(rows, start=1):
-        name = "The prompt" if len(rows) == 1 else f"Prompt {number} of {len(rows)}"
+        name = gettext("The prompt") if len(rows) == 1 else gettext("Prompt {number} of {count}").format(
+            number=number, count=len(rows))
         if not row:
             raise InputError(gettext("{name} is empty: give text or token ids, at least one token.").format(name=name))
         try:

@@ -46,7 +46,7 @@ def get_device(preference: torch.device | str | None = None) -> torch.device:
     if not isinstance(preference, (str, torch.device, type(None))):
         raise InputError(gettext("The device is a {kind}: give its name, such "
                                  "as \"cpu\".").format(kind=type(preference).__name__))
-    wanted, source = None if preference is None else str(preference), "The device"
+    wanted, source = None if preference is None else str(preference), gettext("The device")
     if wanted is None or wanted.strip().lower() in ("", "auto"):
         wanted, source = os.environ.get(DEVICE_VARIABLE), gettext("The environment variable {device_variable}").format(
             device_variable=DEVICE_VARIABLE)
@@ -72,15 +72,16 @@ def describe_device(device: torch.device) -> str:
         if torch.version.hip:
             return f"{name} (ROCm)"
         major, minor = torch.cuda.get_device_capability(device)
-        cores = "with" if has_tensor_cores(device) else "without"
-        return gettext("{name} (CUDA, compute capability {major}.{minor}, {cores} Tensor "
-                       "Cores)").format(name=name, major=major, minor=minor, cores=cores)
+        text = (gettext("{name} (CUDA, compute capability {major}.{minor}, with Tensor Cores)")
+                if has_tensor_cores(device) else
+                gettext("{name} (CUDA, compute capability {major}.{minor}, without Tensor Cores)"))
+        return text.format(name=name, major=major, minor=minor)
     if device.type == "xpu":
         return f"{torch.xpu.get_device_name(device)} (Intel XPU)"
     if device.type == "mps":
         return gettext("Apple GPU (MPS) of a Mac with {machine} processor").format(machine=platform.machine())
-    return gettext("CPU ({machine}), {cpu_count} logical cores, PyTorch uses {get_num_threads} threads").format(
-        machine=platform.machine(), cpu_count=os.cpu_count(), get_num_threads=torch.get_num_threads())
+    return gettext("CPU ({machine}), {cores} logical cores, PyTorch uses {threads} threads").format(
+        machine=platform.machine(), cores=os.cpu_count(), threads=torch.get_num_threads())
 
 
 def has_tensor_cores(device: torch.device) -> bool:

@@ -41,12 +41,12 @@ def describe_damage(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(200).lstrip()
     if not start:
-        return "is empty"
+        return gettext("is empty")
     if start.startswith(b"version https://git-lfs"):
-        return "is a git-LFS pointer, a note in place of the file (`git lfs pull` fetches the file itself)"
+        return gettext("is a git-LFS pointer, a note in place of the file (`git lfs pull` fetches the file itself)")
     if start.startswith(b"<"):
-        return "is an HTML page, such as the login or error page of a proxy, saved under that name"
-    return "is damaged or cut short"
+        return gettext("is an HTML page, such as the login or error page of a proxy, saved under that name")
+    return gettext("is damaged or cut short")
 
 
 def read_json(path: Path) -> dict[str, Any]:

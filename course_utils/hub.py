@@ -54,13 +54,13 @@ from course_utils.hub_cache import (
     verify,
 )
 from course_utils.hub_requests import Refusal, answer_timeout, receive, try_twice, watch
-from course_utils.language import gettext
+from course_utils.language import gettext, noted
 from course_utils.number import whole_number
 
 BUNDLED = ("tiny", "nano")
 
 _PUBLIC_HUB = "https://huggingface.co"
-_FREE_SPACE = "Free some space, or set HF_HOME to a folder on a larger disk, and run this again."
+_FREE_SPACE = noted("Free some space, or set HF_HOME to a folder on a larger disk, and run this again.")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def resolve(name: str | Path, patterns: Sequence[str] | None = None) -> Path:
         CheckpointError: if a bundled model is missing from this installation.
         DownloadError: see `download`.
     """
-    check_path(name, "The model", "one, such as 'tiny', or of a folder")
+    check_path(name, gettext("The model"), gettext("one, such as 'tiny', or of a folder"))
     if isinstance(name, str):
         if name.lower() in BUNDLED:
             return _bundled_folder(name.lower())
@@ -136,7 +136,7 @@ def download(name: str, revision: str | None = None, endpoint: str | None = None
         DownloadError: if the model cannot be fetched or is damaged. The next try goes on where this one stopped; what
             is damaged is deleted and fetched again by it, and nothing partial or unverified is ever used.
     """
-    check_path(name, "The model", "one, such as 'qwen3-0.6b-base'")
+    check_path(name, gettext("The model"), gettext("one, such as 'qwen3-0.6b-base'"))
     repo_id = find_repo_id(str(name))
     if repo_id is None:
         raise InputError(_unknown(name))
@@ -190,7 +190,7 @@ def hub_address(endpoint: str | None = None) -> str:
     address = (endpoint or os.environ.get("HF_ENDPOINT") or _PUBLIC_HUB).strip().rstrip("/")
     if not re.fullmatch(r"https?://([\w-]+(\.[\w-]+)*|\[[0-9a-f:]+\])(:\d{1,5})?(/[\w.~/-]*)?", address,
                         re.ASCII | re.IGNORECASE):
-        origin = "The endpoint" if endpoint else "HF_ENDPOINT"
+        origin = gettext("The endpoint") if endpoint else "HF_ENDPOINT"
         raise InputError(gettext("{origin} is {shortened}, and this is not a web address: give one such as "
                                  "{public_hub}, without a name or password.").format(
             origin=origin, shortened=_shortened(address), public_hub=_PUBLIC_HUB))
@@ -215,7 +215,7 @@ def _list_files(repo_id: str, revision: str, address: str, token: str | None,
     if not files or unsigned:
         raise DownloadError(gettext("{address} publishes no checksum for {value} of {repo_id}, so nothing that it "
                                     "sends could be trusted: use another mirror.").format(
-            address=address, value=", ".join(unsigned[:5]) or "any file", repo_id=repo_id))
+            address=address, value=", ".join(unsigned[:5]) or gettext("any file"), repo_id=repo_id))
     strange: list[object] = [file.name for file in files if not (
         is_file_name(file.name) and is_checksum(file.checksum) and 0 <= _size(file) < 2 ** 63)]
     strange += [] if is_commit(info.sha) else [info.sha]
@@ -440,7 +440,8 @@ def _refused(error: Exception, repo_id: str, address: str) -> DownloadError | No
                                      "to a token without the right: use another network or mirror (HF_ENDPOINT), or "
                                      "unset HF_TOKEN.").format(address=address, repo_id=repo_id))
     if status == 429 and isinstance(error, Refusal):
-        rest = f" in {error.retry_after} seconds" if error.retry_after is not None else " in some minutes"
+        rest = gettext(" in {retry_after} seconds").format(
+            retry_after=error.retry_after) if error.retry_after is not None else gettext(" in some minutes")
         return DownloadError(gettext("{address} has had too many requests from this network: run "
                                      "this again{rest}, or set HF_TOKEN, with which the hub allows "
                                      "more.").format(address=address, rest=rest))
@@ -460,7 +461,7 @@ def _network(address: str) -> str:
     if {url.scheme, "all"} & set(getproxies()) and not proxy_bypass(url.hostname or ""):
         return gettext("the network and its proxy ({upper}_PROXY or the settings of this "
                        "computer)").format(upper=url.scheme.upper())
-    return "the network"
+    return gettext("the network")
 
 
 def _first_line(error: Exception) -> str:

@@ -191,9 +191,11 @@ def _damaged(path: Path) -> DownloadError:
                     "publishes").format(name=path.name, describe_damage=describe_damage(path))
     content = Path(os.path.realpath(path))
     if content.parent != Path(os.path.realpath(_blobs(path.parent))):
-        remedy = (gettext("{wrong}. It is {content!r}, which was left alone: remove the link {path!r}, and run this again.")
+        remedy = (gettext("{wrong}. It is {content!r}, which was left alone: remove the link {path!r}, and "
+                          "run this again.")
                   if path.is_symlink() else
-                  gettext("{wrong}. It is {content!r}, which was left alone: remove the file {path!r}, and run this again."))
+                  gettext("{wrong}. It is {content!r}, which was left alone: remove the file {path!r}, and "
+                          "run this again."))
         return DownloadError(remedy.format(wrong=wrong, content=str(content), path=str(path)))
     try:
         content.unlink()

@@ -193,7 +193,7 @@ def _check(answer: Any) -> None:
         return
     answer.headers.pop("X-HF-Warning", None)  # which the library would print as it is
     if worker.is_left:
-        raise Refusal("nobody waits for it any more")
+        raise Refusal(gettext("nobody waits for it any more"))
     if answer.status_code >= 400:
         headers = answer.headers
         wait = headers.get("Retry-After", "")
@@ -203,5 +203,5 @@ def _check(answer: Any) -> None:
         code = ("Credentials" if "Invalid credentials" in headers.get("X-Error-Message", "")
                 else headers.get("X-Error-Code", ""))
         text = f"status {answer.status_code}" + (
-            ", trouble of its own that may be over in some minutes" if answer.status_code >= 500 else "")
+            gettext(", trouble of its own that may be over in some minutes") if answer.status_code >= 500 else "")
         raise Refusal(text, answer.status_code, code, int(wait) if wait else None)

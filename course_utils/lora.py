@@ -58,7 +58,7 @@ class LoRA:
     targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     def __post_init__(self) -> None:
-        rank = require_whole_number("The rank", self.rank, 1)
+        rank = require_whole_number(gettext("The rank"), self.rank, 1)
         alpha: float | None = whole_number(self.alpha)
         if alpha is None:  # peft writes a whole one without a point
             alpha = finite_number(self.alpha)
@@ -227,9 +227,8 @@ class Adapters:
             InputError: if no adapter is at work, if it is merged already, or if the model is quantized.
         """
         if self.active is None or self.merged:
-            raise InputError("There is nothing to merge: "
-                             + (gettext("{active!r} is merged already.").format(
-                                 active=self.active) if self.merged else "activate an adapter first."))
+            raise InputError(gettext("There is nothing to merge: {name!r} is merged already.").format(name=self.active)
+                             if self.merged else gettext("There is nothing to merge: activate an adapter first."))
         if self.model.quantization is not None:
             raise InputError(gettext("This model is quantized to {quantization}, and its integers are too "
                                      "coarse for an adapter: merge it into the original model, and quantize "
@@ -273,8 +272,8 @@ class Adapters:
 
     def _known(self, name: str) -> str:
         if not isinstance(name, str) or name not in self.settings:
-            raise InputError(gettext("There is no adapter {name!r} on this model: those it has are {known}"
-                                     ".").format(name=name, known=", ".join(map(repr, self.settings)) or gettext("none")))
+            raise InputError(gettext("There is no adapter {name!r} on this model: those it has are {known}.").format(
+                name=name, known=", ".join(map(repr, self.settings)) or gettext("none")))
         return name
 
     def _put(self, layers: Mapping[str, nn.Module]) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from course_utils.errors import CheckpointError, InputError
 from course_utils.json_text import parse_json
-from course_utils.language import gettext
+from course_utils.language import gettext, noted
 from course_utils.number import finite_number, whole_number
 
 _SMALL, _LEAST = 1e-6, torch.finfo(torch.float32).tiny
@@ -99,12 +99,12 @@ class Sampling:
         InputError: if a setting is out of its range.
     """
 
-    temperature: float = _setting("T", "draw the tokens: below 1 the likely more often, above 1 less; 0 is always the "
-                                  "likeliest (default with the next three: 1)", 1.0)
-    top_k: int | None = _setting("K", "draw among the K likeliest tokens")
-    top_p: float | None = _setting("P", "draw among the likeliest that together are P probable, 0 to 1")
-    min_p: float | None = _setting("P", "draw among those at least P times as probable as the likeliest, 0 to 1")
-    repetition_penalty: float = _setting("X", "above 1: make what was said already less likely", 1.0)
+    temperature: float = _setting("T", noted("draw the tokens: below 1 the likely more often, above 1 less; 0 is always "
+                                             "the likeliest (default with the next three: 1)"), 1.0)
+    top_k: int | None = _setting("K", noted("draw among the K likeliest tokens"))
+    top_p: float | None = _setting("P", noted("draw among the likeliest that together are P probable, 0 to 1"))
+    min_p: float | None = _setting("P", noted("draw among those at least P times as probable as the likeliest, 0 to 1"))
+    repetition_penalty: float = _setting("X", noted("above 1: make what was said already less likely"), 1.0)
 
     def __post_init__(self) -> None:
         temperature, penalty = finite_number(self.temperature), finite_number(self.repetition_penalty)

@@ -281,9 +281,9 @@ def _wait_until_it_answers(port: int, process: subprocess.Popen[bytes], seconds:
     log.seek(0)
     lines = log.read().decode(errors="replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
-    how = gettext("did not answer within {seconds:g} "
-                  "seconds").format(seconds=seconds) if process.poll() is None else "ended at once"
-    raise CourseError(gettext("The server {how}. The last it printed: {last}").format(how=how, last=last))
+    text = (gettext("The server did not answer within {seconds:g} seconds. The last it printed: {last}")
+            if process.poll() is None else gettext("The server ended at once. The last it printed: {last}"))
+    raise CourseError(text.format(seconds=seconds, last=last))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

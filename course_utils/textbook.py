@@ -186,7 +186,7 @@ class Qwen3Tokenizer(EngineTokenizer):
 
     def __init__(self, tokenizer_file_path: str | Path = "tokenizer-base.json", apply_chat_template: bool = False,
                  add_generation_prompt: bool = False, add_thinking: bool = False) -> None:
-        check_path(tokenizer_file_path, "tokenizer_file_path", "a tokenizer file")
+        check_path(tokenizer_file_path, "tokenizer_file_path", gettext("a tokenizer file"))
         self._name = Path(tokenizer_file_path).name.lower()
         self.apply_chat_template = apply_chat_template
         self.add_generation_prompt = add_generation_prompt

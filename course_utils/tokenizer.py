@@ -278,10 +278,10 @@ class StreamDecoder:
 def _load(file: Path) -> Tokenizer:
     """Read `tokenizer.json` and make sure that it is a byte-level BPE."""
     if not file.is_file():
-        what = gettext("There is no file {name} in").format(
-            name=file.name) if file.parent.is_dir() else "There is no folder"
-        raise TokenizerError(gettext("{what} {parent}. Give the folder of a downloaded or bundled "
-                                     "model.").format(what=what, parent=file.parent))
+        text = (gettext("There is no file {name} in {folder}. Give the folder of a downloaded or bundled model.")
+                if file.parent.is_dir() else
+                gettext("There is no folder {folder}. Give the folder of a downloaded or bundled model."))
+        raise TokenizerError(text.format(name=file.name, folder=file.parent))
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # The library raises a bare Exception for every kind of damage.

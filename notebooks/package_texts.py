@@ -15,12 +15,16 @@ from pathlib import Path
 from translation import Message
 
 PROSE = re.compile(r"[^\W\d_]{2,}[,;:]? [^\W\d_]{2,}")
-# Texts for those who train the bundled models, and texts that are no course_utils's own words: what a model is told.
-NOT_SHOWN = ("corpus/", "training/evaluate.py", "training/model_card.py", "training/recipes.py", "template_worker.py")
-# Markup, styles, patterns, options; places in a picture and fonts; prompts.
+# Texts for those who train the bundled models, what a model is told, and names of what is measured, which stand in a
+# file of results, too.
+NOT_SHOWN = ("benchmark/engines.py", "benchmark/peers.py", "benchmark/published.py", "benchmark/run.py", "corpus/",
+             "distributed/__main__.py", "template_worker.py", "training/__main__.py", "training/evaluate.py",
+             "training/model_card.py", "training/recipes.py")
+# Markup, styles, patterns, options, code; places in a picture and fonts; prompts and what other programs say.
 _NO_TEXT = re.compile(
-    r"</?\w+|[a-z]+:[^ ]+;|\d?p?x? ?(?:solid|double) \{\}|row wrap|\\[sdwb]|^--|Sans|Serif|^Arial|^Microsoft|^Heiti"
-    r"|^WenQuan|^(?:upper|lower|center|outside|offset|axes) |^You are a helpful|^Tell me a story|^Thank you!|lm_head")
+    r"</?\w+|[a-z]+:[^ ]+;|\d?p?x? ?(?:solid|double) \{\}|row wrap|\\[sdwb]|^--|^`|_product\("
+    r"|Sans|Serif|^Arial|^Microsoft|^Heiti|^WenQuan|^PingFang|^(?:upper|lower|center|outside|offset|axes) |lm_head"
+    r"|^You are a helpful|^Tell me a story|^What is attention|^Say it again|^Thank you!|^course-utils |^To enable trace")
 _DATA = {"Question", "Option", "Exercise"}
 _CHAPTERS = "exercises/chapters/"
 

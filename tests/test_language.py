@@ -46,7 +46,8 @@ def test_a_text_is_looked_up_and_english_where_there_is_no_translation(catalog):
 
 
 @pytest.mark.parametrize("wanted, system, found", [
-    ("en", "zh_CN.UTF-8", "en"), ("zh", "C", "zh"), ("ZH-Hans", "", "zh"), ("zh_TW", "", "zh"), ("", "zh_CN.UTF-8", "zh"),
+    ("en", "zh_CN.UTF-8", "en"), ("zh", "C", "zh"), ("ZH-Hans", "", "zh"), ("zh_TW", "", "zh"),
+    ("", "zh_CN.UTF-8", "zh"),
     ("", "zh_CN:en", "zh"), ("", "C.UTF-8", "en"), ("", "", "en"), ("tlh", "zh_CN", "en"),
 ])
 def test_the_language_is_the_one_asked_for_or_that_of_the_system(monkeypatch, wanted, system, found):

@@ -38,7 +38,7 @@ def choose_rows(names: Sequence[str] | None = None, peers: bool = False) -> list
     unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
         raise InputError(gettext("There is no row {value}: choose from {known}.").format(
-            value=", ".join(map(repr, unknown)) or "to measure", known=", ".join(known)))
+            value=", ".join(map(repr, unknown)) or gettext("to measure"), known=", ".join(known)))
     return [known[name] for name in chosen]
 
 

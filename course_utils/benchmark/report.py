@@ -162,7 +162,7 @@ class Report:
         parts = [_aligned(self._facts()), _aligned(self._cells(), right=True)]
         remarks = [f"{row.title}: {text}" for row in self.rows for text in (row.problem, row.note) if text]
         if self.interrupted:
-            remarks.append("Interrupted: what had been measured until then is shown.")
+            remarks.append(gettext("Interrupted: what had been measured until then is shown."))
         parts += ["\n".join(remarks)] if remarks else []
         if self.published:
             head = ["", *(title for title, _ in self.published[0].speeds)]
@@ -173,24 +173,26 @@ class Report:
 
     def _facts(self) -> list[list[str]]:
         bandwidth, settings = self.bandwidth(), self.settings
-        facts = [["date", self.date], ["model", f"{self.model}, {self.weights}"],
-                 ["machine", f"{self.hardware['processor']}; {self.hardware['device']}"],
-                 ["versions", ", ".join(f"{name} {version}" for name, version in self.versions.items())],
-                 ["measured", gettext("prompt of {prompt_tokens} tokens, {new_tokens} new ones, seed {seed}; medians "
-                                      "of {runs} runs").format(
+        facts = [[gettext("date"), self.date], [gettext("model"), f"{self.model}, {self.weights}"],
+                 [gettext("machine"), f"{self.hardware['processor']}; {self.hardware['device']}"],
+                 [gettext("versions"), ", ".join(f"{name} {version}" for name, version in self.versions.items())],
+                 [gettext("measured"), gettext("prompt of {prompt_tokens} tokens, {new_tokens} new ones, seed {seed}; "
+                                               "medians of {runs} runs").format(
                      prompt_tokens=settings.prompt_tokens, new_tokens=settings.new_tokens, seed=settings.seed,
                      runs=settings.runs)]]
         if bandwidth is not None:
-            facts.append(["memory", gettext("reads {high:.1f} GB/s at best, {low:.1f} at "
-                                            "worst; the limit is what was read just before a "
-                                            "run").format(high=bandwidth.high / 1e9, low=bandwidth.low / 1e9)])
+            facts.append([gettext("memory"), gettext("reads {high:.1f} GB/s at best, {low:.1f} at worst; the limit is what "
+                                                     "was read just before a run").format(
+                high=bandwidth.high / 1e9, low=bandwidth.low / 1e9)])
         return facts
 
     def _cells(self) -> list[list[str]]:
         contexts = self.settings.contexts
-        rows = [["", "prefill", "first token", "decode", "lowest", "highest", "of the",
-                 *(gettext("step at {context}").format(context=context) for context in contexts), "compile", "peak"],
-                ["", "tokens/s", "ms", "tokens/s", "", "", "limit", *("ms" for _ in contexts), "s", "memory"]]
+        steps = [gettext("step at {context}").format(context=context) for context in contexts]
+        rows = [["", gettext("prefill"), gettext("first token"), gettext("decode"), gettext("lowest"),
+                 gettext("highest"), gettext("of the"), *steps, gettext("compile"), gettext("peak")],
+                ["", "tokens/s", "ms", "tokens/s", "", "", gettext("limit"), *("ms" for _ in contexts), "s",
+                 gettext("memory")]]
         for row in self.rows:
             decode = row.decode()
             rows.append([

@@ -43,7 +43,7 @@ def torchrun(program: Sequence[str], processes: int = 2, timeout: float = 300) -
         InputError: if there is no such number of processes.
         CourseError: if one fails, with its number and the reason, or if the time is up. None is left running.
     """
-    processes = require_whole_number("The number of processes", processes, 1)
+    processes = require_whole_number(gettext("The number of processes"), processes, 1)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
                "--nproc-per-node", str(processes), *program]
     job = subprocess.Popen(command, env=_environment(processes), stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -139,7 +139,7 @@ def _run(command: tuple[str, ...]) -> str:
         raise BuildError(gettext("{command} cannot be run ("
                                  "{strerror})").format(command=command[0], strerror=error.strerror)) from error
     if done.returncode != 0:
-        lines = done.stderr.splitlines() or ["it gives no reason"]
+        lines = done.stderr.splitlines() or [gettext("it gives no reason")]
         said = next((line for line in lines if "error" in line), lines[0])
         raise BuildError(f"{command[0]} failed ({said.strip()[:200]})")
     return done.stdout

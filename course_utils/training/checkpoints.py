@@ -70,7 +70,7 @@ def load_training(trainer: Trainer, path: Path) -> None:
                 name=name, get=there.get(name), here=here[what][name]) for name in other)
             raise CheckpointError(gettext("{path!r} belongs to another training, with another {what} ({value}): go on "
                                           "with the same one, or begin anew in another folder.").format(
-                path=str(path), what=what, value=differences or "of another version"))
+                path=str(path), what=what, value=differences or gettext("of another version")))
     _check_tensors(trainer, tensors, path)
     for length, supply in trainer.supplies.items():
         supply.skip(*state["blocks"][str(length)])
@@ -93,13 +93,13 @@ def _state(trainer: Trainer) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    advice = "delete it to begin anew, or put a good copy in its place"
+    advice = gettext("delete it to begin anew, or put a good copy in its place")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as error:
-        why = describe_damage(path) if path.is_file() else "cannot be read"
+        why = describe_damage(path) if path.is_file() else gettext("cannot be read")
         raise CheckpointError(gettext("{path!r} {why}, so the training cannot go on from it ({error}): "
                                       "{advice}.").format(
             path=str(path), why=why, error=error, advice=advice)) from error

@@ -85,7 +85,7 @@ class OwnTraining:
 
     def plan(self, device: torch.device) -> TrainingPlan:
         """Raises: InputError: if a number is out of its range."""
-        for name, value in (("block length", self.block_length), ("batch", self.batch)):
+        for name, value in ((gettext("block length"), self.block_length), (gettext("batch"), self.batch)):
             if value < 1:
                 raise InputError(gettext("The {name} is {value}: give a whole number from 1 "
                                          "on.").format(name=name, value=value))
@@ -258,10 +258,10 @@ def _train(model: Qwen3Model, tokenizer: Qwen3Tokenizer, documents: Sequence[Own
         count=len(trained), tokens=tokens, count2=len(held_out), trainable=count.trainable, total=count.total,
         steps=plan.steps * plan.tokens_per_step / tokens))
     if special := count_special_tokens(documents, tokenizer):
-        print(f"Special tokens such as <|im_end|> are written {special} times in plain texts, and are ordinary text "
-              "there: a chat belongs into a record with messages.")
+        print(gettext("Special tokens such as <|im_end|> are written {special} times in plain texts, and are ordinary "
+                      "text there: a chat belongs into a record with messages.").format(special=special))
     if going_on:
-        print("Going on with the training that was interrupted.")
+        print(gettext("Going on with the training that was interrupted."))
     elif blocks is not None:
         print(gettext("step 0: held-out loss {held_out_loss:.3f}").format(held_out_loss=held_out_loss(model, blocks)))
     best: Record | None = None

@@ -46,8 +46,8 @@ def mixed(new: Iterable[Labelled], old: Iterable[Labelled], share: float, seed: 
     """
     number = finite_number(share)
     if number is None or not 0 <= number < 1:
-        raise InputError(gettext("The share of old documents is {share!r}: give a number from 0 to below "
-                                 "1.").format(share=share))
+        raise InputError(gettext("The share of old documents is {share!r}: give a number from 0 to below 1.").format(
+            share=share))
     return _mixed(iter(new), iter(old), number, random.Random(seed))
 
 
@@ -70,16 +70,16 @@ def old_abilities(model: Qwen3Model, tokenizer: Qwen3Tokenizer, words: Sequence[
         Name of the ability -> share of right answers.
     """
     translations = {
-        "to Chinese, asked in English": [(gettext("The Chinese word for {english} "
-                                                  "is").format(english=w.english), f" {w.chinese}.") for w in words],
-        "to Chinese, asked in Chinese": [(f"{w.english}的中文是", f"{w.chinese}。") for w in words],
-        "to English, asked in English": [(gettext("The English word for {chinese} "
-                                                  "is").format(chinese=w.chinese), f" {w.english}.") for w in words],
-        "to English, asked in Chinese": [(f"{w.chinese}的英文是", f"{w.english}。") for w in words],
+        gettext("to Chinese, asked in English"): [
+            (f"The Chinese word for {w.english} is", f" {w.chinese}.") for w in words],
+        gettext("to Chinese, asked in Chinese"): [(f"{w.english}的中文是", f"{w.chinese}。") for w in words],
+        gettext("to English, asked in English"): [
+            (f"The English word for {w.chinese} is", f" {w.english}.") for w in words],
+        gettext("to English, asked in Chinese"): [(f"{w.chinese}的英文是", f"{w.english}。") for w in words],
     }
     asked = [questions(notion)[0] for notion in notions()[::4]]
     return {**{name: share_translated(model, tokenizer, cases) for name, cases in translations.items()},
-            "notions explained": share_right(model, tokenizer, [(each.text, f" {each.answer}") for each in asked])}
+            gettext("notions explained"): share_right(model, tokenizer, [(each.text, f" {each.answer}") for each in asked])}
 
 
 def old_loss(model: Qwen3Model, tokenizer: Qwen3Tokenizer, number: int = 4, block_length: int = 512) -> float:

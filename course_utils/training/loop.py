@@ -68,8 +68,9 @@ class TrainingPlan:
         if not isinstance(self.block_lengths, (tuple, list)) or not self.block_lengths:
             raise InputError(gettext("block_lengths is {block_lengths!r}: give at least one, such as "
                                      "(512,).").format(block_lengths=self.block_lengths))
+        what = gettext("A block length of the training plan")
         plain: dict[str, Any] = {"block_lengths": tuple(
-            require_whole_number("A block length of the training plan", length, 1) for length in self.block_lengths)}
+            require_whole_number(what, length, 1) for length in self.block_lengths)}
         for name, least in (("steps", 1), ("tokens_per_step", 1), ("micro_batches", 1), ("warm_up_steps", 0),
                             ("seed", 0), ("decay_steps", 1)):
             if name != "decay_steps" or self.decay_steps is not None:
@@ -203,7 +204,7 @@ class Trainer:
         if missing:
             raise InputError(gettext("The plan asks for blocks of {missing} tokens, and there are only those of "
                                      "{value}.").format(
-                missing=", ".join(map(str, missing)), value=", ".join(map(str, blocks)) or "no length"))
+                missing=", ".join(map(str, missing)), value=", ".join(map(str, blocks)) or gettext("no length")))
         if lengths[-1] > model.config.max_position_embeddings:
             raise ContextLengthError(gettext("Blocks of {lengths} tokens are longer than the model's context of "
                                              "{max_position_embeddings}: plan shorter ones.").format(

@@ -330,7 +330,8 @@ def _document(entry: Any, place: str) -> OwnDocument:
         fields = ", ".join(repr(str(key)[:40]) for key in list(entry)[:12])
         raise InputError(gettext("{place}: the record has {which}: give it those of one shape, which is either "
                                  "{shapes}.").format(
-            place=place, which="the fields " + fields if fields else "no fields", shapes=_SHAPES))
+            place=place, shapes=_SHAPES,
+            which=gettext("the fields {fields}").format(fields=fields) if fields else gettext("no fields")))
     if shapes == ["text"]:
         return OwnDocument(_text(entry, "text", place), place)
     if shapes == ["instruction"]:

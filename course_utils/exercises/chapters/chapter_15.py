@@ -414,9 +414,11 @@ class _Exchange:
 
         def all_reduce(tensor: Any) -> Tensor:
             if not isinstance(tensor, Tensor):
-                raise NotYet(f"all_reduce was given {describe(tensor)}. It adds up tensors, each in its place.")
+                raise NotYet(gettext("all_reduce was given {describe}. It adds up tensors, each in its "
+                                     "place.").format(describe=describe(tensor)))
             if len(given) == _MOST_EXCHANGES:
-                raise NotYet(f"all_reduce is called more than {_MOST_EXCHANGES} times. What ends the loop around it?")
+                raise NotYet(gettext("all_reduce is called more than {most_exchanges} times. What ends the loop around "
+                                     "it?").format(most_exchanges=_MOST_EXCHANGES))
             given.append(tensor.detach().clone())
             if len(given) <= len(self._sums) and self._sums[len(given) - 1].shape == tensor.shape:
                 with torch.no_grad():
@@ -436,12 +438,15 @@ class _Exchange:
         asked = "a dictionary with a gradient for each parameter, by the names of model.named_parameters()"
         gradients, shapes = mapping(told, asked), {name: p.shape for name, p in model.named_parameters()}
         if set(gradients) != set(shapes):
-            raise NotYet(f"the dictionary has other names than the parameters. Return {asked}.")
-        found = {name: tensor(gradients[name], f"{asked}; {name} has no tensor") for name in shapes}
+            raise NotYet(gettext("the dictionary has other names than the parameters. Return {asked}"
+                                 ".").format(asked=asked))
+        found = {name: tensor(gradients[name], gettext("{asked}; {name} has no tensor").format(
+            asked=asked, name=name)) for name in shapes}
         for name, shape in shapes.items():
             if found[name].shape != shape:
-                raise NotYet(f"the gradient of {name} has the shape {tuple(found[name].shape)}, and the parameter "
-                             f"{tuple(shape)}. Return {asked}.")
+                raise NotYet(gettext("the gradient of {name} has the shape {shape}, and the parameter {shape2}. Return "
+                                     "{asked}.").format(
+                    name=name, shape=tuple(found[name].shape), shape2=tuple(shape), asked=asked))
         return found
 
     @staticmethod
@@ -449,13 +454,15 @@ class _Exchange:
         """All processes must exchange the same things in the same order."""
         counts = [len(summands) for summands in given]
         if len(set(counts)) > 1:
-            raise NotYet(f"the processes call all_reduce {', '.join(map(str, counts))} times, so one would wait for "
-                         "the others for ever. Each takes part in every exchange, even if none of its tokens counts.")
+            raise NotYet(gettext("the processes call all_reduce {counts} times, so one would wait for the others "
+                                 "for ever. Each takes part in every exchange, even if none of its tokens "
+                                 "counts.").format(counts=", ".join(map(str, counts))))
         for number, summands in enumerate(zip(*given), 1):
             if not _of_one_shape(summands):
                 shapes = ", ".join(str(tuple(each.shape)) for each in summands)
-                raise NotYet(f"in exchange {number} the processes give tensors of the shapes {shapes}, which cannot be "
-                             "added up. What depends on a process's own texts can only go in as a sum over them.")
+                raise NotYet(gettext("in exchange {number} the processes give tensors of the shapes {shapes}, which "
+                                     "cannot be added up. What depends on a process's own texts can only go in as a "
+                                     "sum over them.").format(number=number, shapes=shapes))
 
 
 def _of_one_shape(tensors: Iterable[Tensor]) -> bool:
