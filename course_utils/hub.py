@@ -209,7 +209,8 @@ def _list_files(repo_id: str, revision: str, address: str, token: str | None,
     api = HfApi(endpoint=address, token=token or False)
     info = try_twice(lambda: watch(
         lambda: api.model_info(repo_id, revision=revision, files_metadata=True, timeout=answer_timeout()),
-        f"the list of files of {repo_id} from {address}", hub_requests.LISTING_LIMIT))
+        gettext("the list of files of {repo_id} from {address}").format(repo_id=repo_id, address=address),
+        hub_requests.LISTING_LIMIT))
     files = [_listed(entry) for entry in info.siblings or [] if not _is_others(entry.rfilename, patterns)]
     unsigned = sorted(file.name for file in files if is_file_name(file.name) and not file.checksum)
     if not files or unsigned:

@@ -99,8 +99,8 @@ class Sampling:
         InputError: if a setting is out of its range.
     """
 
-    temperature: float = _setting("T", noted("draw the tokens: below 1 the likely more often, above 1 less; 0 is always "
-                                             "the likeliest (default with the next three: 1)"), 1.0)
+    temperature: float = _setting("T", noted("draw the tokens: below 1 the likely more often, above 1 less; 0 is "
+                                             "always the likeliest (default with the next three: 1)"), 1.0)
     top_k: int | None = _setting("K", noted("draw among the K likeliest tokens"))
     top_p: float | None = _setting("P", noted("draw among the likeliest that together are P probable, 0 to 1"))
     min_p: float | None = _setting("P", noted("draw among those at least P times as probable as the likeliest, 0 to 1"))

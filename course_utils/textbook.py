@@ -37,7 +37,7 @@ from course_utils.generation import EndTokens, check_prompt, generate_tokens
 from course_utils.hub import resolve
 from course_utils.kv_cache import Cache, GrowingLayer, is_keys_and_values
 from course_utils.kv_cache import KVCache as EngineCache
-from course_utils.language import gettext
+from course_utils.language import gettext, noted
 from course_utils.number import NUMBER_FORMATS, finite_number, whole_number
 from course_utils.qwen3 import Qwen3Model as EngineModel
 from course_utils.tokenizer import Qwen3Tokenizer as EngineTokenizer
@@ -70,7 +70,8 @@ _PARTS = {
     "norm1": "input_layernorm", "norm2": "post_attention_layernorm", "scale": "weight",
 }
 _MODELS = {"base": "qwen3-0.6b-base", "reasoning": "qwen3-0.6b"}
-_DEVICES = {"cuda": "NVIDIA CUDA GPU", "mps": "Apple Silicon GPU (MPS)", "xpu": "Intel GPU", "cpu": "CPU"}
+_DEVICES = {"cuda": noted("NVIDIA CUDA GPU"), "mps": noted("Apple Silicon GPU (MPS)"), "xpu": noted("Intel GPU"),
+            "cpu": "CPU"}
 
 
 def book_config(config: Qwen3Config, dtype: torch.dtype) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def get_device(enable_tensor_cores: bool = True) -> torch.device:
                                  "or False; to name a device, write torch.device(...) "
                                  "instead.").format(enable_tensor_cores=enable_tensor_cores))
     device = find_device()
-    print(f"Using {_DEVICES[device.type]}")
+    print(f"Using {gettext(_DEVICES[device.type])}")
     if enable_tensor_cores and device.type == "cuda":
         enable_tf32()
     return device

@@ -22,10 +22,14 @@ NOT_SHOWN = ("benchmark/engines.py", "benchmark/peers.py", "benchmark/published.
              "training/model_card.py", "training/recipes.py")
 # Markup, styles, patterns, options, code; places in a picture and fonts; prompts and what other programs say.
 _NO_TEXT = re.compile(
-    r"</?\w+|[a-z]+:[^ ]+;|\d?p?x? ?(?:solid|double) \{\}|row wrap|\\[sdwb]|^--|^`|_product\("
-    r"|Sans|Serif|^Arial|^Microsoft|^Heiti|^WenQuan|^PingFang|^(?:upper|lower|center|outside|offset|axes) |lm_head"
-    r"|^You are a helpful|^Tell me a story|^What is attention|^Say it again|^Thank you!|^course-utils |^To enable trace")
-_DATA = {"Question", "Option", "Exercise"}
+    r"</?\w+|^ style=|[a-z]+:[^ ]+;|\d?p?x? ?(?:solid|double) \{\}|row wrap|\\[sdwb]|^--|^`|_product\("
+    r"|Sans|Serif|^Arial|^Microsoft|^Heiti|^WenQuan|^PingFang|^(?:upper|lower|center|outside|offset|axes) |lm_head|XPU"
+    r"|^Google Colab$|^Lightning Studio$|^You are a helpful|^Tell me a story|^What is attention|^Say it again"
+    r"|^Thank you!|^course-utils |^To enable trace|^The (?:Chinese|English) word for|^\{\"text\": ")
+# Whose arguments are looked up where they are shown, and which of them: all where none is named.
+_KEPT: dict[str, tuple[str | int, ...]] = {
+    "gettext": (), "noted": (), "Finding": (), "Option": (), "Question": (1,), "Exercise": (1,),
+    "add_argument": ("help",)}
 _CHAPTERS = "exercises/chapters/"
 
 
@@ -57,12 +61,13 @@ class _Texts:
         for node in self._strings():
             if isinstance(node, ast.Constant) and self._is_reached(node):
                 text = str(node.value)
-                yield Message(text, "format" if self._call(node) == "gettext" and "{" in text else "text", True)
+                yield Message(text, "format" if self._argument(node)[0] == "gettext" and "{" in text else "text", True)
 
     def unreachable(self) -> Iterator[str]:
+        reached = {message.text for message in self.messages()}
         for node in self._strings():
             words = _words(node)
-            if PROSE.search(words) and not self._is_reached(node) and not self._is_no_text(node):
+            if PROSE.search(words) and words not in reached and not self._is_no_text(node):
                 yield f"{self.name}, line {node.lineno}: {words[:60]!r}"
 
     def _strings(self) -> Iterator[ast.Constant | ast.JoinedStr]:
@@ -74,26 +79,30 @@ class _Texts:
             if isinstance(node, ast.JoinedStr) or isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node
 
-    def _call(self, node: ast.expr) -> str:
-        """The name of the function that a string is handed to, perhaps by an `if`."""
+    def _argument(self, node: ast.AST) -> tuple[str, str | int]:
+        """The function that a string is handed to, perhaps by an `if`, and as which argument."""
         above = self.parents[node]
         while isinstance(above, ast.IfExp):
-            above = self.parents[above]
-        return ast.unparse(above.func) if isinstance(above, ast.Call) else ""
+            node, above = above, self.parents[above]
+        name: str | int = -1
+        if isinstance(above, ast.keyword):
+            name, above = above.arg or "", self.parents[above]
+        if not isinstance(above, ast.Call):
+            return "", name
+        return ast.unparse(above.func), above.args.index(node) if node in above.args else name
 
     def _is_reached(self, node: ast.Constant | ast.JoinedStr) -> bool:
         if isinstance(node, ast.JoinedStr):
             return False
-        above, call = self.parents[node], self._call(node)
-        if call in ("gettext", "noted"):
-            return True
-        if call in _DATA:
-            assert isinstance(above, ast.Call)
-            return above.args.index(node) > 0 if call == "Question" else call == "Option" or above.args.index(node) == 1
+        call, argument = self._argument(node)
+        kept = _KEPT.get(call.rpartition(".")[2])
+        if kept is not None:
+            return kept == () or argument in kept
+        if not PROSE.search(str(node.value)):
+            return False
         if call.endswith("Error") or call == "NotYet":
-            return bool(PROSE.search(str(node.value)))
-        return (self.name.startswith(_CHAPTERS) and bool(PROSE.search(str(node.value))) and str(node.value)[0] != "`"
-                and not self._is_answer(node))
+            return True
+        return self.name.startswith(_CHAPTERS) and str(node.value)[0] != "`" and not self._is_answer(node)
 
     def _is_answer(self, node: ast.AST) -> bool:
         """Whether a string belongs to an answer or to what proves a check, and not to what is said of answers."""

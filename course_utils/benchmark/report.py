@@ -181,8 +181,8 @@ class Report:
                      prompt_tokens=settings.prompt_tokens, new_tokens=settings.new_tokens, seed=settings.seed,
                      runs=settings.runs)]]
         if bandwidth is not None:
-            facts.append([gettext("memory"), gettext("reads {high:.1f} GB/s at best, {low:.1f} at worst; the limit is what "
-                                                     "was read just before a run").format(
+            facts.append([gettext("memory"), gettext("reads {high:.1f} GB/s at best, {low:.1f} at worst; the limit is "
+                                                     "what was read just before a run").format(
                 high=bandwidth.high / 1e9, low=bandwidth.low / 1e9)])
         return facts
 

@@ -79,7 +79,8 @@ def old_abilities(model: Qwen3Model, tokenizer: Qwen3Tokenizer, words: Sequence[
     }
     asked = [questions(notion)[0] for notion in notions()[::4]]
     return {**{name: share_translated(model, tokenizer, cases) for name, cases in translations.items()},
-            gettext("notions explained"): share_right(model, tokenizer, [(each.text, f" {each.answer}") for each in asked])}
+            gettext("notions explained"): share_right(
+                model, tokenizer, [(each.text, f" {each.answer}") for each in asked])}
 
 
 def old_loss(model: Qwen3Model, tokenizer: Qwen3Tokenizer, number: int = 4, block_length: int = 512) -> float:

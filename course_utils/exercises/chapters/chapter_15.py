@@ -609,8 +609,8 @@ _SHARED_SLIPS: tuple[tuple[Answer, str], ...] = (
                     "through all_reduce, too."),
     (_by_texts, "You weigh the processes by their numbers of texts. Some texts have more tokens that count than "
                 "others: count these."),
-    (_by_all_tokens, f"You divide by the number of all tokens. Those labelled {IGNORED} are only read: leave them out "
-                     "of the count."),
+    (_by_all_tokens, "You divide by the number of all tokens. Those labelled -100 are only read: leave them out of "
+                     "the count."),
     (_with_first_column, "You count the first column of the labels, too, and nothing predicts it: count in "
                          "labels[:, 1:]."),
     (_without_reset, "What the step before has left in the parameters is added to the gradients: begin with "
