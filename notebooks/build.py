@@ -39,6 +39,7 @@ README = FOLDER.parent / "README.md"
 LOCALE = FOLDER / "locale"
 PACKAGE = FOLDER.parent / "course_utils"
 _REPOSITORY = re.compile(r'^(Repository = ")([^"]*)(")$', re.MULTILINE)
+_ANY_WEBSITE = "https://OWNER.github.io/NAME/"
 _WEBSITE = re.compile(r"https://[\w-]+\.github\.io/[\w.-]+/")
 
 _IS_SETUP = re.compile(r"#\s*(@title )?setup\b", re.IGNORECASE)
@@ -177,7 +178,7 @@ def language_of(path: Path) -> str:
 def catalogs(language: str) -> Catalogs:
     """The catalogs of a language, beside all messages of the English notebooks."""
     messages = {path.stem: list(translation.messages(read(path))) for path in sorted(FOLDER.glob("*.ipynb"))}
-    messages[README.stem] = list(translation.messages_of_text(README.read_text(encoding="utf-8")))
+    messages[README.stem] = list(translation.messages_of_text(_readme()))
     return Catalogs(LOCALE / language, language, messages, translation.OWN)
 
 
@@ -203,7 +204,12 @@ def readme_in(language: str) -> str:
         return ours if path.endswith(".ipynb") and (FOLDER.parent / ours).is_file() else path
 
     told = partial(catalogs(language).told, README.stem)
-    return translation.translated_text(README.read_text(encoding="utf-8"), told, moved)
+    return translation.translated_text(_readme(), told, moved).replace(_ANY_WEBSITE, website(repository()))
+
+
+def _readme() -> str:
+    """The README without a certain website, so that a fork has the same messages."""
+    return _WEBSITE.sub(_ANY_WEBSITE, README.read_text(encoding="utf-8"))
 
 
 def index_in(language: str) -> str:
@@ -300,8 +306,9 @@ def set_repository(address: str) -> None:
     README.write_text(_WEBSITE.sub(website(address), text), encoding="utf-8")
     for path in sorted(FOLDER.glob("*.ipynb")):
         write(filled_in(read(path), path.name), path)
-    for path in sorted(FOLDER.glob("*/*.ipynb")):
-        if language_of(path) != "en":
+    for folder in filter(Path.is_dir, sorted(LOCALE.iterdir())):
+        README.with_suffix(f".{folder.name}.md").write_text(readme_in(folder.name), encoding="utf-8")
+        for path in sorted((FOLDER / folder.name).glob("*.ipynb")):
             write(with_outputs(up_to_date(path), read(path)), path)
 
 
