@@ -234,15 +234,15 @@ def translate(language: str, paths: list[Path]) -> None:
     package.update([language])
     report(package, language)
     report(ours, COMMON)
-    if report(ours, README.stem)[0]:
-        README.with_suffix(f".{language}.md").write_text(readme_in(language), encoding="utf-8")
-        (FOLDER / language / "index.md").write_text(index_in(language), encoding="utf-8")
     for name in names:
         sound, share = report(ours, name)
         if sound and (paths or share <= BOUND):
             path = FOLDER / language / f"{name}.ipynb"
             fresh = up_to_date(path)
             write(with_outputs(fresh, read(path)) if path.is_file() else fresh, path)
+    if report(ours, README.stem)[0]:
+        README.with_suffix(f".{language}.md").write_text(readme_in(language), encoding="utf-8")
+        (FOLDER / language / "index.md").write_text(index_in(language), encoding="utf-8")
 
 
 def report(ours: Catalogs, name: str) -> tuple[bool, float]:
