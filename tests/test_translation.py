@@ -281,7 +281,8 @@ def test_a_new_language_is_one_command_and_one_folder(course, capsys):
     locale = course / "notebooks" / "locale" / "it"
     fill(locale / "01_boat.po", {"# 1. Boats\n\nA boat.": "# 1. Barche\n\nUna barca.", "Go": "Via",
                                  "a boat": "una barca"})
-    fill(locale / "README.po", {"# Boats": "# Barche", "At https://OWNER.github.io/NAME/ is more.":
+    link = "[1](notebooks/01_boat.ipynb)"
+    fill(locale / "README.po", {"# Boats": "# Barche", link: link, "At https://OWNER.github.io/NAME/ is more.":
                                 "Altro: https://OWNER.github.io/NAME/."})
     fill(course / "course_utils" / "locale" / "it.po", {"{n} boats": "{n} barche"})
     build.translate("it", [])
