@@ -61,9 +61,9 @@ def save_adapter(adapters: Adapters, name: str, folder: str | Path) -> None:
         write_atomically(folder, {_WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt"}),
                                    _CONFIG: json_writer(config)})
     except (OSError, ValueError, SafetensorError) as error:  # ValueError: a NUL in the name
-        raise CheckpointError(gettext("The adapter could not be saved in {folder!r} ({error}); what was "
-                                      "there before is unchanged. Free disk space, or choose another "
-                                      "folder.").format(folder=str(folder), error=error)) from error
+        raise CheckpointError(gettext("The adapter could not be saved in {folder!r} ({error}); what was there before "
+                                      "is unchanged. Free disk space, or choose another folder.").format(
+            folder=str(folder), error=error)) from error
 
 
 def load_adapter(adapters: Adapters, name: str, folder: str | Path) -> None:
@@ -110,8 +110,8 @@ def _keys(path: str) -> tuple[str, str]:
 def _read_settings(folder: Path) -> LoRA:
     """The settings of an adapter, if it is one of plain LoRA."""
     if not (folder / _CONFIG).is_file():
-        raise CheckpointError(gettext("There is no {config} in {folder!r}: give the folder of an "
-                                      "adapter.").format(config=_CONFIG, folder=str(folder)))
+        raise CheckpointError(gettext("There is no {config} in {folder!r}: give the folder of an adapter.").format(
+            config=_CONFIG, folder=str(folder)))
     where, config = gettext("The adapter in {folder!r}").format(folder=str(folder)), read_json(folder / _CONFIG)
     problem = _problem(config)
     if problem is not None:
@@ -119,22 +119,22 @@ def _read_settings(folder: Path) -> LoRA:
     try:
         return LoRA(config["r"], config["lora_alpha"], config.get("lora_dropout", 0.0), config["target_modules"])
     except InputError as error:
-        raise CheckpointError(gettext("{where} has settings that are not possible here. "
-                                      "{error}").format(where=where, error=error)) from error
+        raise CheckpointError(gettext("{where} has settings that are not possible here. {error}").format(
+            where=where, error=error)) from error
 
 
 def _problem(config: Mapping[str, Any]) -> str | None:
     """Why an adapter is not one of plain LoRA for generating text, as the end of a sentence; None if it is."""
     if config.get("peft_type") != "LORA":
-        return gettext("is of the kind {get!r}: choose one of the kind 'LORA', the only one known "
-                       "here.").format(get=config.get("peft_type"))
+        return gettext("is of the kind {get!r}: choose one of the kind 'LORA', the only one known here.").format(
+            get=config.get("peft_type"))
     if config.get("task_type") not in (None, "CAUSAL_LM"):
-        return gettext("is for the task {config!r}: choose one for 'CAUSAL_LM', generating "
-                       "text.").format(config=config["task_type"])
+        return gettext("is for the task {config!r}: choose one for 'CAUSAL_LM', generating text.").format(
+            config=config["task_type"])
     missing = [key for key in ("r", "lora_alpha", "target_modules") if key not in config]
     if missing:
-        return gettext("lacks {missing} in its {config}: fetch the file "
-                       "again.").format(missing=", ".join(missing), config=_CONFIG)
+        return gettext("lacks {missing} in its {config}: fetch the file again.").format(
+            missing=", ".join(missing), config=_CONFIG)
     beginning = config.get("init_lora_weights", True)
     if beginning not in _BEGINNINGS:
         return gettext("began as {beginning!r}, for which the model's own weights were changed: convert it to plain "
@@ -142,8 +142,8 @@ def _problem(config: Mapping[str, Any]) -> str | None:
     # Whatever is unknown and not off may change what the adapter computes.
     more = [key for key, value in config.items() if key not in _READ + _WITHOUT_EFFECT and value and value != "none"]
     if more:
-        return gettext("sets {more}, which plain LoRA does not have: choose one that was trained "
-                       "without.").format(more=", ".join(sorted(more)))
+        return gettext("sets {more}, which plain LoRA does not have: choose one that was trained without.").format(
+            more=", ".join(sorted(more)))
     return None
 
 
@@ -151,27 +151,27 @@ def _read_matrices(folder: Path, wanted: Mapping[str, tuple[int, int]]) -> dict[
     """The tensors of an adapter, memory-mapped, if they are exactly those that are wanted."""
     path = folder / _WEIGHTS
     if not path.is_file() and (folder / _PICKLE).is_file():
-        raise CheckpointError(gettext("{folder!r} has the adapter only as pickle ({pickle}), which is never "
-                                      "read here because unpickling can run any program: get it as "
-                                      "safetensors.").format(folder=str(folder), pickle=_PICKLE))
+        raise CheckpointError(gettext("{folder!r} has the adapter only as pickle ({pickle}), which is never read here "
+                                      "because unpickling can run any program: get it as safetensors.").format(
+            folder=str(folder), pickle=_PICKLE))
     if not path.is_file():
-        raise CheckpointError(gettext("There is no {weights} in {folder!r}: fetch the missing "
-                                      "file.").format(weights=_WEIGHTS, folder=str(folder)))
+        raise CheckpointError(gettext("There is no {weights} in {folder!r}: fetch the missing file.").format(
+            weights=_WEIGHTS, folder=str(folder)))
     tensors = read_tensors(path)
     if wanted.keys() != tensors.keys():
         lacking, more = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
         difference = f"lacks {lacking[0]}" if lacking else gettext("holds {more}, which its settings do not ask "
                                                                    "for").format(more=more[0])
-        raise CheckpointError(gettext("{path!r} {difference}: it is incomplete, does not "
-                                      "belong to its {config}, or was trained on another "
-                                      "model.").format(path=str(path), difference=difference, config=_CONFIG))
+        raise CheckpointError(gettext("{path!r} {difference}: it is incomplete, does not belong to its {config}, or "
+                                      "was trained on another model.").format(
+            path=str(path), difference=difference, config=_CONFIG))
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name]:
             raise CheckpointError(gettext("{name} has shape {shape} in {path!r}, and this model needs {wanted}: use "
                                           "the adapter with the model that it was trained on.").format(
                 name=name, shape=tuple(tensor.shape), path=str(path), wanted=wanted[name]))
         if not tensor.is_floating_point() or not tensor.isfinite().all():
-            raise CheckpointError(gettext("{name} in {path!r} does not consist of finite numbers: fetch the "
-                                          "file again, or train the adapter anew with a smaller learning "
-                                          "rate.").format(name=name, path=str(path)))
+            raise CheckpointError(gettext("{name} in {path!r} does not consist of finite numbers: fetch the file "
+                                          "again, or train the adapter anew with a smaller learning rate.").format(
+                name=name, path=str(path)))
     return tensors

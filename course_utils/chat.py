@@ -73,8 +73,8 @@ class ChatTemplate:
                 source = (folder / "chat_template.jinja").read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise TokenizerError(
-                    gettext("{folder} cannot be read ({error}). Fetch the file "
-                            "again.").format(folder=folder / "chat_template.jinja", error=error)
+                    gettext("{folder} cannot be read ({error}). Fetch the file again.").format(
+                        folder=folder / "chat_template.jinja", error=error)
                 ) from error
         else:
             source = settings.get("chat_template")
@@ -82,16 +82,16 @@ class ChatTemplate:
             named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
             if "default" not in named:
                 raise TokenizerError(
-                    gettext("tokenizer_config.json in {folder} has the chat templates {named}, "
-                            "none of them 'default'. Build ChatTemplate(source) from the one you "
-                            "want.").format(folder=folder, named=sorted(map(str, named)))
+                    gettext("tokenizer_config.json in {folder} has the chat templates {named}, none of them 'default'. "
+                            "Build ChatTemplate(source) from the one you want.").format(
+                        folder=folder, named=sorted(map(str, named)))
                 )
             source, with_tools = named["default"], named.get("tool_use")
         if not isinstance(source, str):
             raise TokenizerError(
-                gettext("There is no chat template in {folder}, neither chat_template.jinja nor an "
-                        "entry in tokenizer_config.json. Give the model plain text, or choose a chat "
-                        "model.").format(folder=folder)
+                gettext("There is no chat template in {folder}, neither chat_template.jinja nor an entry in "
+                        "tokenizer_config.json. Give the model plain text, or choose a chat model.").format(
+                    folder=folder)
             )
         names = ("bos_token", "eos_token", "pad_token", "unk_token")
         tokens = {name: token_string(settings.get(name)) for name in names}
@@ -129,18 +129,18 @@ class ChatTemplate:
         except _TemplateFailure as error:
             empty = next((number for number, message in enumerate(plain) if "content" not in message), None)
             if empty is not None:
-                raise InputError(gettext("The chat template needs a content in every message, and message "
-                                         "{empty} has none beside its tool calls: give it the "
-                                         "content \"\".").format(empty=empty)) from error
+                raise InputError(gettext("The chat template needs a content in every message, and message {empty} has "
+                                         "none beside its tool calls: give it the content \"\".").format(
+                    empty=empty)) from error
             raise
 
     def _ask(self, source: str, variables: Mapping[str, Any] | None) -> str:
         """Let the template be compiled and, with variables, rendered."""
         answer = _PROCESS.ask({"source": source, "variables": variables, "seconds": SECONDS, "longest": _LONGEST})
         if answer is None:
-            raise TokenizerError(gettext("The chat template has taken more than {seconds} seconds or more memory "
-                                         "than a template may have: do not use a model folder with such a "
-                                         "template.").format(seconds=SECONDS))
+            raise TokenizerError(gettext("The chat template has taken more than {seconds} seconds or more memory than "
+                                         "a template may have: do not use a model folder with such a template.").format(
+                seconds=SECONDS))
         if "text" in answer:
             return str(answer["text"])
         kind, error = answer["kind"], answer["error"]
@@ -154,9 +154,9 @@ class ChatTemplate:
             raise TokenizerError(gettext("The chat template tries what a template must not do: {error}. Do not use a "
                                          "model folder with such a template.").format(error=error))
         if kind == "long":
-            raise TokenizerError(gettext("The chat template writes more than {longest} characters for these "
-                                         "messages: shorten them, or do not use a model folder with such a "
-                                         "template.").format(longest=_LONGEST))
+            raise TokenizerError(gettext("The chat template writes more than {longest} characters for these messages: "
+                                         "shorten them, or do not use a model folder with such a template.").format(
+                longest=_LONGEST))
         raise _TemplateFailure(gettext("The chat template fails on these messages ({error}). Check that they are what "
                                        "this model's template expects, or use another template.").format(error=error))
 
@@ -254,26 +254,26 @@ def check_messages(messages: Sequence[Message]) -> None:
                                      "...}}.").format(number=number, message=message))
         calls = message.get("tool_calls")
         if calls is not None and not _objects(calls):
-            raise InputError(gettext("The tool_calls of message {number} are {calls!r}. Make them a list of "
-                                     "objects, such as [{{\"function\": {{\"name\": ..., \"arguments\": "
-                                     "{{...}}}}}}].").format(number=number, calls=calls))
+            raise InputError(gettext("The tool_calls of message {number} are {calls!r}. Make them a list of objects, "
+                                     "such as [{{\"function\": {{\"name\": ..., \"arguments\": {{...}}}}}}].").format(
+                number=number, calls=calls))
         may_be_empty = message.get("role") == "assistant" and bool(calls)
         for key in ("role", "content"):
             if key not in message and not (key == "content" and may_be_empty):
                 raise InputError(
-                    gettext("Message {number} has no {key!r}, only {message}. Give each message a role and a "
-                            "content.").format(number=number, key=key, message=list(message))
+                    gettext("Message {number} has no {key!r}, only {message}. Give each "
+                            "message a role and a content.").format(number=number, key=key, message=list(message))
                 )
         if message["role"] not in ROLES:
             raise InputError(
-                gettext("Message {number} has the unknown role {message!r}. Use one of {roles}"
-                        ".").format(number=number, message=message["role"], roles=", ".join(ROLES))
+                gettext("Message {number} has the unknown role {message!r}. Use one of {roles}.").format(
+                    number=number, message=message["role"], roles=", ".join(ROLES))
             )
         content = message.get("content")
         if not isinstance(content, str) and not (content is None and may_be_empty):
             raise InputError(
-                gettext("The content of message {number} is a {kind}. Make it a "
-                        "string.").format(number=number, kind=type(content).__name__)
+                gettext("The content of message {number} is a {kind}. Make it a string.").format(
+                    number=number, kind=type(content).__name__)
             )
 
 
@@ -303,8 +303,8 @@ def plain_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any
     """
     if tools is not None and not _objects(tools):
         raise InputError(gettext("tools is {tools!r}. Make it a list of JSON descriptions, such as "
-                                 "[{{\"type\": \"function\", \"function\": {{\"name\": ..., \"parameters\": "
-                                 "{{...}}}}}}].").format(tools=tools))
+                                 "[{{\"type\": \"function\", \"function\": {{\"name\": "
+                                 "..., \"parameters\": {{...}}}}}}].").format(tools=tools))
     return None if tools is None else list(_plain(list(tools)))
 
 
@@ -340,11 +340,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         settings = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TokenizerError(gettext("{path} cannot be read as JSON ({error}). Fetch the file "
-                                     "again.").format(path=path, error=error)) from error
+        raise TokenizerError(gettext("{path} cannot be read as JSON ({error}). Fetch the file again.").format(
+            path=path, error=error)) from error
     if not isinstance(settings, dict):
-        raise TokenizerError(gettext("{path} holds a {kind}, no object. Fetch the file "
-                                     "again.").format(path=path, kind=type(settings).__name__))
+        raise TokenizerError(gettext("{path} holds a {kind}, no object. Fetch the file again.").format(
+            path=path, kind=type(settings).__name__))
     return settings
 
 

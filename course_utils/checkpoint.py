@@ -115,11 +115,11 @@ def save_checkpoint(model: Qwen3Model, folder: str | Path,
         CheckpointError: if the files cannot be written, or the model has an adapter (`course_utils.lora`).
     """
     if not isinstance(model, Qwen3Model):
-        raise InputError(gettext("model is a {kind}: give a Qwen3Model, such as load_model() "
-                                 "gives.").format(kind=type(model).__name__))
+        raise InputError(gettext("model is a {kind}: give a Qwen3Model, such as load_model() gives.").format(
+            kind=type(model).__name__))
     if generation_config is not None and not isinstance(generation_config, Mapping):
-        raise InputError(gettext("generation_config is a {kind}: give a dictionary, such as {{'eos_token_id': 0}}, or "
-                                 "None.").format(kind=type(generation_config).__name__))
+        raise InputError(gettext("generation_config is a {kind}: give a dictionary, such as "
+                                 "{{'eos_token_id': 0}}, or None.").format(kind=type(generation_config).__name__))
     check_path(folder, gettext("The folder of the model"), gettext("a folder"))
     folder = Path(folder)
     if model.adapted:
@@ -140,16 +140,16 @@ def save_checkpoint(model: Qwen3Model, folder: str | Path,
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder, writers)
     except (OSError, ValueError, SafetensorError) as error:  # ValueError: a NUL in the name
-        raise CheckpointError(gettext("The model could not be saved in {folder!r} ({error}); what was "
-                                      "there before is unchanged. Free disk space, or choose another "
-                                      "folder.").format(folder=str(folder), error=error)) from error
+        raise CheckpointError(gettext("The model could not be saved in {folder!r} ({error}); what was there before is "
+                                      "unchanged. Free disk space, or choose another folder.").format(
+            folder=str(folder), error=error)) from error
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     """The content of `config.json`."""
     if not folder.is_dir():
-        raise CheckpointError(gettext("There is no folder {folder!r}: check the path of the "
-                                      "model.").format(folder=str(folder)))
+        raise CheckpointError(gettext("There is no folder {folder!r}: check the path of the model.").format(
+            folder=str(folder)))
     return read_json(folder / "config.json")
 
 
@@ -159,9 +159,9 @@ def _quantization(config: Mapping[str, Any], folder: Path) -> str | None:
     if content is None:
         return None
     if not isinstance(content, dict) or content.get("quant_method") != _METHOD or content.get("kind") not in KINDS:
-        raise CheckpointError(gettext("The weights in {folder!r} are quantized in a way that this package does "
-                                      "not know: choose a checkpoint that is not quantized, and use "
-                                      "`quantize`.").format(folder=str(folder)))
+        raise CheckpointError(gettext("The weights in {folder!r} are quantized in a way that this package does not "
+                                      "know: choose a checkpoint that is not quantized, and use `quantize`.").format(
+            folder=str(folder)))
     return str(content["kind"])
 
 
@@ -201,16 +201,16 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
             more = read_tensors(shard)
             twice = sorted(set(weights) & set(more))
             if twice:
-                raise CheckpointError(gettext("{some} stand in {name} and in another file of "
-                                              "{folder!r}: fetch the checkpoint again, into an empty "
-                                              "folder.").format(some=_some(twice), name=shard.name, folder=str(folder)))
+                raise CheckpointError(gettext("{some} stand in {name} and in another file of {folder!r}: fetch the "
+                                              "checkpoint again, into an empty folder.").format(
+                    some=_some(twice), name=shard.name, folder=str(folder)))
             weights.update(more)
         return weights
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
     if pickles:
-        raise CheckpointError(gettext("{folder!r} has its weights only as pickle ({pickles}), which is never "
-                                      "read here because unpickling can run any program: get the model as "
-                                      "safetensors.").format(folder=str(folder), pickles=", ".join(pickles)))
+        raise CheckpointError(gettext("{folder!r} has its weights only as pickle ({pickles}), which is never read here "
+                                      "because unpickling can run any program: get the model as safetensors.").format(
+            folder=str(folder), pickles=", ".join(pickles)))
     raise CheckpointError(gettext("There are no weights in {folder!r}, neither {weights} nor {index}: fetch the "
                                   "missing files.").format(folder=str(folder), weights=_WEIGHTS, index=_INDEX))
 
@@ -245,9 +245,9 @@ def _check_weights(weights: Mapping[str, Tensor], model: Qwen3Model) -> None:
                                       "config.json, fetch it again.{hint}").format(some=_some(missing), hint=hint))
     unknown = sorted(set(weights) - set(wanted))
     if unknown:
-        raise CheckpointError(gettext("The weights hold {some}, which a Qwen3 model of this config.json does not "
-                                      "have: choose an original dense Qwen3 checkpoint, neither quantized nor an "
-                                      "adapter.").format(some=_some(unknown)))
+        raise CheckpointError(gettext("The weights hold {some}, which a Qwen3 model of this config.json does "
+                                      "not have: choose an original dense Qwen3 checkpoint, neither quantized "
+                                      "nor an adapter.").format(some=_some(unknown)))
     for name, tensor in weights.items():
         if tensor.shape != wanted[name].shape:
             raise CheckpointError(gettext("{name} has shape {shape}, and config.json asks for {shape2}: use the "
@@ -255,9 +255,9 @@ def _check_weights(weights: Mapping[str, Tensor], model: Qwen3Model) -> None:
                 name=name, shape=tuple(tensor.shape), shape2=tuple(wanted[name].shape)))
         floats = wanted[name].is_floating_point()
         if floats and tensor.dtype not in _DTYPES.values() or not floats and tensor.dtype != wanted[name].dtype:
-            raise CheckpointError(gettext("{name} is stored as {dtype}, which this model cannot "
-                                          "compute with: choose a checkpoint in float32, bfloat16 or "
-                                          "float16.").format(name=name, dtype=tensor.dtype))
+            raise CheckpointError(gettext("{name} is stored as {dtype}, which this model cannot compute with: choose a "
+                                          "checkpoint in float32, bfloat16 or float16.").format(
+                name=name, dtype=tensor.dtype))
 
 
 def _some(names: list[str]) -> str:

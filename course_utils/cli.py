@@ -206,8 +206,8 @@ def _check(options: argparse.Namespace) -> int:
 def _generate(options: argparse.Namespace) -> int:
     for name in ("system", "think"):
         if getattr(options, name) and not options.chat:
-            raise InputError(gettext("--{name} is given without --chat, and only a chat has that: add --chat or leave "
-                                     "it out.").format(name=name))
+            raise InputError(gettext("--{name} is given without --chat, and only a chat has that: "
+                                     "add --chat or leave it out.").format(name=name))
 
     from course_utils.adapter_checkpoint import load_adapter
     from course_utils.completion import stream
@@ -334,13 +334,13 @@ def _output_file(name: str, suffixes: Sequence[str] = ()) -> Path:
                                  ".").format(name=name, suffixes=" or ".join(suffixes)))
     try:  # permissions, a read-only or full disk, a name too long: only trying tells
         if path.is_dir() or not path.absolute().parent.is_dir():
-            raise InputError(gettext("{name!r} cannot be written: give a file in a folder that "
-                                     "exists.").format(name=name))
+            raise InputError(gettext("{name!r} cannot be written: give a file in a folder that exists.").format(
+                name=name))
         with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent):
             pass
     except OSError as error:
-        raise InputError(gettext("{name!r} cannot be written ({strerror}): give a file in another "
-                                 "folder.").format(name=name, strerror=error.strerror)) from error
+        raise InputError(gettext("{name!r} cannot be written ({strerror}): give a file in another folder.").format(
+            name=name, strerror=error.strerror)) from error
     return path
 
 

@@ -145,8 +145,8 @@ class StopStrings:
         self._stop = [stop] if isinstance(stop, str) else list(stop)
         for string in self._stop:
             if not isinstance(string, str) or not string:
-                raise InputError(gettext("A stop string is {string!r}: give text of at least one character, or none of "
-                                         "them.").format(string=string))
+                raise InputError(gettext("A stop string is {string!r}: give text of at least one "
+                                         "character, or none of them.").format(string=string))
         self._held = ""  # the longest end of the text so far that a stop string could begin with
         self.found = False
 

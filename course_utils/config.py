@@ -71,9 +71,9 @@ class Qwen3Config:
             raise CheckpointError(gettext("The configuration is {config}: give a mapping, such as what config.json "
                                           "holds.").format(config=reprlib.repr(config)))
         if config.get("model_type") != "qwen3":
-            raise CheckpointError(gettext("This is a {get} model, and only 'qwen3' (the "
-                                          "dense Qwen3 family) is implemented: choose one of "
-                                          "those.").format(get=reprlib.repr(config.get("model_type", "nameless"))))
+            raise CheckpointError(gettext("This is a {get} model, and only 'qwen3' (the dense Qwen3 family) is "
+                                          "implemented: choose one of those.").format(
+                get=reprlib.repr(config.get("model_type", "nameless"))))
         unsupported = [key for key in _FLAGS if config.get(key, False) is not False]
         unsupported += [key for key in _OTHER_LAYERS if config.get(key)]
         if config.get("hidden_act", "silu") != "silu":

@@ -44,8 +44,8 @@ def get_device(preference: torch.device | str | None = None) -> torch.device:
         InputError: if this machine has no such device.
     """
     if not isinstance(preference, (str, torch.device, type(None))):
-        raise InputError(gettext("The device is a {kind}: give its name, such "
-                                 "as \"cpu\".").format(kind=type(preference).__name__))
+        raise InputError(gettext("The device is a {kind}: give its name, such as \"cpu\".").format(
+            kind=type(preference).__name__))
     wanted, source = None if preference is None else str(preference), gettext("The device")
     if wanted is None or wanted.strip().lower() in ("", "auto"):
         wanted, source = os.environ.get(DEVICE_VARIABLE), gettext("The environment variable {device_variable}").format(
@@ -59,8 +59,9 @@ def get_device(preference: torch.device | str | None = None) -> torch.device:
     known = wanted in (*devices, "meta") or any(name == kind and index == "0" or name.partition(":")[0] == wanted
                                      for name in devices)
     if not known:
-        raise InputError(gettext("{source} is {wanted!r}, which this machine does not have. Choose one of {devices}, "
-                                 "or \"auto\".").format(source=source, wanted=wanted, devices=", ".join(devices)))
+        raise InputError(gettext("{source} is {wanted!r}, which this machine does not have. Choose one "
+                                 "of {devices}, or \"auto\".").format(
+            source=source, wanted=wanted, devices=", ".join(devices)))
     return torch.device(wanted)
 
 

@@ -129,8 +129,8 @@ def environment_report(check_network: bool = True) -> EnvironmentReport:
         try:
             found = look()
         except Exception as error:  # a machine like no other must still get its other rows
-            found = Finding(what, gettext("could not be found out ({kind}: {error}"
-                                          ")").format(kind=type(error).__name__, error=error), "note",
+            found = Finding(what, gettext("could not be found out ({kind}: {error})").format(
+                kind=type(error).__name__, error=error), "note",
                             "Go on; come back if something goes wrong later.")
         rows += [found] if isinstance(found, Finding) else found
     return EnvironmentReport(tuple(rows))
@@ -234,8 +234,8 @@ def _notebook_packages() -> Finding:
     if missing:
         return Finding(what, ", ".join([*found, gettext("missing: {missing}").format(
             missing=", ".join(missing))]), "note",
-                       gettext("{pip} install {missing}, unless your editor shows notebooks "
-                               "itself.").format(pip=_pip(), missing=" ".join(missing)))
+                       gettext("{pip} install {missing}, unless your editor shows notebooks itself.").format(
+                           pip=_pip(), missing=" ".join(missing)))
     return Finding(what, ", ".join(found))
 
 
@@ -280,8 +280,8 @@ def _disk() -> Finding:
     cache = cache_folder()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    value = gettext("{format_bytes} free where downloaded models are kept ("
-                    "{with_tilde})").format(format_bytes=format_bytes(free), with_tilde=_with_tilde(cache))
+    value = gettext("{format_bytes} free where downloaded models are kept ({with_tilde})").format(
+        format_bytes=format_bytes(free), with_tilde=_with_tilde(cache))
     if free < 3e9:
         return Finding("Disk", value, "note", "The bundled models need nothing more, the smallest download needs 1.5 "
                                               "GB: free some space, or set HF_HOME to a folder on a larger disk.")
@@ -325,8 +325,8 @@ def _compiler() -> Finding:
                                                     *_compilers(platform.system())])), None)
     header = Path(sysconfig.get_path("include"), "Python.h").is_file()
     if compiler and header:
-        return Finding(what, gettext("{name}, with Python.h; torch.compile can use "
-                                     "them").format(name=Path(compiler).name))
+        return Finding(what, gettext("{name}, with Python.h; torch.compile can use them").format(
+            name=Path(compiler).name))
     missing = " and ".join(name for name, there in (("a C++ compiler", compiler), ("Python.h", header)) if not there)
     return Finding(what, gettext("missing: {missing}").format(missing=missing), "note",
                    gettext("Only torch.compile (chapter 7) needs it. "
@@ -352,8 +352,8 @@ def _kernels() -> Finding:
     what = noted("Kernels")
     problem = next(filter(None, map(kernels.problem, kernels.KERNELS)), None)
     if problem is None:
-        return Finding(what, gettext("{instruction_set}, for weights in 8 and 4 "
-                                     "bits").format(instruction_set=kernels.instruction_set()))
+        return Finding(what, gettext("{instruction_set}, for weights in 8 and 4 bits").format(
+            instruction_set=kernels.instruction_set()))
     return Finding(what, problem, "note", gettext("Only the speed of quantized models depends on them."))
 
 
@@ -387,10 +387,10 @@ def _hub(check_network: bool) -> Finding:
         return Finding(what, gettext("not asked"), "note", f"{fine} {error}")
     trouble = _why_unreachable(address)
     if trouble:
-        return Finding(what, gettext("{address} does not answer ({trouble}"
-                                     ")").format(address=address, trouble=trouble), "note",
-                   gettext("{fine} To download others, check the network, or set HF_ENDPOINT to a "
-                           "mirror.").format(fine=fine))
+        return Finding(what, gettext("{address} does not answer ({trouble})").format(
+            address=address, trouble=trouble), "note",
+                   gettext("{fine} To download others, check the network, or set HF_ENDPOINT to a mirror.").format(
+                       fine=fine))
     return Finding(what, f"{address} answers")
 
 
@@ -412,5 +412,5 @@ def _why_unreachable(address: str) -> str | None:
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(HUB_TIMEOUT)
-    return reasons[0] if reasons else gettext("no answer within {hub_timeout:.0f} "
-                                              "seconds").format(hub_timeout=HUB_TIMEOUT)
+    return reasons[0] if reasons else gettext("no answer within {hub_timeout:.0f} seconds").format(
+        hub_timeout=HUB_TIMEOUT)

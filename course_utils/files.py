@@ -32,8 +32,8 @@ def check_path(path: object, name: str, kind: str) -> None:
         InputError: if it is neither text nor a path.
     """
     if not isinstance(path, (str, os.PathLike)):
-        raise InputError(gettext("{name} is {path}: give the name of "
-                                 "{kind}.").format(name=name, path=reprlib.repr(path), kind=kind))
+        raise InputError(gettext("{name} is {path}: give the name of {kind}.").format(
+            name=name, path=reprlib.repr(path), kind=kind))
 
 
 def describe_damage(path: Path) -> str:

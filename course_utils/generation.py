@@ -91,8 +91,8 @@ def end_tokens(eos_token_id: EndTokens) -> list[int]:
     except TypeError:  # not several
         given = [eos_token_id]
     if not all(map(is_token_id, given)):
-        raise InputError(gettext("eos_token_id is {eos_token_id!r}: give a token id, several of them, or "
-                                 "None.").format(eos_token_id=eos_token_id))
+        raise InputError(gettext("eos_token_id is {eos_token_id!r}: give a token id, several of them, or None.").format(
+            eos_token_id=eos_token_id))
     return [int(token) for token in given]
 
 
@@ -109,8 +109,8 @@ def check_model(model: object) -> None:
         InputError: if it is not.
     """
     if not callable(model) or not isinstance(getattr(model, "config", None), Qwen3Config):
-        raise InputError(gettext("model is a {kind}: give a Qwen3Model, such as load_model() "
-                                 "gives.").format(kind=type(model).__name__))
+        raise InputError(gettext("model is a {kind}: give a Qwen3Model, such as load_model() gives.").format(
+            kind=type(model).__name__))
 
 
 def check_choice(choose: object) -> None:
@@ -255,13 +255,13 @@ def generate_trace(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eo
     """
     max_new_tokens = check_prompt(model, token_ids, max_new_tokens)
     if token_ids.shape[0] != 1:
-        raise InputError(gettext("A trace follows one prompt, and this is a batch of {shape}"
-                                 ".").format(shape=token_ids.shape[0]))
+        raise InputError(gettext("A trace follows one prompt, and this is a batch of {shape}.").format(
+            shape=token_ids.shape[0]))
     top = require_whole_number("top", top, 1, model.config.vocab_size)
     chooser = Sampler(GREEDY) if sampler is None else sampler
     if not isinstance(chooser, Sampler):
-        raise InputError(gettext("sampler is a {kind}: give a Sampler, or None for "
-                                 "greedy.").format(kind=type(chooser).__name__))
+        raise InputError(gettext("sampler is a {kind}: give a Sampler, or None for greedy.").format(
+            kind=type(chooser).__name__))
     steps: list[Step] = []
 
     def remember(logits: Tensor) -> Tensor:

@@ -221,12 +221,12 @@ def _list_files(repo_id: str, revision: str, address: str, token: str | None,
         is_file_name(file.name) and is_checksum(file.checksum) and 0 <= _size(file) < 2 ** 63)]
     strange += [] if is_commit(info.sha) else [info.sha]
     if strange:
-        raise DownloadError(gettext("{address} names a file, its size or checksum, or a commit as no "
-                                    "hub does ({shortened}): nothing was fetched, use another "
-                                    "mirror.").format(address=address, shortened=_shortened(strange[0])))
+        raise DownloadError(gettext("{address} names a file, its size or checksum, or a commit as no hub does ("
+                                    "{shortened}): nothing was fetched, use another mirror.").format(
+            address=address, shortened=_shortened(strange[0])))
     if len({file.name.lower() for file in files}) < len(files):  # some drives know no other
-        raise DownloadError(gettext("{address} lists a file of {repo_id} twice: nothing was fetched, use another "
-                                    "mirror.").format(address=address, repo_id=repo_id))
+        raise DownloadError(gettext("{address} lists a file of {repo_id} twice: nothing was "
+                                    "fetched, use another mirror.").format(address=address, repo_id=repo_id))
     return str(info.sha), files
 
 
@@ -362,8 +362,8 @@ def _folder_at_hand(name: str, repo_id: str) -> str:
     """A hint at a folder with the model's name, which a reader may have meant."""
     for folder in (Path(name), Path(repo_id.partition("/")[2]), Path(repo_id)):
         if (folder / "config.json").is_file():
-            return gettext(" Here is a folder of this name: to use it, give its path, "
-                           "{value!r}.").format(value=os.path.join(".", folder))
+            return gettext(" Here is a folder of this name: to use it, give its path, {value!r}.").format(
+                value=os.path.join(".", folder))
     return ""
 
 
@@ -372,25 +372,25 @@ def _require_disk_space(needed: int, cache: Path) -> None:
     existing = next(parent for parent in cache.parents if parent.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
-        raise DownloadError(gettext("The download needs {needed:.1f} GB, and {free:.1f} GB are free at {existing!r}. "
-                                    "{free_space}").format(
+        raise DownloadError(gettext("The download needs {needed:.1f} GB, and {free:.1f} GB are free at "
+                                    "{existing!r}. {free_space}").format(
             needed=needed / 1e9, free=free / 1e9, existing=str(existing), free_space=_FREE_SPACE))
 
 
 def _not_listed(error: Exception, repo_id: str, revision: str, address: str, hint: str) -> DownloadError:
     """There is no list of files: the hub refuses, or is not there, or something else answers."""
     if isinstance(error, Refusal) and error.code == "RevisionNotFound":
-        return DownloadError(gettext("{repo_id} has no revision {revision!r} at {address}: "
-                                     "leave it out, or give an existing branch, tag or "
-                                     "commit.").format(repo_id=repo_id, revision=revision, address=address))
+        return DownloadError(gettext("{repo_id} has no revision {revision!r} at {address}: leave it out, or give an "
+                                     "existing branch, tag or commit.").format(
+            repo_id=repo_id, revision=revision, address=address))
     if isinstance(error, Refusal) and (error.status == 404 or error.code == "RepoNotFound"):
-        return DownloadError(gettext("{address} does not have the model {repo_id}: check the "
-                                     "address of the mirror (HF_ENDPOINT), and HF_TOKEN if it is "
-                                     "set.").format(address=address, repo_id=repo_id))
+        return DownloadError(gettext("{address} does not have the model {repo_id}: check the address of the mirror "
+                                     "(HF_ENDPOINT), and HF_TOKEN if it is set.").format(
+            address=address, repo_id=repo_id))
     if isinstance(error, (ValueError, LookupError, TypeError, AttributeError, RecursionError)):
-        return DownloadError(gettext("{address} answered with something else than the hub would, perhaps "
-                                     "the login page of a network: open it in a browser, or correct "
-                                     "HF_ENDPOINT.").format(address=address))
+        return DownloadError(gettext("{address} answered with something else than the hub would, perhaps the login "
+                                     "page of a network: open it in a browser, or correct HF_ENDPOINT.").format(
+            address=address))
     return _refused(error, repo_id, address) or DownloadError(
         gettext("The hub at {address} cannot be reached ({first_line}), and {repo_id} is not complete on this machine: "
                 "check {network}, set HF_ENDPOINT to a mirror, or use the bundled model 'tiny'.{hint}").format(
@@ -413,29 +413,30 @@ def _broken_off(error: Exception, file_name: str, repo_id: str, address: str) ->
 def _refused(error: Exception, repo_id: str, address: str) -> DownloadError | None:
     """What a refusal, by the hub or by something before it, means; None if the error does not say."""
     if _is_due_to(error, ssl.SSLCertVerificationError):
-        return DownloadError(gettext("The certificate of {address} is signed by nobody that this computer trusts ("
-                                     "{first_line}), as where a company's proxy opens encrypted connections: set "
-                                     "SSL_CERT_FILE to the file with that proxy's certificate, or use another "
-                                     "network.").format(address=address, first_line=_first_line(error)))
+        return DownloadError(gettext("The certificate of {address} is signed by nobody that this computer "
+                                     "trusts ({first_line}), as where a company's proxy opens encrypted "
+                                     "connections: set SSL_CERT_FILE to the file with that proxy's "
+                                     "certificate, or use another network.").format(
+            address=address, first_line=_first_line(error)))
     if _is_due_to(error, socket.gaierror):
-        return DownloadError(gettext("This computer does not find the address of {address} (no DNS): check {network}"
-                                     ", and the spelling of HF_ENDPOINT if it is set, or use the bundled model "
-                                     "'tiny'.").format(address=address, network=_network(address)))
+        return DownloadError(gettext("This computer does not find the address of {address} (no DNS): check "
+                                     "{network}, and the spelling of HF_ENDPOINT if it is set, or use the "
+                                     "bundled model 'tiny'.").format(address=address, network=_network(address)))
     status, code = (error.status, error.code) if isinstance(error, Refusal) else (None, "")
     if status == 407 or "407" in str(error) and type(error).__name__ == "ProxyError":
         return DownloadError("The proxy between this computer and the hub asks for a login: put name and password into "
                              "HTTPS_PROXY, as in http://NAME:PASSWORD@PROXY:PORT.")
     if code == "GatedRepo":
-        return DownloadError(gettext("{address} gives {repo_id} only to people who have accepted its terms: "
-                                     "accept them on the model's page, create a token there, and set HF_TOKEN to "
-                                     "it.").format(address=address, repo_id=repo_id))
+        return DownloadError(gettext("{address} gives {repo_id} only to people who have accepted its terms: accept "
+                                     "them on the model's page, create a token there, and set HF_TOKEN to it.").format(
+            address=address, repo_id=repo_id))
     if status == 401 and _token():
-        return DownloadError(gettext("{address} does not accept the token in HF_TOKEN, which may have "
-                                     "expired: unset it, since {repo_id} is public, or set it to a new "
-                                     "one.").format(address=address, repo_id=repo_id))
+        return DownloadError(gettext("{address} does not accept the token in HF_TOKEN, which may have expired: unset "
+                                     "it, since {repo_id} is public, or set it to a new one.").format(
+            address=address, repo_id=repo_id))
     if status == 401:
-        return DownloadError(gettext("{address} asks for a login: set HF_TOKEN to a token of that hub, or HF_ENDPOINT "
-                                     "to another.").format(address=address))
+        return DownloadError(gettext("{address} asks for a login: set HF_TOKEN to a token of that hub, "
+                                     "or HF_ENDPOINT to another.").format(address=address))
     if status == 403:
         return DownloadError(gettext("{address} refuses to give {repo_id} (status 403), as a firewall does, or a hub "
                                      "to a token without the right: use another network or mirror (HF_ENDPOINT), or "
@@ -443,9 +444,9 @@ def _refused(error: Exception, repo_id: str, address: str) -> DownloadError | No
     if status == 429 and isinstance(error, Refusal):
         rest = gettext(" in {retry_after} seconds").format(
             retry_after=error.retry_after) if error.retry_after is not None else gettext(" in some minutes")
-        return DownloadError(gettext("{address} has had too many requests from this network: run "
-                                     "this again{rest}, or set HF_TOKEN, with which the hub allows "
-                                     "more.").format(address=address, rest=rest))
+        return DownloadError(gettext("{address} has had too many requests from this network: run this again{rest}, or "
+                                     "set HF_TOKEN, with which the hub allows more.").format(
+            address=address, rest=rest))
     return None
 
 
@@ -460,8 +461,8 @@ def _network(address: str) -> str:
     """What to check where an address cannot be reached."""
     url = urlsplit(address)
     if {url.scheme, "all"} & set(getproxies()) and not proxy_bypass(url.hostname or ""):
-        return gettext("the network and its proxy ({upper}_PROXY or the settings of this "
-                       "computer)").format(upper=url.scheme.upper())
+        return gettext("the network and its proxy ({upper}_PROXY or the settings of this computer)").format(
+            upper=url.scheme.upper())
     return gettext("the network")
 
 
@@ -479,8 +480,8 @@ def _explained(repo_id: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DownloadError(gettext("The disk became full while {repo_id} was downloaded. "
-                                        "{free_space}").format(repo_id=repo_id, free_space=_FREE_SPACE)) from error
+            raise DownloadError(gettext("The disk became full while {repo_id} was downloaded. {free_space}").format(
+                repo_id=repo_id, free_space=_FREE_SPACE)) from error
         where = _shortened(str(error.filename or cache_folder()))
         raise DownloadError(gettext("The cache for {repo_id} cannot be used ({value}: {where}): make it readable and "
                                     "writable, or set HF_HOME to a folder of your own.").format(

@@ -187,8 +187,8 @@ def note_commit(cache: Path, revision: str, commit: str) -> None:
 
 def _damaged(path: Path) -> DownloadError:
     """What to say about a file that is not what it should be, once it has been deleted if it is the cache's."""
-    wrong = gettext("{name} {describe_damage}: its checksum is not the one that the hub "
-                    "publishes").format(name=path.name, describe_damage=describe_damage(path))
+    wrong = gettext("{name} {describe_damage}: its checksum is not the one that the hub publishes").format(
+        name=path.name, describe_damage=describe_damage(path))
     content = Path(os.path.realpath(path))
     if content.parent != Path(os.path.realpath(_blobs(path.parent))):
         remedy = (gettext("{wrong}. It is {content!r}, which was left alone: remove the link {path!r}, and "
@@ -201,9 +201,9 @@ def _damaged(path: Path) -> DownloadError:
         content.unlink()
         path.unlink(missing_ok=True)  # the link to it
     except OSError as error:
-        return DownloadError(gettext("{wrong}, and it cannot be deleted here ({strerror}): set HF_HOME "
-                                     "to a folder of your own, and run this again to download it "
-                                     "there.").format(wrong=wrong, strerror=error.strerror))
+        return DownloadError(gettext("{wrong}, and it cannot be deleted here ({strerror}): set HF_HOME to a folder of "
+                                     "your own, and run this again to download it there.").format(
+            wrong=wrong, strerror=error.strerror))
     return DownloadError(gettext("{wrong}. It has been deleted, so run this again to download it anew; if that fails "
                                  "too, use another network or mirror (HF_ENDPOINT).").format(wrong=wrong))
 

@@ -93,8 +93,8 @@ def watch(work: Callable[[], Outcome], what: str, limit: float, progress: Callab
                     raise Refusal(gettext("nothing came within {limit:.0f} seconds").format(limit=limit))
                 elif waited > limit / 10 and not told:
                     told = True
-                    print(gettext("Waiting for {what}, {limit:.0f} seconds at "
-                                  "most.").format(what=what, limit=limit), file=sys.stderr)
+                    print(gettext("Waiting for {what}, {limit:.0f} seconds at most.").format(
+                        what=what, limit=limit), file=sys.stderr)
         finally:
             worker.is_left = True
     try:

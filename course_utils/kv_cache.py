@@ -42,8 +42,8 @@ class _Position:
         """
         number = whole_number(length)
         if number is None or not 0 <= number <= self.length:
-            raise InputError(gettext("Cannot cut a cache of {length} tokens to {length2!r}: give a length from 0 to "
-                                     "{length}.").format(length=self.length, length2=length))
+            raise InputError(gettext("Cannot cut a cache of {length} tokens to {length2!r}: give a "
+                                     "length from 0 to {length}.").format(length=self.length, length2=length))
         self.length = number
 
 
@@ -269,9 +269,9 @@ def check_cache(cache: object, config: Qwen3Config) -> None:
         raise InputError(gettext("The cache is a {kind}: give a KVCache(model.config), or a "
                                  "StaticKVCache.").format(kind=type(cache).__name__))
     if len(layers) != config.num_hidden_layers:
-        raise InputError(gettext("The cache has {count} layers and the model "
-                                 "{num_hidden_layers}: make one with this model's "
-                                 "config.").format(count=len(layers), num_hidden_layers=config.num_hidden_layers))
+        raise InputError(gettext("The cache has {count} layers and the model {num_hidden_layers}: make one with this "
+                                 "model's config.").format(
+            count=len(layers), num_hidden_layers=config.num_hidden_layers))
 
 
 def is_keys_and_values(value: object) -> bool:
@@ -286,8 +286,8 @@ def check_config(config: object) -> None:
         InputError: if it is none.
     """
     if not isinstance(config, Qwen3Config):
-        raise InputError(gettext("A cache is made from a model's configuration, and this is a {kind}: give "
-                                 "model.config.").format(kind=type(config).__name__))
+        raise InputError(gettext("A cache is made from a model's configuration, and this is a "
+                                 "{kind}: give model.config.").format(kind=type(config).__name__))
 
 
 def _check_new(keys: Tensor, held: Tensor) -> None:

@@ -66,8 +66,8 @@ class LoRA:
             raise InputError(gettext("alpha is {alpha!r}: give a positive number.").format(alpha=self.alpha))
         dropout = finite_number(self.dropout)
         if dropout is None or not 0 <= dropout < 1:
-            raise InputError(gettext("dropout is {dropout!r}: give a number from 0 to below "
-                                     "1.").format(dropout=self.dropout))
+            raise InputError(gettext("dropout is {dropout!r}: give a number from 0 to below 1.").format(
+                dropout=self.dropout))
         known = isinstance(self.targets, (tuple, list)) and all(target in TARGETS for target in self.targets)
         if not known or not self.targets or len(set(self.targets)) < len(self.targets):
             raise InputError(gettext("targets is {targets!r}: name each layer to adapt once, any of {targets2}"
@@ -230,9 +230,9 @@ class Adapters:
             raise InputError(gettext("There is nothing to merge: {name!r} is merged already.").format(name=self.active)
                              if self.merged else gettext("There is nothing to merge: activate an adapter first."))
         if self.model.quantization is not None:
-            raise InputError(gettext("This model is quantized to {quantization}, and its integers are too "
-                                     "coarse for an adapter: merge it into the original model, and quantize "
-                                     "that.").format(quantization=self.model.quantization))
+            raise InputError(gettext("This model is quantized to {quantization}, and its integers are too coarse for "
+                                     "an adapter: merge it into the original model, and quantize that.").format(
+                quantization=self.model.quantization))
         self._put({path: layer.merged() for path, layer in self._layers[self.active].items()})
         self.merged = True
 
@@ -267,8 +267,8 @@ class Adapters:
         if not isinstance(name, str) or not name:
             raise InputError(gettext("The name of the adapter is {name!r}: give a text.").format(name=name))
         if name in self.settings:
-            raise InputError(gettext("There is an adapter {name!r} on this model already: remove it, or choose another "
-                                     "name.").format(name=name))
+            raise InputError(gettext("There is an adapter {name!r} on this model already: remove "
+                                     "it, or choose another name.").format(name=name))
 
     def _known(self, name: str) -> str:
         if not isinstance(name, str) or name not in self.settings:

@@ -54,8 +54,8 @@ class Gpu:
         for name in ("memory", "bandwidth", "arithmetic"):
             value = finite_number(getattr(self, name))
             if value is None or value <= 0:
-                raise InputError(gettext("{name} of the GPU {name2!r} is {getattr!r}: give a positive "
-                                         "number.").format(name=name, name2=self.name, getattr=getattr(self, name)))
+                raise InputError(gettext("{name} of the GPU {name2!r} is {getattr!r}: give a positive number.").format(
+                    name=name, name2=self.name, getattr=getattr(self, name)))
             object.__setattr__(self, name, value)  # as frozen dataclasses do it themselves
 
 
@@ -92,8 +92,8 @@ def weight_bytes(config: Qwen3Config, precision: Precision = "bfloat16") -> int:
 def _stored_bytes(shapes: Iterable[tuple[int, ...]], precision: Precision) -> int:
     """Bytes of weights of these shapes: matrices as `matrix_bytes` says, norms in bfloat16."""
     if precision not in PRECISIONS:
-        raise InputError(gettext("There is no precision {precision!r}: choose one of "
-                                 "{precisions}.").format(precision=precision, precisions=", ".join(PRECISIONS)))
+        raise InputError(gettext("There is no precision {precision!r}: choose one of {precisions}.").format(
+            precision=precision, precisions=", ".join(PRECISIONS)))
     return sum(matrix_bytes(*shape, precision) if len(shape) == 2 else _BFLOAT16 * shape[0] for shape in shapes)
 
 

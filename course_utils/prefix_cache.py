@@ -336,17 +336,18 @@ class PrefixCache:
 
     def _check_ids(self, token_ids: Sequence[int]) -> tuple[int, ...]:
         if isinstance(token_ids, (str, bytes)) or not isinstance(token_ids, Sequence):
-            raise InputError(gettext("token_ids is a {kind}, not a list of numbers: give the ids of one "
-                                     "text, such as tokenizer.encode(text), or token_ids[0].tolist() of a "
-                                     "tensor.").format(kind=type(token_ids).__name__))
+            raise InputError(gettext("token_ids is a {kind}, not a list of numbers: give the ids of one text, such as "
+                                     "tokenizer.encode(text), or token_ids[0].tolist() of a tensor.").format(
+                kind=type(token_ids).__name__))
         if not token_ids:
             raise InputError("There are no token ids: give those of at least one token.")
         ids: list[int] = []
         for token in token_ids:
             number = whole_number(token)
             if number is None or not 0 <= number < self.config.vocab_size:
-                raise InputError(gettext("{token!r} is not a token id of this model: they are whole numbers from 0 to "
-                                         "{vocab_size}.").format(token=token, vocab_size=self.config.vocab_size - 1))
+                raise InputError(gettext("{token!r} is not a token id of this model: they are whole "
+                                         "numbers from 0 to {vocab_size}.").format(
+                    token=token, vocab_size=self.config.vocab_size - 1))
             ids.append(number)
         return tuple(ids)
 
@@ -376,9 +377,9 @@ class PrefixCache:
         """
         for keys, _ in self._example()[:1]:
             if (keys.dtype, keys.device) != (dtype, device):
-                raise InputError(gettext("This prefix cache holds {dtype} on {device}, and what is to go with "
-                                         "it is {dtype2} on {device2}: make another PrefixCache, or clear() "
-                                         "this one.").format(
+                raise InputError(gettext("This prefix cache holds {dtype} on {device}, and what is to "
+                                         "go with it is {dtype2} on {device2}: make another "
+                                         "PrefixCache, or clear() this one.").format(
                     dtype=keys.dtype, device=keys.device, dtype2=dtype, device2=device))
 
     def _example(self) -> Held:

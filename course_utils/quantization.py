@@ -69,8 +69,8 @@ def quantize(model: Qwen3Model, kind: Kind) -> Qwen3Model:
         InputError: if there is no such kind, or the model is quantized or compiled already.
     """
     if model.quantization is not None:
-        raise InputError(gettext("This model is quantized to {quantization} already: start from the "
-                                 "original.").format(quantization=model.quantization))
+        raise InputError(gettext("This model is quantized to {quantization} already: start from the original.").format(
+            quantization=model.quantization))
     if model.compiled:  # for the weights that it has, and compiled code does not ask again
         raise InputError("This model is compiled, and that for weights that are not quantized: quantize the original, "
                          "and compile what comes of it.")
@@ -83,8 +83,8 @@ def quantize(model: Qwen3Model, kind: Kind) -> Qwen3Model:
 def convert(model: Qwen3Model, kind: str) -> None:
     """Quantize a model in place. On the meta device the integers have shapes and no content, ready for loading."""
     if kind not in KINDS:
-        raise InputError(gettext("There is no quantization {kind!r}: choose one of {kinds}"
-                                 ".").format(kind=kind, kinds=", ".join(KINDS)))
+        raise InputError(gettext("There is no quantization {kind!r}: choose one of {kinds}.").format(
+            kind=kind, kinds=", ".join(KINDS)))
     with torch.no_grad():
         for part in list(model.model.layers.modules()):
             for name, linear in list(part.named_children()):

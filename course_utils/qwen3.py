@@ -269,9 +269,9 @@ class Qwen3Model(nn.Module):
         past = cache.length if cache is not None else 0
         longest = min(self.config.max_position_embeddings, cache.max_length if cache is not None else past + t)
         if past + t > longest:
-            raise ContextLengthError(gettext("{past} tokens do not fit: the longest possible here is {longest}. "
-                                             "Shorten the prompt, ask for fewer new tokens, or use a larger "
-                                             "cache.").format(past=past + t, longest=longest))
+            raise ContextLengthError(gettext("{past} tokens do not fit: the longest possible here is "
+                                             "{longest}. Shorten the prompt, ask for fewer new tokens, or use "
+                                             "a larger cache.").format(past=past + t, longest=longest))
         if attention_mask is not None:
             check_mask(attention_mask, (token_ids.shape[0], past + t), readable)
         s = cache.reserve(t) if cache is not None else t
@@ -323,9 +323,9 @@ def check_token_ids(token_ids: Tensor) -> None:
         raise InputError(gettext("token_ids is a {kind}: give a tensor of shape (batch, tokens), such as "
                                  "torch.tensor([tokenizer.encode(text)]).").format(kind=type(token_ids).__name__))
     if token_ids.dim() != 2 or token_ids.numel() == 0:
-        raise InputError(gettext("token_ids has shape {shape}: the model expects (batch, tokens) with at "
-                                 "least one token; for a single prompt use torch.tensor([ids]) or "
-                                 "unsqueeze(0).").format(shape=tuple(token_ids.shape)))
+        raise InputError(gettext("token_ids has shape {shape}: the model expects (batch, tokens) with at least one "
+                                 "token; for a single prompt use torch.tensor([ids]) or unsqueeze(0).").format(
+            shape=tuple(token_ids.shape)))
     if token_ids.dtype not in (torch.int64, torch.int32):
         raise InputError(gettext("Token ids are integers of 64 or 32 bits, and these are {dtype}: use "
                                  "dtype=torch.long.").format(dtype=token_ids.dtype))
@@ -346,9 +346,9 @@ def check_vocabulary(token_ids: Tensor | Sequence[int], vocab_size: int) -> None
     else:
         low, high = int(token_ids.min()), int(token_ids.max())
     if low < 0 or high >= vocab_size:
-        raise InputError(gettext("Token id {which} is not in the vocabulary of "
-                                 "{vocab_size}: encode the text with this model's own "
-                                 "tokenizer.").format(which=low if low < 0 else high, vocab_size=vocab_size))
+        raise InputError(gettext("Token id {which} is not in the vocabulary of {vocab_size}: encode the text with this "
+                                 "model's own tokenizer.").format(
+            which=low if low < 0 else high, vocab_size=vocab_size))
 
 
 def check_mask(attention_mask: Tensor, shape: tuple[int, int], readable: bool = True) -> None:
@@ -363,8 +363,8 @@ def check_mask(attention_mask: Tensor, shape: tuple[int, int], readable: bool = 
         InputError: if it does not.
     """
     if not isinstance(attention_mask, Tensor):
-        raise InputError(gettext("attention_mask is a {kind}: give a tensor of shape {shape}"
-                                 ".").format(kind=type(attention_mask).__name__, shape=shape))
+        raise InputError(gettext("attention_mask is a {kind}: give a tensor of shape {shape}.").format(
+            kind=type(attention_mask).__name__, shape=shape))
     if attention_mask.shape != shape:
         raise InputError(gettext("attention_mask has shape {shape}: it must be "
                                  "{shape2}, one entry for each token, those in the "

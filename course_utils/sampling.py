@@ -109,8 +109,8 @@ class Sampling:
     def __post_init__(self) -> None:
         temperature, penalty = finite_number(self.temperature), finite_number(self.repetition_penalty)
         if temperature is None or temperature < 0:
-            raise InputError(gettext("temperature is {temperature!r}: give 0 for greedy, or a positive "
-                                     "number.").format(temperature=self.temperature))
+            raise InputError(gettext("temperature is {temperature!r}: give 0 for greedy, or a positive number.").format(
+                temperature=self.temperature))
         top_k = whole_number(self.top_k)
         if self.top_k is not None and (top_k is None or top_k < 1):
             raise InputError(gettext("top_k is {top_k!r}: give a whole number from 1 on, or None to keep all "
@@ -138,8 +138,8 @@ class Sampling:
         """
         do_sample = settings.get("do_sample")
         if do_sample is not None and not isinstance(do_sample, bool):
-            raise InputError(gettext("do_sample is {do_sample!r}: give true to sample, or false for "
-                                     "greedy.").format(do_sample=do_sample))
+            raise InputError(gettext("do_sample is {do_sample!r}: give true to sample, or false for greedy.").format(
+                do_sample=do_sample))
         if not do_sample:
             return GREEDY
         values = {field.name: settings[field.name] for field in fields(cls) if settings.get(field.name) is not None}
@@ -156,8 +156,8 @@ class Sampling:
         """
         folder = Path(folder)
         if not folder.is_dir():
-            raise CheckpointError(gettext("There is no folder {folder!r}: check the path of the "
-                                          "model.").format(folder=str(folder)))
+            raise CheckpointError(gettext("There is no folder {folder!r}: check the path of the model.").format(
+                folder=str(folder)))
         file = folder / "generation_config.json"
         if not file.is_file():
             return GREEDY
@@ -283,9 +283,9 @@ class Sampler:
             self.seen = (torch.zeros_like(logits, dtype=torch.bool) if token_ids is None
                          else occurring(token_ids, logits.shape[-1], attention_mask))
             if len(self.seen) != len(logits):
-                raise InputError(gettext("The sampler was given {count} prompts and chooses for "
-                                         "{count2} texts: give it the token_ids that are generated "
-                                         "from.").format(count=len(self.seen), count2=len(logits)))
+                raise InputError(gettext("The sampler was given {count} prompts and chooses for {count2} texts: give "
+                                         "it the token_ids that are generated from.").format(
+                    count=len(self.seen), count2=len(logits)))
         if self._vocab_size is not None:
             without_text = torch.arange(logits.shape[-1], device=logits.device) >= self._vocab_size
             logits = logits.masked_fill(without_text, -math.inf)

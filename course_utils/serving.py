@@ -56,9 +56,9 @@ def export_model(model: Qwen3Model, tokenizer: Qwen3Tokenizer, folder: str | Pat
         CheckpointError: if the model is quantized, or files cannot be written or copied.
     """
     if model.quantization is not None:
-        raise CheckpointError(gettext("This model is quantized to {quantization} in this package's "
-                                      "own format: export the original, and let the engine quantize "
-                                      "it.").format(quantization=model.quantization))
+        raise CheckpointError(gettext("This model is quantized to {quantization} in this package's own format: export "
+                                      "the original, and let the engine quantize it.").format(
+            quantization=model.quantization))
     folder = Path(folder)
     settings = tokenizer.folder / "generation_config.json"
     save_checkpoint(model, folder, read_json(settings) if settings.is_file() else None)
@@ -103,8 +103,8 @@ def stream_chat(address: str, model: str, messages: Sequence[Message], max_new_t
             "model": model, "messages": list(messages), "max_tokens": max_new_tokens, "temperature": 0, "stream": True,
             "chat_template_kwargs": {"enable_thinking": False}}).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(gettext("The messages cannot be written as JSON ({error}): give texts, numbers, lists and "
-                                 "objects.").format(error=error)) from error
+        raise InputError(gettext("The messages cannot be written as JSON ({error}): give texts, "
+                                 "numbers, lists and objects.").format(error=error)) from error
     return _answer(address, body, seconds)
 
 
@@ -187,8 +187,8 @@ def _answer(address: str, body: bytes, seconds: float) -> Iterator[str]:
                     address=address, status=response.status, reason=response.reason, said=said))
             while line := response.readline(_LONGEST_LINE + 1):
                 if len(line) > _LONGEST_LINE:
-                    raise ValueError(gettext("a line of more than {longest_line} "
-                                             "bytes").format(longest_line=_LONGEST_LINE))
+                    raise ValueError(gettext("a line of more than {longest_line} bytes").format(
+                        longest_line=_LONGEST_LINE))
                 if not line.startswith(b"data:"):
                     continue  # empty lines separate the events, and lines that begin with a colon are comments
                 data = line[len(b"data:"):].strip()
@@ -204,10 +204,10 @@ def _answer(address: str, body: bytes, seconds: float) -> Iterator[str]:
         raise CourseError(gettext("The server at {address} cannot be reached, or has stopped answering ({error}): "
                                   "start it, or check the address.").format(address=address, error=error)) from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise CourseError(gettext("What the server at {address} sends is no chat completion ({error}): check the "
-                                  "address.").format(address=address, error=error)) from error
-    raise CourseError(gettext("The answer of the server at {address} broke off before its end: look into the server's "
-                              "log.").format(address=address))
+        raise CourseError(gettext("What the server at {address} sends is no chat completion ("
+                                  "{error}): check the address.").format(address=address, error=error)) from error
+    raise CourseError(gettext("The answer of the server at {address} broke off before its end: "
+                              "look into the server's log.").format(address=address))
 
 
 def _delta(event: dict[str, Any]) -> tuple[str, bool]:

@@ -220,9 +220,9 @@ def generate_speculative(model: Qwen3Model, token_ids: Tensor, max_new_tokens: i
     """
     max_new_tokens = check_prompt(model, token_ids, max_new_tokens, cache)
     if token_ids.shape[0] != 1:
-        raise InputError(gettext("Speculation works on one prompt, and this is a batch of {shape}: its "
-                                 "rows would accept different numbers of tokens. Generate them one by "
-                                 "one.").format(shape=token_ids.shape[0]))
+        raise InputError(gettext("Speculation works on one prompt, and this is a batch of {shape}: its rows would "
+                                 "accept different numbers of tokens. Generate them one by one.").format(
+            shape=token_ids.shape[0]))
     num_drafted = require_whole_number("num_drafted", num_drafted, 1)
     if not callable(getattr(draft, "propose", None)):
         raise InputError(gettext("The draft is a {kind}: give a ModelDraft(model), a PromptLookup(), or an object of "
@@ -231,12 +231,12 @@ def generate_speculative(model: Qwen3Model, token_ids: Tensor, max_new_tokens: i
         raise InputError(gettext("The settings are {sampling!r}: give a Sampling, such as "
                                  "Sampling(temperature=0.8).").format(sampling=sampling))
     if not isinstance(speculation, (Speculation, type(None))):
-        raise InputError(gettext("speculation is a {kind}: give a Speculation() to fill in, or "
-                                 "None.").format(kind=type(speculation).__name__))
+        raise InputError(gettext("speculation is a {kind}: give a Speculation() to fill in, or None.").format(
+            kind=type(speculation).__name__))
     if cache is not None and cache.length:
-        raise InputError(gettext("The cache holds {length} tokens that the draft would not know: give "
-                                 "an empty one, or call truncate(0), and pass the whole text as the "
-                                 "prompt.").format(length=cache.length))
+        raise InputError(gettext("The cache holds {length} tokens that the draft would not know: give an empty one, or "
+                                 "call truncate(0), and pass the whole text as the prompt.").format(
+            length=cache.length))
     if isinstance(draft, ModelDraft) and draft.model.config.vocab_size != model.config.vocab_size:
         raise InputError(gettext("The draft has a vocabulary of {vocab_size} tokens and the model one of {vocab_size2}"
                                  ": both must have been trained with the same tokenizer.").format(
@@ -291,8 +291,8 @@ def _round(model: Qwen3Model, text: Tensor, count: int, draft: Draft, ends: list
     drafted = draft.propose(text, count, choose) if count else text[:, :0]
     if not isinstance(drafted, Tensor) or drafted.dim() != 2 or len(drafted) != 1:
         what = tuple(drafted.shape) if isinstance(drafted, Tensor) else type(drafted).__name__
-        raise InputError(gettext("The draft proposed {what}: let `propose` return token ids of shape (1, "
-                                 "n).").format(what=what))
+        raise InputError(gettext("The draft proposed {what}: let `propose` return token ids of shape (1, n).").format(
+            what=what))
     if drafted.shape[1] > count:
         raise InputError(gettext("The draft proposed {shape} tokens where {count} were asked for: let `propose` return "
                                  "at most `count`.").format(shape=drafted.shape[1], count=count))

@@ -100,9 +100,9 @@ def get_device(enable_tensor_cores: bool = True) -> torch.device:
             device that this machine does not have.
     """
     if not isinstance(enable_tensor_cores, bool):
-        raise InputError(gettext("enable_tensor_cores is {enable_tensor_cores!r}: give True "
-                                 "or False; to name a device, write torch.device(...) "
-                                 "instead.").format(enable_tensor_cores=enable_tensor_cores))
+        raise InputError(gettext("enable_tensor_cores is {enable_tensor_cores!r}: give True or False; to name a "
+                                 "device, write torch.device(...) instead.").format(
+            enable_tensor_cores=enable_tensor_cores))
     device = find_device()
     print(f"Using {gettext(_DEVICES[device.type])}")
     if enable_tensor_cores and device.type == "cuda":
@@ -159,9 +159,9 @@ def download_qwen3_small(kind: str = "base", tokenizer_only: bool = False, out_d
 def _require_whole(path: Path) -> None:
     """Raise if a file for `torch.load`, which is a zip archive, lacks its end."""
     if path.suffix == ".pth" and not zipfile.is_zipfile(path):
-        raise DownloadError(gettext("{path!r} {describe_damage}, as after a download "
-                                    "that was interrupted: delete it and run this "
-                                    "again.").format(path=str(path), describe_damage=describe_damage(path)))
+        raise DownloadError(gettext("{path!r} {describe_damage}, as after a download that was interrupted: delete it "
+                                    "and run this again.").format(
+            path=str(path), describe_damage=describe_damage(path)))
 
 
 class Qwen3Tokenizer(EngineTokenizer):
@@ -277,8 +277,8 @@ class KVCache(EngineCache):
     def _layer(self, layer_idx: int) -> GrowingLayer:
         number, count = whole_number(layer_idx), len(self.layers)
         if number is None or not -count <= number < count:
-            raise InputError(gettext("layer_idx is {layer_idx!r}: give a whole number from 0 to "
-                                     "{count}.").format(layer_idx=layer_idx, count=count - 1))
+            raise InputError(gettext("layer_idx is {layer_idx!r}: give a whole number from 0 to {count}.").format(
+                layer_idx=layer_idx, count=count - 1))
         return self.layers[number]
 
 
@@ -317,8 +317,8 @@ class Qwen3Model(EngineModel):
             RuntimeError: from PyTorch, if the weights are not those of this model.
         """
         if not isinstance(state_dict, Mapping):
-            raise InputError(gettext("load_state_dict got a {kind}: give it what torch.load makes of the "
-                                     "file.").format(kind=_kind(state_dict)))
+            raise InputError(gettext("load_state_dict got a {kind}: give it what torch.load makes of the file.").format(
+                kind=_kind(state_dict)))
         weights = {".".join(_PARTS.get(part, part) for part in str(name).split(".")): tensor
                    for name, tensor in state_dict.items()}
         return super().load_state_dict(weights, strict=strict, assign=assign)
@@ -334,8 +334,8 @@ def _read_config(cfg: Mapping[str, Any]) -> Qwen3Config:
                                                                    "have").format(listed=_listed(unknown))
         raise InputError(gettext("cfg {what}: give all that QWEN_CONFIG_06_B has, and nothing else.").format(what=what))
     if cfg["qk_norm"] is not True:
-        raise InputError(gettext("cfg sets qk_norm to {cfg!r}, and every Qwen3 normalizes queries and keys: set it to "
-                                 "True.").format(cfg=cfg["qk_norm"]))
+        raise InputError(gettext("cfg sets qk_norm to {cfg!r}, and every Qwen3 normalizes queries "
+                                 "and keys: set it to True.").format(cfg=cfg["qk_norm"]))
     if not isinstance(cfg["dtype"], torch.dtype) or cfg["dtype"] not in NUMBER_FORMATS:
         raise InputError(gettext("dtype in cfg is {cfg!r}: give a number format such as "
                                  "torch.bfloat16.").format(cfg=cfg["dtype"]))
@@ -396,20 +396,20 @@ def generate_stats(output_token_ids: Tensor, tokenizer: object, start_time: floa
         InputError: if the token ids are no tensor, the times are no numbers, or no time has passed.
     """
     if not isinstance(output_token_ids, Tensor):
-        raise InputError(gettext("output_token_ids is a {kind}: give the tensor of new token "
-                                 "ids.").format(kind=_kind(output_token_ids)))
+        raise InputError(gettext("output_token_ids is a {kind}: give the tensor of new token ids.").format(
+            kind=_kind(output_token_ids)))
     start, end = finite_number(start_time), finite_number(end_time)
     if start is None or end is None or end <= start:
-        raise InputError(gettext("start_time is {start_time!r} and end_time {end_time!r}: give what "
-                                 "time.time() said before and after generating, and generate so much that it "
-                                 "goes on.").format(start_time=start_time, end_time=end_time))
+        raise InputError(gettext("start_time is {start_time!r} and end_time {end_time!r}: give what time.time() said "
+                                 "before and after generating, and generate so much that it goes on.").format(
+            start_time=start_time, end_time=end_time))
     seconds = end - start
     print(f"\n\nTime: {seconds:.2f} sec")
     print(f"{int(output_token_ids.numel() / seconds)} tokens/sec")
     device = output_token_ids.device
     if device.type in ("cuda", "xpu"):
-        print(gettext("Max {upper} memory allocated: {peak_memory:.2f} "
-                      "GB").format(upper=device.type.upper(), peak_memory=peak_memory(device) / 1024**3))
+        print(gettext("Max {upper} memory allocated: {peak_memory:.2f} GB").format(
+            upper=device.type.upper(), peak_memory=peak_memory(device) / 1024**3))
         reset_peak_memory(device)
 
 

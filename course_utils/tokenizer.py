@@ -111,9 +111,9 @@ class Qwen3Tokenizer:
             text.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                gettext("The text has half a surrogate pair, {text!r}, at position {start}, "
-                        "which is not a character. Read the text as UTF-8, or take that position "
-                        "out.").format(text=text[error.start], start=error.start)
+                gettext("The text has half a surrogate pair, {text!r}, at position {start}, which is not a character. "
+                        "Read the text as UTF-8, or take that position out.").format(
+                    text=text[error.start], start=error.start)
             ) from error
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
         return ids
@@ -226,9 +226,9 @@ class Qwen3Tokenizer:
                     self.token_bytes(token_id)
                 except CourseError as error:
                     raise TokenizerError(
-                        gettext("{folder} names the eos_token_id {token_id!r}, which is not in "
-                                "the vocabulary. Take all files of the folder from the same "
-                                "model.").format(folder=self.folder / name, token_id=token_id)
+                        gettext("{folder} names the eos_token_id {token_id!r}, which is not in the vocabulary. Take "
+                                "all files of the folder from the same model.").format(
+                            folder=self.folder / name, token_id=token_id)
                     ) from error
                 named.append(token_id)
         eos_token = token_string(read_settings(self.folder / "tokenizer_config.json").get("eos_token"))
@@ -236,9 +236,9 @@ class Qwen3Tokenizer:
             eos_token_id = self._tokenizer.token_to_id(eos_token)
             if eos_token_id is None:
                 raise TokenizerError(
-                    gettext("{folder} names the eos_token {eos_token!r}, which is not in "
-                            "the vocabulary. Take all files of the folder from the same "
-                            "model.").format(folder=self.folder / "tokenizer_config.json", eos_token=eos_token)
+                    gettext("{folder} names the eos_token {eos_token!r}, which is not in the vocabulary. Take all "
+                            "files of the folder from the same model.").format(
+                        folder=self.folder / "tokenizer_config.json", eos_token=eos_token)
                 )
         else:
             eos_token_id = named[0] if named else self.special_tokens.get("<|endoftext|>")
@@ -286,13 +286,13 @@ def _load(file: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # The library raises a bare Exception for every kind of damage.
         raise TokenizerError(
-            gettext("{file} is damaged or no tokenizer file ({error}). Delete it and fetch it again with its "
-                    "model.").format(file=file, error=error)
+            gettext("{file} is damaged or no tokenizer file ({error}). Delete it and "
+                    "fetch it again with its model.").format(file=file, error=error)
         ) from error
     if not isinstance(tokenizer.model, models.BPE) or not isinstance(tokenizer.decoder, decoders.ByteLevel):
         raise TokenizerError(
-            gettext("{file} holds a {kind} tokenizer that is not a byte-level BPE like Qwen3's. Use the tokenizer of a "
-                    "Qwen3 model.").format(file=file, kind=type(tokenizer.model).__name__)
+            gettext("{file} holds a {kind} tokenizer that is not a byte-level BPE like Qwen3's. Use the "
+                    "tokenizer of a Qwen3 model.").format(file=file, kind=type(tokenizer.model).__name__)
         )
     # A file may ask for cut or padded texts; ids must stand for the whole text and nothing else.
     tokenizer.no_truncation()
@@ -304,14 +304,14 @@ def _as_id(token_id: Any) -> int:
     """One id as an int; whole numbers of NumPy and PyTorch count as well."""
     number = whole_number(token_id)
     if number is None and (isinstance(token_id, (list, tuple)) or getattr(token_id, "ndim", 0) > 0):
-        raise InputError(gettext("Expected one id, got a row of {count}. Take one row of ids, as in "
-                                 "ids[0].").format(count=len(token_id)))
+        raise InputError(gettext("Expected one id, got a row of {count}. Take one row of ids, as in ids[0].").format(
+            count=len(token_id)))
     if number is None:
-        raise InputError(gettext("A token id is a whole number, not {token_id!r}. Give ids as "
-                                 "integers.").format(token_id=token_id))
+        raise InputError(gettext("A token id is a whole number, not {token_id!r}. Give ids as integers.").format(
+            token_id=token_id))
     if number < 0:
-        raise InputError(gettext("A token id is never negative, but this one is {number}. Give ids from "
-                                 "0.").format(number=number))
+        raise InputError(gettext("A token id is never negative, but this one is {number}. Give ids from 0.").format(
+            number=number))
     return number
 
 
@@ -320,8 +320,8 @@ def _as_ids(token_ids: Any) -> list[int]:
     if hasattr(token_ids, "tolist"):
         token_ids = token_ids.tolist()
     if isinstance(token_ids, (str, bytes)):
-        raise InputError(gettext("decode got the text {token_ids!r}. It takes token ids; use encode for "
-                                 "text.").format(token_ids=token_ids))
+        raise InputError(gettext("decode got the text {token_ids!r}. It takes token ids; use encode for text.").format(
+            token_ids=token_ids))
     if not isinstance(token_ids, Iterable):
         token_ids = [token_ids]
     return [_as_id(token_id) for token_id in token_ids]

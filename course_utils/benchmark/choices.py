@@ -74,8 +74,8 @@ def check_settings(settings: Settings, config: Qwen3Config) -> None:
     """
     for name, least in (("prompt_tokens", 1), ("new_tokens", 2), ("runs", 1)):
         if getattr(settings, name) < least:
-            raise InputError(gettext("{name} is {getattr}: give at least {least}"
-                                     ".").format(name=name, getattr=getattr(settings, name), least=least))
+            raise InputError(gettext("{name} is {getattr}: give at least {least}.").format(
+                name=name, getattr=getattr(settings, name), least=least))
     random_generator(settings.seed)  # it says what a seed may be
     context = config.max_position_embeddings
     if settings.prompt_tokens + settings.new_tokens > context:

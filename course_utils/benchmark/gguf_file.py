@@ -74,8 +74,8 @@ def write_gguf(model: Qwen3Model, path: Path) -> None:
         for _, tensor in _tensors(model):
             writer.write_tensor_data(gguf.quants.quantize(tensor.detach().float().numpy(), kind(tensor)))
     except OSError as error:
-        raise CheckpointError(gettext("{path!r} cannot be written ({error}): free disk space, or leave out the rows of "
-                                      "llama.cpp.").format(path=str(path), error=error)) from error
+        raise CheckpointError(gettext("{path!r} cannot be written ({error}): free disk space, or leave "
+                                      "out the rows of llama.cpp.").format(path=str(path), error=error)) from error
     finally:
         writer.close()
 

@@ -245,8 +245,8 @@ class Report:
             os.replace(temporary, path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise InputError(gettext("{path!r} cannot be written ({error}): choose another "
-                                     "file.").format(path=str(path), error=error)) from error
+            raise InputError(gettext("{path!r} cannot be written ({error}): choose another file.").format(
+                path=str(path), error=error)) from error
 
 
 def _median(spread: Spread | None) -> float | None:

@@ -137,9 +137,10 @@ def require_disk_space(subject: Subject, forms: Iterable[str], folder: Path) -> 
     needed = int(_SPARE * _weights(subject) * sum(_BYTES_PER_WEIGHT[form] for form in written))
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise InputError(gettext("The weights to be measured need {needed:.1f} GB, and {free:.1f} GB are free at "
-                                 "{folder!r}: free some space, set TMPDIR to a folder on a larger disk, or choose "
-                                 "fewer rows.").format(needed=needed / 1e9, free=free / 1e9, folder=str(folder)))
+        raise InputError(gettext("The weights to be measured need {needed:.1f} GB, and {free:.1f} GB are "
+                                 "free at {folder!r}: free some space, set TMPDIR to a folder on a larger "
+                                 "disk, or choose fewer rows.").format(
+            needed=needed / 1e9, free=free / 1e9, folder=str(folder)))
 
 
 def require_memory(subject: Subject, forms: Sequence[str], device: torch.device) -> None:
@@ -160,9 +161,10 @@ def require_memory(subject: Subject, forms: Sequence[str], device: torch.device)
                               (device, sum(_BYTES_PER_WEIGHT[form] for form in held))):
         needed, free = int(_SPARE * _weights(subject) * per_weight), free_memory(place)
         if needed > free:
-            raise InputError(gettext("The weights to be measured need {needed:.1f} GB of memory, and {free:.1f} GB "
-                                     "are free ({type}): close other programs, or choose fewer rows or a smaller "
-                                     "model.").format(needed=needed / 1e9, free=free / 1e9, type=place.type))
+            raise InputError(gettext("The weights to be measured need {needed:.1f} GB of memory, and "
+                                     "{free:.1f} GB are free ({type}): close other programs, or choose fewer "
+                                     "rows or a smaller model.").format(
+                needed=needed / 1e9, free=free / 1e9, type=place.type))
 
 
 def _weights(subject: Subject) -> int:

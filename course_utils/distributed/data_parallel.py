@@ -46,9 +46,9 @@ class DataParallelTrainer(Trainer):
     def __init__(self, model: Qwen3Model, blocks: Mapping[int, Iterable[np.ndarray]], plan: TrainingPlan) -> None:
         processes = dist.get_world_size()
         if plan.micro_batches % processes:
-            raise InputError(gettext("The plan has {micro_batches} micro-batches for {processes} "
-                                     "processes: give micro_batches as a multiple of the number of "
-                                     "processes.").format(micro_batches=plan.micro_batches, processes=processes))
+            raise InputError(gettext("The plan has {micro_batches} micro-batches for {processes} processes: give "
+                                     "micro_batches as a multiple of the number of processes.").format(
+                micro_batches=plan.micro_batches, processes=processes))
         if plan.compiled:
             raise InputError("Training on several processes is not compiled here: plan it with compiled=False.")
         super().__init__(model, blocks, plan)

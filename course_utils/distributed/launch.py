@@ -51,9 +51,9 @@ def torchrun(program: Sequence[str], processes: int = 2, timeout: float = 300) -
     try:
         output, errors = job.communicate(timeout=timeout)
     except subprocess.TimeoutExpired as error:
-        raise CourseError(gettext("The {processes} processes were not done after {timeout:g} "
-                                  "seconds and were ended: allow more time, or give them less to "
-                                  "do.").format(processes=processes, timeout=timeout)) from error
+        raise CourseError(gettext("The {processes} processes were not done after {timeout:g} seconds and were ended: "
+                                  "allow more time, or give them less to do.").format(
+            processes=processes, timeout=timeout)) from error
     finally:
         if job.poll() is None:
             job.terminate()  # torchrun then ends its processes; killed, it would leave them behind
@@ -65,8 +65,8 @@ def torchrun(program: Sequence[str], processes: int = 2, timeout: float = 300) -
     except (IndexError, ValueError):
         result = None
     if not isinstance(result, dict):
-        raise CourseError(gettext("The processes have ended well, but the last line they printed is no JSON object: "
-                                  "{output!r}.").format(output=output[-200:]))
+        raise CourseError(gettext("The processes have ended well, but the last line they printed is "
+                                  "no JSON object: {output!r}.").format(output=output[-200:]))
     return result
 
 
@@ -88,8 +88,8 @@ def _reason(errors: str) -> str:
         # to light at once.
         if int(exit_code) < 0:
             weight = 3 if int(exit_code) == -signal.SIGTERM else 0
-            causes.append((weight, gettext("Process {number} was ended by the signal "
-                                           "{signal}.").format(number=number, signal=_signal(-int(exit_code)))))
+            causes.append((weight, gettext("Process {number} was ended by the signal {signal}.").format(
+                number=number, signal=_signal(-int(exit_code)))))
         elif message.startswith(_OWN_ERROR):
             causes.append((1, gettext("Process {number} failed: {message}").format(
                 number=number, message=message.split(": ", 1)[-1])))
@@ -102,8 +102,8 @@ def _reason(errors: str) -> str:
         lines = [line.strip() for line in errors.splitlines() if any(map(str.isalnum, line))]
         return gettext("torchrun failed: {line}").format(
             line=lines[-1] if lines else gettext("it did not say why"))
-    return gettext("{causes} No process can go on without the others, so all were "
-                   "ended.").format(causes=min(causes, key=lambda cause: cause[0])[1])
+    return gettext("{causes} No process can go on without the others, so all were ended.").format(
+        causes=min(causes, key=lambda cause: cause[0])[1])
 
 
 def _signal(number: int) -> str:

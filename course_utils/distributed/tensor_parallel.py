@@ -66,9 +66,9 @@ def parallelize(model: Qwen3Model, mesh: DeviceMesh) -> Qwen3Model:
     for name in plan:
         module = model.get_submodule(name)
         if not isinstance(module, (nn.Linear, nn.Embedding)) or isinstance(module.weight, DTensor):
-            raise InputError(gettext("{name} is a {kind} and cannot be divided: give a model that is "
-                                     "not quantized, has no adapter (merge it first) and is not "
-                                     "divided yet.").format(name=name, kind=type(module).__name__))
+            raise InputError(gettext("{name} is a {kind} and cannot be divided: give a model that is not quantized, "
+                                     "has no adapter (merge it first) and is not divided yet.").format(
+                name=name, kind=type(module).__name__))
     parallelize_module(model, mesh, plan)
     model.tie_weights()  # each of the two was given a part of its own
     return model

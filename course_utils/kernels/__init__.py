@@ -42,15 +42,15 @@ def problem(kernel: Kernel) -> str | None:
         None if it is in use, else one sentence that says why not, and that everything runs without it.
     """
     if os.environ.get(VARIABLE) == "0":
-        return gettext("The environment variable {variable} is 0, so PyTorch's own operators multiply quantized "
-                       "weights.").format(variable=VARIABLE)
+        return gettext("The environment variable {variable} is 0, so PyTorch's own operators "
+                       "multiply quantized weights.").format(variable=VARIABLE)
     try:
         if instruction_set() == "PLAIN":
             raise build.BuildError("this processor has no dot product of bytes that they know")
         _try(kernel)
     except build.BuildError as error:
-        return gettext("The course's own kernels are not in use ({error}), so PyTorch's operators multiply quantized "
-                       "weights.").format(error=error)
+        return gettext("The course's own kernels are not in use ({error}), so PyTorch's operators "
+                       "multiply quantized weights.").format(error=error)
     return None
 
 

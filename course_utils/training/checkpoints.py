@@ -46,9 +46,9 @@ def save_training(trainer: Trainer, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path.parent, {path.name: lambda file: save_file(on_cpu, file, metadata=header)})
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(gettext("The training could not be saved as {path!r} ({error}); what was "
-                                      "there before is unchanged. Free disk space, or choose another "
-                                      "folder.").format(path=str(path), error=error)) from error
+        raise CheckpointError(gettext("The training could not be saved as {path!r} ({error}); what was there before is "
+                                      "unchanged. Free disk space, or choose another folder.").format(
+            path=str(path), error=error)) from error
 
 
 def load_training(trainer: Trainer, path: Path) -> None:

@@ -87,8 +87,8 @@ class OwnTraining:
         """Raises: InputError: if a number is out of its range."""
         for name, value in ((gettext("block length"), self.block_length), (gettext("batch"), self.batch)):
             if value < 1:
-                raise InputError(gettext("The {name} is {value}: give a whole number from 1 "
-                                         "on.").format(name=name, value=value))
+                raise InputError(gettext("The {name} is {value}: give a whole number from 1 on.").format(
+                    name=name, value=value))
         # Every recent GPU has bfloat16; a CPU without instructions for it would be slow.
         return TrainingPlan(self.steps, self.batch * self.block_length, (self.block_length,),
                             learning_rate=self.learning_rate, warm_up_steps=min(100, self.steps // 10),
@@ -112,8 +112,8 @@ def train_own(task: OwnTraining, size: str, vocab_size: int, tokenizer_of: str |
         CourseError: if something is wrong with text, settings or folder; what was in the folder is unchanged.
     """
     if vocab_size < 256:
-        raise InputError(gettext("The vocabulary is {vocab_size}: give at least 256, one token for each "
-                                 "byte.").format(vocab_size=vocab_size))
+        raise InputError(gettext("The vocabulary is {vocab_size}: give at least 256, one token for each byte.").format(
+            vocab_size=vocab_size))
     plan, documents = task.plan(device), task.documents()
     settings = {"command": "train", "size": size, "vocabulary": vocab_size, "tokenizer": tokenizer_of}
     with TemporaryDirectory() as scratch:
@@ -147,8 +147,8 @@ def finetune_own(task: OwnTraining, name: str | None, rank: int | None, device: 
     tokenizer = load_tokenizer(name)
     base = tokenizer.folder
     if base.resolve() == task.out.resolve():
-        raise InputError(gettext("{out!r} is the folder of the model itself, which must not be overwritten: choose "
-                                 "another one.").format(out=str(task.out)))
+        raise InputError(gettext("{out!r} is the folder of the model itself, which must not be "
+                                 "overwritten: choose another one.").format(out=str(task.out)))
     model = load_model(name, device=device, dtype=torch.float32 if lora is None else None)
     if model.quantization is not None and lora is None:
         raise InputError("The weights of this model are quantized, so they cannot be trained: give --lora as well.")
@@ -201,9 +201,9 @@ def _check_run(run: Path, settings: Mapping[str, Any]) -> None:
             key=key, get=there.get(key), value=value) for key, value in settings.items()
                  if there.get(key) != value]
         if other:
-            raise CheckpointError(gettext("In {out!r} there is another training, with {other}: give "
-                                          "the same arguments to go on with it, or choose another "
-                                          "folder.").format(out=str(out), other=", ".join(other)))
+            raise CheckpointError(gettext("In {out!r} there is another training, with {other}: give the same arguments "
+                                          "to go on with it, or choose another folder.").format(
+                out=str(out), other=", ".join(other)))
         return
     found = [name for name in _RESULTS if (out / name).exists()]
     if run.exists() and not (run.is_dir() and all(_of_the_beginning(path.name) for path in run.iterdir())):
@@ -273,8 +273,8 @@ def _train(model: Qwen3Model, tokenizer: Qwen3Tokenizer, documents: Sequence[Own
         elif record.step % report_every == 0 or record.step == plan.steps:
             tqdm.write(f"step {record.step}: loss {record.loss:.3f}")
     if best is not None and record.held_out_loss is not None and best.step < record.step:
-        print(gettext("The held-out loss was lowest at step {step}: fewer steps or more text may give a better "
-                      "model.").format(step=best.step))
+        print(gettext("The held-out loss was lowest at step {step}: fewer steps or more "
+                      "text may give a better model.").format(step=best.step))
 
 
 def _save_model(model: Qwen3Model, source: Path, out: Path, generation_config: Mapping[str, Any] | None) -> Path:
@@ -291,5 +291,5 @@ def _save_model(model: Qwen3Model, source: Path, out: Path, generation_config: M
 
 
 def _not_written(folder: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(gettext("{folder!r} cannot be written to ({error}): free disk space, or choose another "
-                                   "folder.").format(folder=str(folder), error=error))
+    return CheckpointError(gettext("{folder!r} cannot be written to ({error}): free disk space, "
+                                   "or choose another folder.").format(folder=str(folder), error=error))

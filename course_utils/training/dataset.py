@@ -64,8 +64,8 @@ def pack_labelled(documents: Iterable[Labelled], block_length: int, end_id: int)
     size, full = block_length + 1, False
     for document, its_labels in documents:
         if len(document) != len(its_labels):
-            raise InputError(gettext("A document of {count} tokens has {count2} labels: give one for "
-                                     "each.").format(count=len(document), count2=len(its_labels)))
+            raise InputError(gettext("A document of {count} tokens has {count2} labels: give one for each.").format(
+                count=len(document), count2=len(its_labels)))
         read_only = len(its_labels) > 0 and its_labels[-1] == IGNORED
         block += [*document, end_id]
         labels += [*its_labels, IGNORED if read_only else end_id]
@@ -73,8 +73,8 @@ def pack_labelled(documents: Iterable[Labelled], block_length: int, end_id: int)
             yield np.array([block[:size], labels[:size]], dtype=np.int64)
             block, labels, full = [], [], True
     if not full:
-        raise InputError(gettext("The documents do not fill one block of {size} tokens: give more text or a shorter "
-                                 "block.").format(size=size))
+        raise InputError(gettext("The documents do not fill one block of {size} tokens: give "
+                                 "more text or a shorter block.").format(size=size))
 
 
 def split(document: Sequence[int], block_length: int) -> Iterator[Sequence[int]]:
@@ -171,14 +171,14 @@ class Supply:
     def _next(self) -> np.ndarray:
         block = next(self._blocks, None)
         if block is None:
-            raise InputError(gettext("The blocks of {block_length} tokens end after {taken}, before the "
-                                     "training does: plan fewer steps, or repeat the documents "
-                                     "(`epochs`).").format(block_length=self.block_length, taken=self.taken))
+            raise InputError(gettext("The blocks of {block_length} tokens end after {taken}, before the training does: "
+                                     "plan fewer steps, or repeat the documents (`epochs`).").format(
+                block_length=self.block_length, taken=self.taken))
         size = self.block_length + 1
         if block.shape not in ((size,), (2, size)):
-            raise InputError(gettext("A block has shape {shape}: for {block_length} "
-                                     "tokens it must be ({size},), or (2, {size}) with "
-                                     "labels.").format(shape=block.shape, block_length=self.block_length, size=size))
+            raise InputError(gettext("A block has shape {shape}: for {block_length} tokens it must be ({size},), or "
+                                     "(2, {size}) with labels.").format(
+                shape=block.shape, block_length=self.block_length, size=size))
         self.taken += 1
         self.checksum = zlib.crc32(np.ascontiguousarray(block, dtype=np.int64).tobytes(), self.checksum)
         return block

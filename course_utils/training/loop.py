@@ -66,8 +66,8 @@ class TrainingPlan:
 
     def __post_init__(self) -> None:
         if not isinstance(self.block_lengths, (tuple, list)) or not self.block_lengths:
-            raise InputError(gettext("block_lengths is {block_lengths!r}: give at least one, such as "
-                                     "(512,).").format(block_lengths=self.block_lengths))
+            raise InputError(gettext("block_lengths is {block_lengths!r}: give at least one, such as (512,).").format(
+                block_lengths=self.block_lengths))
         what = gettext("A block length of the training plan")
         plain: dict[str, Any] = {"block_lengths": tuple(
             require_whole_number(what, length, 1) for length in self.block_lengths)}

@@ -83,8 +83,8 @@ def read_documents(path: str | Path) -> list[OwnDocument]:
     """
     path = data_path(path)
     if not path.exists():
-        raise InputError(gettext("There is no file or folder {path!r}: check the path of the "
-                                 "data.").format(path=str(path)))
+        raise InputError(gettext("There is no file or folder {path!r}: check the path of the data.").format(
+            path=str(path)))
     files = [path]
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*SUFFIXES, *_OTHER_DATA)
@@ -108,8 +108,8 @@ def data_path(path: str | Path) -> Path:
         found = Path(path).expanduser()
         found.resolve().exists()
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(gettext("{path!r} cannot be looked for ({error}): check the path of the "
-                                 "data.").format(path=str(path), error=error)) from error
+        raise InputError(gettext("{path!r} cannot be looked for ({error}): check the path of the data.").format(
+            path=str(path), error=error)) from error
     return found
 
 
@@ -158,8 +158,8 @@ def hold_out(documents: Sequence[Labelled], share: float, seed: int) -> tuple[li
     """
     number = finite_number(share)
     if number is None or not 0 <= number < 1:
-        raise InputError(gettext("The held-out share is {share!r}: give a number from 0 to below "
-                                 "1.").format(share=share))
+        raise InputError(gettext("The held-out share is {share!r}: give a number from 0 to below 1.").format(
+            share=share))
     share = number
     if share > 0 and len(documents) < 2:
         raise InputError("The text is one short document, so no part of it can be held out: give more text, shorter "
@@ -206,19 +206,19 @@ def _encode(document: OwnDocument, tokenizer: Qwen3Tokenizer) -> tuple[list[int]
 def _read(file: Path) -> list[OwnDocument]:
     suffix = file.suffix.lower()
     if suffix in _OTHER_DATA:
-        raise InputError(gettext("{file!r} is of a kind that is not read here: convert or "
-                                 "unpack it to one that ends in {suffixes}, or take it "
-                                 "away.").format(file=str(file), suffixes=", ".join(SUFFIXES)))
+        raise InputError(gettext("{file!r} is of a kind that is not read here: convert or unpack it to one that ends "
+                                 "in {suffixes}, or take it away.").format(
+            file=str(file), suffixes=", ".join(SUFFIXES)))
     text = _content(file)
     if not text.strip():
-        raise InputError(gettext("{file!r} is empty: give a file with text or records, or take it "
-                                 "away.").format(file=str(file)))
+        raise InputError(gettext("{file!r} is empty: give a file with text or records, or take it away.").format(
+            file=str(file)))
     if suffix in (*_JSON, *_TABLES):
         entries = _json_entries(text, file) if suffix in _JSON else _table_entries(text, file, _TABLES[suffix])
         documents = [_document(entry, place) for entry, place in entries]
         if not documents:
-            raise InputError(gettext("{file!r} is empty of records: give a file with some, or take it "
-                                     "away.").format(file=str(file)))
+            raise InputError(gettext("{file!r} is empty of records: give a file with some, or take it away.").format(
+                file=str(file)))
         return documents
     kind = _kind_of_records(text)
     if kind is not None:
@@ -246,8 +246,8 @@ def _parsed(text: str, place: str) -> Any:
     try:
         return parse_json(text)
     except ValueError as error:
-        raise InputError(gettext("{place}: this is no JSON ({error}): write an array of objects, or one object on each "
-                                 "line.").format(place=place, error=error)) from error
+        raise InputError(gettext("{place}: this is no JSON ({error}): write an array of objects, "
+                                 "or one object on each line.").format(place=place, error=error)) from error
 
 
 def _is_json(line: str) -> bool:
@@ -280,9 +280,9 @@ def _rows(text: str, file: Path, delimiter: str) -> list[tuple[int, list[str]]]:
     try:
         return [(rows.line_num, row) for row in rows if row]
     except csv.Error as error:
-        raise InputError(gettext("{file}, line {line_num}: this is no table ({error}): double a double "
-                                 "quote that stands inside a text, and put the text between double "
-                                 "quotes.").format(file=file, line_num=rows.line_num, error=error)) from error
+        raise InputError(gettext("{file}, line {line_num}: this is no table ({error}): double a double quote that "
+                                 "stands inside a text, and put the text between double quotes.").format(
+            file=file, line_num=rows.line_num, error=error)) from error
     finally:
         csv.field_size_limit(limit)
 
@@ -302,34 +302,34 @@ def _content(file: Path) -> str:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise InputError(gettext("{file!r} cannot be read ({error}): check the path of the "
-                                 "data.").format(file=str(file), error=error)) from error
+        raise InputError(gettext("{file!r} cannot be read ({error}): check the path of the data.").format(
+            file=str(file), error=error)) from error
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = data[:error.start].count(b"\n") + 1
-        raise InputError(gettext("{file}, line {line}: this is no text in UTF-8 ({reason}): "
-                                 "save the file as UTF-8, or take it away if it is no text at "
-                                 "all.").format(file=file, line=line, reason=error.reason)) from error
+        raise InputError(gettext("{file}, line {line}: this is no text in UTF-8 ({reason}): save the file as UTF-8, or "
+                                 "take it away if it is no text at all.").format(
+            file=file, line=line, reason=error.reason)) from error
 
 
 def _document(entry: Any, place: str) -> OwnDocument:
     """What a record holds."""
     if not isinstance(entry, dict):
-        raise InputError(gettext("{place}: this is no object: write each record as either {shapes}"
-                                 ".").format(place=place, shapes=_SHAPES))
+        raise InputError(gettext("{place}: this is no object: write each record as either {shapes}.").format(
+            place=place, shapes=_SHAPES))
     try:
         json.dumps(entry, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(gettext("{place}: this holds half of a character (a lone surrogate), which no text has: "
-                                 "correct it.").format(place=place)) from error
+        raise InputError(gettext("{place}: this holds half of a character (a lone surrogate), "
+                                 "which no text has: correct it.").format(place=place)) from error
     shapes = [key for key in ("text", "messages", "conversations", "instruction") if key in entry]
     if shapes == ["text", "instruction"]:
         shapes = ["instruction"]  # Alpaca's own data has the question and its answer once more, as one text
     if len(shapes) != 1:
         fields = ", ".join(repr(str(key)[:40]) for key in list(entry)[:12])
-        raise InputError(gettext("{place}: the record has {which}: give it those of one shape, which is either "
-                                 "{shapes}.").format(
+        raise InputError(gettext("{place}: the record has {which}: give it those of one shape, "
+                                 "which is either {shapes}.").format(
             place=place, shapes=_SHAPES,
             which=gettext("the fields {fields}").format(fields=fields) if fields else gettext("no fields")))
     if shapes == ["text"]:
@@ -346,8 +346,8 @@ def _document(entry: Any, place: str) -> OwnDocument:
 def _text(entry: Mapping[str, Any], key: str, place: str) -> str:
     text = entry.get(key)
     if not isinstance(text, str) or not text.strip():
-        raise InputError(gettext("{place}: \"{key}\" is {text}: write a text that is not "
-                                 "empty.").format(place=place, key=key, text=repr(text)[:80]))
+        raise InputError(gettext("{place}: \"{key}\" is {text}: write a text that is not empty.").format(
+            place=place, key=key, text=repr(text)[:80]))
     return text
 
 
@@ -367,8 +367,8 @@ def _messages(messages: Any, place: str) -> list[Message]:
         raise InputError(f"{place}: {error}") from error
     if not any(message["role"] == "assistant" and ((message.get("content") or "").strip() or message.get("tool_calls"))
                for message in messages):
-        raise InputError(gettext("{place}: no message is from the assistant, so there is nothing to learn: add the "
-                                 "answer.").format(place=place))
+        raise InputError(gettext("{place}: no message is from the assistant, so there is nothing "
+                                 "to learn: add the answer.").format(place=place))
     return list(messages)
 
 
@@ -386,6 +386,6 @@ def _tools(tools: Any, place: str) -> list[Mapping[str, Any]] | None:
     if not tools:
         return None
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise InputError(gettext("{place}: \"tools\" is {tools}: write a list of JSON descriptions, or leave it "
-                                 "out.").format(place=place, tools=repr(tools)[:80]))
+        raise InputError(gettext("{place}: \"tools\" is {tools}: write a list of JSON "
+                                 "descriptions, or leave it out.").format(place=place, tools=repr(tools)[:80]))
     return tools

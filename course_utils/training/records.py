@@ -42,8 +42,8 @@ def read_log(path: Path) -> list[Record]:
     try:
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     except OSError as error:
-        raise CheckpointError(gettext("The log {path!r} cannot be read ({error}): choose another "
-                                      "folder.").format(path=str(path), error=error)) from error
+        raise CheckpointError(gettext("The log {path!r} cannot be read ({error}): choose another folder.").format(
+            path=str(path), error=error)) from error
     return [_record(line, number, path) for number, line in enumerate(lines, start=1)]
 
 
@@ -90,9 +90,9 @@ def _record(line: bytes, number: int, path: Path) -> Record:
             return record
     except (TypeError, ValueError):
         pass
-    raise CheckpointError(gettext("Line {number} of the log {path!r} is not a record of a training: "
-                                  "repair the log or delete it, the training itself does not need "
-                                  "it.").format(number=number, path=str(path)))
+    raise CheckpointError(gettext("Line {number} of the log {path!r} is not a record of a training: repair the log or "
+                                  "delete it, the training itself does not need it.").format(
+        number=number, path=str(path)))
 
 
 def _not_written(path: Path, error: OSError) -> CheckpointError:

@@ -95,9 +95,9 @@ def only_training(folder: Path) -> FileLock:
         return FileLock(folder / LOCK)
     except BlockingIOError as error:
         raise CheckpointError(
-            gettext("Another training is going on in {folder!r}, in another process or, neither "
-                    "finished nor closed, in this one: wait for its end, stop it, or choose another "
-                    "folder.").format(folder=str(folder))) from error
+            gettext("Another training is going on in {folder!r}, in another process or, neither finished nor closed, "
+                    "in this one: wait for its end, stop it, or choose another folder.").format(
+                folder=str(folder))) from error
     except OSError as error:
         raise CheckpointError(gettext("{folder!r} could not be written to ({error}): free disk space, or choose "
                                       "another folder.").format(folder=str(folder), error=error)) from error

@@ -126,9 +126,9 @@ def _verify_users(answer: Answer) -> str | None:
             return hint
     (config, memory, num_weights, context), given, known = next(
         case for case in zip(cases, told, right) if case[1] != case[2])
-    return gettext("With {memory:,} bytes, {num_weights:,} weights and texts of {context} tokens, {known} can "
-                   "be served, and you return {given}. One user's cache takes {cache_bytes:,} bytes there: "
-                   "does yours?").format(
+    return gettext("With {memory:,} bytes, {num_weights:,} weights and texts of {context} tokens, "
+                   "{known} can be served, and you return {given}. One user's cache takes "
+                   "{cache_bytes:,} bytes there: does yours?").format(
         memory=memory, num_weights=num_weights, context=context, known=known, given=given,
         cache_bytes=cache_bytes(config, context))
 
@@ -207,8 +207,8 @@ def _verify_local(answer: Answer) -> str | None:
             for weights, rank, parts in cases]
     for given, (weights, rank, parts) in zip(told, cases):
         if set(given) != set(weights):
-            return gettext("The names are {given}. Return {asked}: {weights}"
-                           ".").format(given=sorted(map(str, given)), asked=gettext(asked), weights=sorted(weights))
+            return gettext("The names are {given}. Return {asked}: {weights}.").format(
+                given=sorted(map(str, given)), asked=gettext(asked), weights=sorted(weights))
         for name, complete in weights.items():
             if hint := _judge_part(name, tensor(given[name], asked), complete, rank, parts):
                 return hint
@@ -222,14 +222,14 @@ def _judge_part(name: str, got: Tensor, complete: Tensor, rank: int, parts: int)
             return None
         if wanted.shape == complete.shape:
             return gettext("{name} is needed as it is, and its numbers have been changed.").format(name=name)
-        return gettext("{name} of machine {rank} is not its own part: machine 0 holds the first rows "
-                       "or columns, machine 1 the next ones, without gaps, so that heads stay "
-                       "together.").format(name=name, rank=rank)
-    case = gettext("{name} of shape {shape}, divided among {parts}, has the shape "
-                   "{given}").format(name=name, shape=tuple(complete.shape), parts=parts, given=tuple(got.shape))
+        return gettext("{name} of machine {rank} is not its own part: machine 0 holds the first rows or columns, "
+                       "machine 1 the next ones, without gaps, so that heads stay together.").format(
+            name=name, rank=rank)
+    case = gettext("{name} of shape {shape}, divided among {parts}, has the shape {given}").format(
+        name=name, shape=tuple(complete.shape), parts=parts, given=tuple(got.shape))
     if name.endswith("norm.weight"):
-        return gettext("{case}. A norm works on one head at a time, so every machine needs all of "
-                       "it.").format(case=case)
+        return gettext("{case}. A norm works on one head at a time, so every machine needs all of it.").format(
+            case=case)
     if got.shape == complete.shape:
         return gettext("{case}: it is not divided.").format(case=case)
     if got.shape == local_weights({name: complete}, 0, 2)[name].shape:
@@ -414,8 +414,8 @@ class _Exchange:
 
         def all_reduce(tensor: Any) -> Tensor:
             if not isinstance(tensor, Tensor):
-                raise NotYet(gettext("all_reduce was given {describe}. It adds up tensors, each in its "
-                                     "place.").format(describe=describe(tensor)))
+                raise NotYet(gettext("all_reduce was given {describe}. It adds up tensors, each in its place.").format(
+                    describe=describe(tensor)))
             if len(given) == _MOST_EXCHANGES:
                 raise NotYet(gettext("all_reduce is called more than {most_exchanges} times. What ends the loop around "
                                      "it?").format(most_exchanges=_MOST_EXCHANGES))
@@ -438,14 +438,14 @@ class _Exchange:
         asked = "a dictionary with a gradient for each parameter, by the names of model.named_parameters()"
         gradients, shapes = mapping(told, asked), {name: p.shape for name, p in model.named_parameters()}
         if set(gradients) != set(shapes):
-            raise NotYet(gettext("the dictionary has other names than the parameters. Return {asked}"
-                                 ".").format(asked=asked))
+            raise NotYet(gettext("the dictionary has other names than the parameters. Return {asked}.").format(
+                asked=asked))
         found = {name: tensor(gradients[name], gettext("{asked}; {name} has no tensor").format(
             asked=asked, name=name)) for name in shapes}
         for name, shape in shapes.items():
             if found[name].shape != shape:
-                raise NotYet(gettext("the gradient of {name} has the shape {shape}, and the parameter {shape2}. Return "
-                                     "{asked}.").format(
+                raise NotYet(gettext("the gradient of {name} has the shape {shape}, and the parameter "
+                                     "{shape2}. Return {asked}.").format(
                     name=name, shape=tuple(found[name].shape), shape2=tuple(shape), asked=asked))
         return found
 
@@ -454,9 +454,9 @@ class _Exchange:
         """All processes must exchange the same things in the same order."""
         counts = [len(summands) for summands in given]
         if len(set(counts)) > 1:
-            raise NotYet(gettext("the processes call all_reduce {counts} times, so one would wait for the others "
-                                 "for ever. Each takes part in every exchange, even if none of its tokens "
-                                 "counts.").format(counts=", ".join(map(str, counts))))
+            raise NotYet(gettext("the processes call all_reduce {counts} times, so one would wait for the others for "
+                                 "ever. Each takes part in every exchange, even if none of its tokens counts.").format(
+                counts=", ".join(map(str, counts))))
         for number, summands in enumerate(zip(*given), 1):
             if not _of_one_shape(summands):
                 shapes = ", ".join(str(tuple(each.shape)) for each in summands)
