@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import code_texts
+from code_writing import with_texts
 from nbformat import NotebookNode
 
 # Texts of this script and of build.py; a catalog has them like those of the notebooks.
@@ -202,7 +203,7 @@ def _code(source: str, language: str, told: Callable[[str], str | None]) -> str:
         behind |= found is None and text.needed
         return found
 
-    source = code_texts.with_texts(source, translation)
+    source = with_texts(source, translation)
     if source.startswith("# @title "):
         title, _, rest = source.partition("\n")
         return f"{title}\n{_LANGUAGE_SETTING.format(language=language)}\n{rest}"

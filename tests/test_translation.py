@@ -14,6 +14,7 @@ sys.path.insert(0, str(REPOSITORY / "notebooks"))
 import build  # noqa: E402  (scripts beside the notebooks, not modules of the package)
 import catalogs  # noqa: E402
 import code_texts  # noqa: E402
+import code_writing  # noqa: E402
 import rules  # noqa: E402
 import translation  # noqa: E402
 from translation import Message  # noqa: E402
@@ -87,14 +88,14 @@ REWRITTEN = {
 
 @pytest.mark.parametrize("source, told, expected", REWRITTEN.values(), ids=REWRITTEN)
 def test_code_with_other_texts(source, told, expected):
-    assert code_texts.with_texts(source, chinese(told)) == expected
+    assert code_writing.with_texts(source, chinese(told)) == expected
 
 
 @pytest.mark.parametrize("source", ['print("long")', 'x = "long text"', 'print(f"long {x}")', "# long\nx = 1"])
 def test_long_translations_are_broken_into_lines_that_fit_and_say_the_same(source):
     told = {"long": "长" * 90 + "。", "long text": "长 long " * 30, "long {x}": "长，" * 50 + "{x}" + "短" * 30}
-    result = code_texts.with_texts(source, chinese(told))
-    assert max(map(rules._columns, result.splitlines())) <= code_texts.COLUMNS
+    result = code_writing.with_texts(source, chinese(told))
+    assert max(map(rules._columns, result.splitlines())) <= code_writing.COLUMNS
     assert len(result.splitlines()) > 2
     said = [text.message for text in code_texts.texts(result)][0]
     assert "".join(said.split()) == "".join(told[code_texts.texts(source)[0].message].split())
