@@ -346,8 +346,8 @@ def check_vocabulary(token_ids: Tensor | Sequence[int], vocab_size: int) -> None
     else:
         low, high = int(token_ids.min()), int(token_ids.max())
     if low < 0 or high >= vocab_size:
-        raise InputError(gettext("Token id {token_id} is not in the vocabulary of {vocab_size}: encode the text with this "
-                                 "model's own tokenizer.").format(
+        raise InputError(gettext("Token id {token_id} is not in the vocabulary of {vocab_size}: encode the text with "
+                                 "this model's own tokenizer.").format(
             token_id=low if low < 0 else high, vocab_size=vocab_size))
 
 

@@ -132,8 +132,8 @@ def ids_and_labels(blocks: np.ndarray, model: Qwen3Model) -> tuple[Tensor, Tenso
     token_ids, labels = (blocks, blocks) if blocks.ndim == 2 else (blocks[:, 0], blocks[:, 1])
     for ids in (token_ids, labels[labels != IGNORED]):
         if ids.size and not 0 <= ids.min() <= ids.max() < model.config.vocab_size:
-            raise InputError(gettext("Token id {token_id} is not in the vocabulary of {vocab_size}: encode the text with "
-                                     "this model's own tokenizer.").format(
+            raise InputError(gettext("Token id {token_id} is not in the vocabulary of {vocab_size}: encode the text "
+                                     "with this model's own tokenizer.").format(
                 token_id=ids.min() if ids.min() < 0 else ids.max(), vocab_size=model.config.vocab_size))
     if _counted(labels) == 0:
         raise InputError("In none of the blocks does a token count: let some labels be the ids of their tokens.")
