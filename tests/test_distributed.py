@@ -230,3 +230,12 @@ def test_processes_share_the_cores_and_what_is_set_stays(monkeypatch: pytest.Mon
     assert launch._environment(16)["OMP_NUM_THREADS"] == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert launch._environment(2)["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize(("platform", "value"), [("win32", "0"), ("linux", None)])
+def test_on_windows_no_libuv_is_needed(platform: str, value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch.sys, "platform", platform)
+    monkeypatch.delenv("USE_LIBUV", raising=False)
+    assert launch._environment(2).get("USE_LIBUV") == value
+    monkeypatch.setenv("USE_LIBUV", "1")
+    assert launch._environment(2)["USE_LIBUV"] == "1"
