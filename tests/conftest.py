@@ -73,6 +73,7 @@ def progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_progress_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test adds to the progress of whoever runs it."""
     monkeypatch.setenv("COURSE_PROGRESS", "")
+    monkeypatch.setenv("COURSE_LANGUAGE", "en")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from torch import Tensor
 from course_utils.exercises.answers import close, tensor, whole, wholes
 from course_utils.exercises.exercise import Answer, Exercise
 from course_utils.family import FAMILY
+from course_utils.language import gettext
 from course_utils.lora import TARGETS, Adapters, LoRA, count_trainable
 from course_utils.qwen3 import Qwen3Model
 from course_utils.training.dataset import IGNORED
@@ -362,8 +363,9 @@ def _verify_count(answer: Answer) -> str | None:
         if told == [slip(shapes, rank, layers) for shapes, rank, layers, _ in cases]:
             return hint
     (shapes, rank, layers, count), given = next((case, given) for case, given in zip(cases, told) if given != case[-1])
-    return (f"For the shapes {shapes}, rank {rank} and {layers} layers it is {count:,}, and you return {given:,}. A "
-            "has rank times in_features numbers and B out_features times rank, in every layer.")
+    return gettext("For the shapes {shapes}, rank {rank} and {layers} layers it is {count:,}, and you return "
+                   "{given:,}. A has rank times in_features numbers and B out_features times rank, in every "
+                   "layer.").format(shapes=shapes, rank=rank, layers=layers, count=count, given=given)
 
 
 def _by_building(shapes: list[tuple[int, int]], rank: int, layers: int) -> int:
@@ -429,8 +431,10 @@ _CHATS: tuple[tuple[list[int], list[int], int], ...] = (
 
 def _verify_labels(answer: Answer) -> str | None:
     for chat, begin, end in _CHATS:
-        case = f"For {chat}, where an answer begins after {begin} and ends with {end}, "
-        told = wholes(answer(list(chat), list(begin), end), f"a list of {len(chat)} labels: one for each token",
+        case = gettext("For {chat}, where an answer begins after {begin} and ends with {end}"
+                       ", ").format(chat=chat, begin=begin, end=end)
+        told = wholes(answer(list(chat), list(begin), end), gettext("a list of {count} labels: one for each "
+                                                                    "token").format(count=len(chat)),
                       len(chat))
         if hint := _judge_labels(told, chat, begin, end):
             return case + hint
@@ -445,26 +449,31 @@ def _judge_labels(told: list[int], chat: list[int], begin: list[int], end: int) 
     wanted = [place for place, label in enumerate(expected) if label != IGNORED]
     if any(told[place] != chat[place] for place in counted):
         if all(label in (0, 1) for label in told):
-            return f"the labels are 0 and 1. The label is the token's own id where it counts, and {IGNORED} elsewhere."
+            return gettext("the labels are 0 and 1. The label is the token's own id where it counts, and {ignored} "
+                           "elsewhere.").format(ignored=IGNORED)
         if told == [*expected[1:], IGNORED]:
             return "all labels are one place early. Labels are not shifted: the loss does that."
-        return f"a label is neither {IGNORED} nor its own token's id."
+        return gettext("a label is neither {ignored} nor its own token's id.").format(ignored=IGNORED)
     if not counted:
         return "no token counts: the model would learn nothing."
     if len(counted) == len(chat):
-        return f"every token counts: what the user says is only read, and labelled {IGNORED}."
+        return gettext("every token counts: what the user says is only read, and labelled "
+                       "{ignored}.").format(ignored=IGNORED)
     if wanted and counted == [place for place in range(len(chat)) if place not in wanted]:
-        return f"it is the wrong way round: the answer counts, and the rest is {IGNORED}."
+        return gettext("it is the wrong way round: the answer counts, and the rest is "
+                       "{ignored}.").format(ignored=IGNORED)
     missing, more = sorted(set(wanted) - set(counted)), sorted(set(counted) - set(wanted))
     if missing and all(chat[place] == end for place in missing) and not more:
         return "the end of the answer is left out: a model that is never shown where to stop will not stop."
     if more and not missing and wanted and min(more) > min(wanted):
-        return f"tokens after the end of the answer count: stop at {end}."
+        return gettext("tokens after the end of the answer count: stop at {end}.").format(end=end)
     if more and not missing and all(chat[place] in begin for place in more):
         return "the tokens that open the answer count: they stand in the prompt, so they are only read."
     if missing and not more:
-        return f"some of the answers' tokens do not count, at places {missing}: every answer counts, to its end."
-    return f"the tokens at places {counted} count, and {wanted} would be right."
+        return gettext("some of the answers' tokens do not count, at places {missing}: every answer counts, to its "
+                       "end.").format(missing=missing)
+    return gettext("the tokens at places {counted} count, and {wanted} would be "
+                   "right.").format(counted=counted, wanted=wanted)
 
 
 def _everything_counts(token_ids: list[int], begin: list[int], end: int) -> list[int]:

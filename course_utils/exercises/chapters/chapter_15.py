@@ -16,6 +16,7 @@ from course_utils.config import Qwen3Config
 from course_utils.exercises.answers import NotYet, close, describe, mapping, tensor, whole
 from course_utils.exercises.chapters.varied_model import CONFIG, varied_model
 from course_utils.exercises.exercise import Answer, Exercise
+from course_utils.language import gettext
 from course_utils.planner import cache_bytes, weight_bytes
 from course_utils.qwen3 import Attention, Qwen3Model
 from course_utils.sampling import random_generator
@@ -125,8 +126,11 @@ def _verify_users(answer: Answer) -> str | None:
             return hint
     (config, memory, num_weights, context), given, known = next(
         case for case in zip(cases, told, right) if case[1] != case[2])
-    return (f"With {memory:,} bytes, {num_weights:,} weights and texts of {context} tokens, {known} can be served, and "
-            f"you return {given}. One user's cache takes {cache_bytes(config, context):,} bytes there: does yours?")
+    return gettext("With {memory:,} bytes, {num_weights:,} weights and texts of {context} tokens, {known} can "
+                   "be served, and you return {given}. One user's cache takes {cache_bytes:,} bytes there: "
+                   "does yours?").format(
+        memory=memory, num_weights=num_weights, context=context, known=known, given=given,
+        cache_bytes=cache_bytes(config, context))
 
 
 def _one_after_another(config: Qwen3Config, memory: int, num_weights: int, context: int) -> int:
@@ -203,7 +207,8 @@ def _verify_local(answer: Answer) -> str | None:
             for weights, rank, parts in cases]
     for given, (weights, rank, parts) in zip(told, cases):
         if set(given) != set(weights):
-            return f"The names are {sorted(map(str, given))}. Return {asked}: {sorted(weights)}."
+            return gettext("The names are {given}. Return {asked}: {weights}"
+                           ".").format(given=sorted(map(str, given)), asked=gettext(asked), weights=sorted(weights))
         for name, complete in weights.items():
             if hint := _judge_part(name, tensor(given[name], asked), complete, rank, parts):
                 return hint
@@ -216,18 +221,21 @@ def _judge_part(name: str, got: Tensor, complete: Tensor, rank: int, parts: int)
         if close(got, wanted):
             return None
         if wanted.shape == complete.shape:
-            return f"{name} is needed as it is, and its numbers have been changed."
-        return (f"{name} of machine {rank} is not its own part: machine 0 holds the first rows or columns, machine 1 "
-                "the next ones, without gaps, so that heads stay together.")
-    case = f"{name} of shape {tuple(complete.shape)}, divided among {parts}, has the shape {tuple(got.shape)}"
+            return gettext("{name} is needed as it is, and its numbers have been changed.").format(name=name)
+        return gettext("{name} of machine {rank} is not its own part: machine 0 holds the first rows "
+                       "or columns, machine 1 the next ones, without gaps, so that heads stay "
+                       "together.").format(name=name, rank=rank)
+    case = gettext("{name} of shape {shape}, divided among {parts}, has the shape "
+                   "{given}").format(name=name, shape=tuple(complete.shape), parts=parts, given=tuple(got.shape))
     if name.endswith("norm.weight"):
-        return f"{case}. A norm works on one head at a time, so every machine needs all of it."
+        return gettext("{case}. A norm works on one head at a time, so every machine needs all of "
+                       "it.").format(case=case)
     if got.shape == complete.shape:
-        return f"{case}: it is not divided."
+        return gettext("{case}: it is not divided.").format(case=case)
     if got.shape == local_weights({name: complete}, 0, 2)[name].shape:
-        return f"{case}, which is a half: use the argument `parts`."
-    return (f"{case}: that is the wrong way. The first matrices of a pair are divided by their outputs, the second "
-            "(o_proj, down_proj) by their inputs.")
+        return gettext("{case}, which is a half: use the argument `parts`.").format(case=case)
+    return gettext("{case}: that is the wrong way. The first matrices of a pair are divided by their outputs, the "
+                   "second (o_proj, down_proj) by their inputs.").format(case=case)
 
 
 def _local_all_rows(weights: Mapping[str, Tensor], rank: int, parts: int) -> dict[str, Tensor]:
