@@ -81,6 +81,11 @@ def progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_progress_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test adds to the progress of whoever runs it."""
     monkeypatch.setenv("COURSE_PROGRESS", "")
+
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the package says is compared in English, whatever the system speaks."""
     monkeypatch.setenv("COURSE_LANGUAGE", "en")
 
 
