@@ -215,7 +215,8 @@ class Qwen3Model(nn.Module):
     def tie_weights(self) -> None:
         """Let the output layer use the embedding's own tensors, if the configuration says so."""
         if self.config.tie_word_embeddings:
-            for name in self.lm_head.state_dict():  # the weight, and its scale if it is quantized
+            # The weight, and its scale if it is quantized.
+            for name, _ in (*self.lm_head.named_parameters(), *self.lm_head.named_buffers()):
                 setattr(self.lm_head, name, getattr(self.model.embed_tokens, name))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Qwen3Model:

@@ -71,11 +71,15 @@ def torchrun(program: Sequence[str], processes: int = 2, timeout: float = 300) -
 
 
 def _environment(processes: int) -> dict[str, str]:
-    """Environment of the processes: they share the processor's cores, and talk over the loopback interface."""
+    """Environment of the processes: they share the processor's cores, and talk over the loopback interface.
+
+    On Windows PyTorch may have been built without libuv, which its store takes unless told otherwise.
+    """
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
     threads = max(1, (os.cpu_count() or 1) // processes)
     defaults = {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1",
-                **({"GLOO_SOCKET_IFNAME": loopback} if loopback else {})}
+                **({"GLOO_SOCKET_IFNAME": loopback} if loopback else {}),
+                **({"USE_LIBUV": "0"} if sys.platform == "win32" else {})}
     return {**defaults, **os.environ, "PYTHONUTF8": "1"}
 
 

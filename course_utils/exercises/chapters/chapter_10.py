@@ -675,7 +675,7 @@ def _verify_reuse(answer: Answer) -> str | None:
     asked = sum(map(len, _READ[at]))
     return gettext("For {count} prompts of {asked} tokens in all, of which {found} are found, it returns {told:.3g}, "
                    "and {right:.3g} is right: what was found, divided by all that was asked.").format(
-        count=len(_READ[at]), asked=gettext(asked), found=found[at], told=told[at], right=right[at])
+        count=len(_READ[at]), asked=asked, found=found[at], told=told[at], right=right[at])
 
 
 def _near(given: list[float], expected: list[float]) -> bool:

@@ -161,7 +161,9 @@ def _verify_batch(answer: Answer) -> str | None:
         told.append(tensor(answer(*own, copies, list(which)), "a tensor, the output of the layer for all texts"))
         if not torch.equal(own[1], W):
             return "The argument W has been changed. It serves all texts and must stay: add to the output instead."
-        pairs = [(own[0], x), *((mine[at], adapter[at]) for mine, adapter in zip(copies, adapters) for at in (0, 1))]
+        pairs = [(own[0], x)]
+        for (own_a, own_b, _), (A, B, _) in zip(copies, adapters):
+            pairs += (own_a, A), (own_b, B)
         if not all(torch.equal(mine, before) for mine, before in pairs):
             return "An argument has been changed, x or one of the adapters. They are needed again: work on copies."
 
@@ -203,12 +205,12 @@ def _writes_into_x(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[i
 
 def _one_rank(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
     rank = len(adapters[0][0])
-    return _scaled(lambda A, B, alpha: alpha / rank)(x, W, adapters, which)  # type: ignore[no-any-return]
+    return _scaled(lambda A, B, alpha: alpha / rank)(x, W, adapters, which)
 
 
 def _one_alpha(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
     first = adapters[0][2]
-    return _scaled(lambda A, B, alpha: first / len(A))(x, W, adapters, which)  # type: ignore[no-any-return]
+    return _scaled(lambda A, B, alpha: first / len(A))(x, W, adapters, which)
 
 
 def _once_each(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
