@@ -192,8 +192,10 @@ def up_to_date(path: Path) -> NotebookNode:
     """A notebook as it should be now, but for its outputs: filled in, or made of the English one and the catalogs."""
     if (language := language_of(path)) == "en":
         return normalized(filled_in(read(path), path.name))
-    links = badges(repository(), f"{language}/{path.name}")
     told = partial(catalogs(language).told, path.stem)
+    links = badges(repository(), f"{language}/{path.name}")
+    for text in translation.BADGES:
+        links = links.replace(f"[{text}]", f"[{told(text) or text}]")
     return normalized(translation.translated(read(FOLDER / path.name), language, told, links))
 
 
