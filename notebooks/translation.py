@@ -23,7 +23,8 @@ from nbformat import NotebookNode
 SOLUTION = "Solution"
 BEHIND = "This part is not yet translated from the present English text:"
 BADGES = ("Open in Colab", "Open in Lightning Studio")
-OWN = (SOLUTION, BEHIND, *BADGES, "How a large language model writes text", "Chapters", "Show the set-up", "Hide the set-up")
+OWN = (SOLUTION, BEHIND, *BADGES, "How a large language model writes text", "Chapters", "Show the set-up",
+       "Hide the set-up")
 
 _BADGES = re.compile(r"^\[Open in Colab\]\(.*\n*", re.MULTILINE)
 _SOLUTION = re.compile(r"^<!-- solution ([\w.]+) -->\n<details>.*?^<!-- end of solution -->$", re.MULTILINE | re.DOTALL)
