@@ -31,7 +31,7 @@ CHAPTERS: dict[int, Chapter] = {
     4: Chapter("One step", 70, (3,), (3, 0)),
     5: Chapter("The loop", 90, (4,), (4, 0)),
     6: Chapter("KV cache", 120, (5,), (5, 0)),
-    7: Chapter("Compilation", 150, (6,), (6, 0)),
+    7: Chapter("Compilation", 105, (6,), (6, 0)),
     8: Chapter("Sampling", 125, (6,), (4, 1)),
     9: Chapter("Inside", 180, (6,), (2, 1)),
     10: Chapter("Chat, prefixes", 145, (8,), (3, 1)),
