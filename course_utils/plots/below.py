@@ -93,7 +93,9 @@ def product_rates(rates: Mapping[str, float], bandwidth: float) -> Figure:
 def _draw_rates(ax: Axes, rates: Mapping[str, float], bandwidth: float) -> None:
     bars = ax.barh(list(rates), list(rates.values()), color=SERIES[0])
     ax.axvline(bandwidth, color=INK, linestyle="--", label=f"memory: {bandwidth:.1f} GB/s")
-    ax.bar_label(bars, [f"{rate:.2g}" for rate in rates.values()], padding=3)
+    # A number may come to stand on the line of the memory.
+    ax.bar_label(bars, [f"{rate:.2g}" for rate in rates.values()], padding=3,
+                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
     # From a power of ten below the slowest, so that its bar can be seen; on a logarithmic scale there is no zero.
     ax.set(xscale="log", xlabel="weights read, GB/s",
            xlim=(10 ** math.floor(math.log10(min(rates.values())) - 0.3), 4 * max(bandwidth, *rates.values())))
