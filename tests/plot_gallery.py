@@ -63,7 +63,7 @@ GALLERY: dict[Callable[..., Figure], Callable[[Qwen3Tokenizer], Figure]] = {
     plots.course_map: lambda _: plots.course_map(),
     plots.generation_loop: lambda _: plots.generation_loop("Explain logits.", [2240, 2135, 13], " Logits"),
     plots.group_trade: lambda _: plots.group_trade(
-        {16: (6.0, 2.371), 32: (5.0, 2.38), 64: (4.5, 2.40), 256: (4.125, 2.45)}, 2.37),
+        {16: (6.0, 0.008), 32: (5.0, 0.012), 64: (4.5, 0.015), 128: (4.25, 0.018), 256: (4.125, 0.022)}),
     plots.learning_curve: lambda _: plots.learning_curve(
         {n: 8 / n**0.3 for n in range(1, 99)}, {n: 8 / n**0.29 for n in (40, 90)}, {"guessing": 8.8, "tiny": 0.6}),
     plots.learning_rate: lambda _: plots.learning_rate(TrainingPlan(steps=200, warm_up_steps=20, learning_rate=0.006)),

@@ -28,10 +28,9 @@ def test_memory_is_drawn_in_megabytes() -> None:
 
 
 def test_a_point_is_named_by_its_size_of_group() -> None:
-    ax = group_trade({16: (6.0, 2.4), 256: (4.125, 2.6)}, 2.3).axes[0]
-    rounded, original = ax.lines
-    assert (list(rounded.get_xdata()), list(rounded.get_ydata())) == ([6.0, 4.125], [2.4, 2.6])
-    assert [text.get_text() for text in ax.texts] == ["16", "256"] and set(original.get_ydata()) == {2.3}
+    ax = group_trade({16: (6.0, 0.01), 256: (4.125, 0.03)}).axes[0]
+    assert (list(ax.lines[0].get_xdata()), list(ax.lines[0].get_ydata())) == ([6.0, 4.125], [0.01, 0.03])
+    assert [text.get_text() for text in ax.texts] == ["groups of 16", "groups of 256"] and ax.get_ylim()[0] == 0
 
 
 def test_the_slowest_bar_can_be_seen_and_the_memory_is_in_the_picture() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -22,8 +23,8 @@ def attention_memory(lengths: Sequence[int], largest: Mapping[str, Sequence[floa
     """
     with style():
         fig, ax = pyplot.subplots()
-        for name, numbers in largest.items():
-            ax.plot(lengths, [each / 1e6 for each in numbers], label=name)
+        for (name, numbers), line in zip(largest.items(), cycle(("-", "--", ":"))):
+            ax.plot(lengths, [each / 1e6 for each in numbers], linestyle=line, label=name)
         ax.set(xlabel="tokens of the text", ylabel="largest tensor, MB", xscale="log", yscale="log")
         ax.set_xticks(lengths, [f"{length:,}" for length in lengths])
         ax.minorticks_off()
@@ -56,23 +57,20 @@ def online_softmax(scores: Sequence[float], step: SoftmaxStep) -> Figure:
     return fig
 
 
-def group_trade(losses: Mapping[int, tuple[float, float]], original: float) -> Figure:
-    """Draw the loss of a model in 4 bits against its bits a weight, one point for each size of a group.
+def group_trade(losses: Mapping[int, tuple[float, float]]) -> Figure:
+    """Draw the loss that 4 bits add to a model against its bits a weight, one point for each size of a group.
 
     Args:
-        losses: size of the groups, and the bits a weight, scales included, and the loss with it.
-        original: the loss of the model that was not rounded.
+        losses: size of the groups, and the bits a weight, scales included, and the added loss with it.
     """
     with style():
         fig, ax = pyplot.subplots()
-        bits, lost = zip(*losses.values())
-        ax.plot(bits, lost, label="4 bits, in groups of")
+        bits, added = zip(*losses.values())
+        ax.plot(bits, added)
         for size, (x, y) in losses.items():
-            ax.annotate(str(size), (x, y), (6, 6), textcoords="offset points", fontsize=9)
-        ax.axhline(original, color=INK, linestyle="--", marker="", label="not rounded")
-        ax.margins(0.12)
-        ax.set(xlabel="bits a weight", ylabel="loss")
-        ax.legend()
+            ax.annotate(f"groups of {size}", (x, y), (7, 7), textcoords="offset points", fontsize=9)
+        ax.margins(x=0.15)
+        ax.set(xlabel="bits a weight", ylabel="added loss", ylim=(0, 1.15 * max(added)))
     return fig
 
 
