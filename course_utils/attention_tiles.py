@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.number import require_whole_number
 
 
@@ -90,7 +91,8 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, tile: int = 64, causal: boo
     tile = require_whole_number("tile", tile, 1)
     n, t = q.shape[-2], k.shape[-2]
     if not 0 < n <= t:
-        raise InputError(f"There are {n} queries and {t} keys: give the queries of the last positions that have keys.")
+        raise InputError(gettext("There are {n} queries and {t} keys: give the queries of the last positions that have "
+                                 "keys.").format(n=n, t=t))
     positions = torch.arange(t, device=q.device)
     result = torch.empty_like(q)
     for first in range(0, n, tile):

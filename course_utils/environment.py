@@ -330,7 +330,7 @@ def _kernels() -> Finding:
     what = "Kernels"
     problem = next(filter(None, map(kernels.problem, kernels.KERNELS)), None)
     if problem is None:
-        return Finding(what, f"{kernels.path()}, for weights in 8 and 4 bits")
+        return Finding(what, f"{kernels.instruction_set()}, for weights in 8 and 4 bits")
     return Finding(what, problem, "note", "Only the speed of quantized models depends on them.")
 
 

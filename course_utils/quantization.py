@@ -51,7 +51,7 @@ class _Order(NamedTuple):
 
 
 _FILE_ORDER = _Order(64, 1)
-_KERNEL_ORDER = _Order(kernels.ROWS, 4)
+_KERNEL_ORDER = _Order(kernels.BLOCK_ROWS, 4)
 
 
 def quantize(model: Qwen3Model, kind: Kind) -> Qwen3Model:

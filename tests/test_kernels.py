@@ -40,7 +40,7 @@ def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     """The kernels as in a new process, with an empty cache: its folder."""
     monkeypatch.delenv(kernels.VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    remembered = (kernels.problem, kernels.path, kernels._compiler, kernels._function)
+    remembered = (kernels.problem, kernels.instruction_set, kernels._compiler, kernels._function)
     for function in remembered:
         function.cache_clear()
     yield tmp_path / "cache" / "course-utils" / "kernels"
@@ -94,7 +94,7 @@ CASES = [(kernel, *size) for kernel in KERNELS for size in SIZES + ODD_SIZES * (
 def test_every_way_gives_the_same_bits_near_the_exact_product(kernel: Kernel, vectors: int, rows: int, d: int) -> None:
     x, (matrix, exact_matrix) = random(vectors, d), operands(kernel, rows, d)
     x[0, :2] *= 50
-    ways = kernels._compiler().paths
+    ways = kernels._compiler().instruction_sets
     assert ways[-1] == "PLAIN"
     expected = in_one_way(kernel, "PLAIN", x, *matrix)
     for way in ways:
@@ -140,7 +140,7 @@ def test_hard_numbers(kernel: Kernel, hard: float) -> None:
     x, (matrix, _) = random(2, 64), operands(kernel, 32, 64)
     x[0, :32] = 0
     x[0, 3] = hard
-    results = [in_one_way(kernel, way, x, *matrix) for way in kernels._compiler().paths]
+    results = [in_one_way(kernel, way, x, *matrix) for way in kernels._compiler().instruction_sets]
     for result in results:
         assert torch.equal(result.view(torch.int32), results[0].view(torch.int32)) or not hard < torch.inf
         assert torch.isfinite(result[0]).all() == (hard < torch.inf) and torch.isfinite(result[1]).all()
@@ -202,13 +202,13 @@ def test_a_library_is_kept_and_a_broken_one_built_again(forgetful: Path, monkeyp
     runs: list[object] = []
     real = build._run
     monkeypatch.setattr(build, "_run", lambda command: runs.append(command) or real(command))
-    build.load("int4", compiler, compiler.paths[0])
+    build.load("int4", compiler, compiler.instruction_sets[0])
     assert not runs
     for damaged in (b"", library.read_bytes()[:3000], b"no library"):
         library.unlink()  # a file that is loaded must not change
         library.write_bytes(damaged)
         runs.clear()
-        assert build.load("int4", compiler, compiler.paths[0]).multiply
+        assert build.load("int4", compiler, compiler.instruction_sets[0]).multiply
         assert len(runs) == 1
     assert {path.suffix for path in forgetful.iterdir()} == {".so", ".sha256"}
 
@@ -286,7 +286,7 @@ def test_a_compiler_that_does_not_work(fake: str, reason: str, tmp_path: Path, m
 @pytest.mark.usefixtures("here", "forgetful")
 def test_a_processor_without_a_dot_product_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """There the plain loop would be slower than PyTorch's operators."""
-    monkeypatch.setattr(build, "PATHS", {"PLAIN": ()})
+    monkeypatch.setattr(build, "INSTRUCTION_SETS", {"PLAIN": ()})
     check_that_all_goes_on("this processor")
 
 

@@ -24,7 +24,7 @@ Kernel = Literal["int4", "int8", "bfloat16"]
 KERNELS: tuple[Kernel, ...] = ("int4", "int8", "bfloat16")
 VARIABLE = "COURSE_KERNELS"
 GROUP = 32  # inputs that share a scale in int4, and numbers of a vector that are rounded together
-ROWS = 32  # of a block of int4
+BLOCK_ROWS = 32  # of a block of int4
 _FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # as lanes.h counts them
 
 _LIBRARY = torch.library.Library("course_utils", "DEF")
@@ -43,7 +43,7 @@ def problem(kernel: Kernel) -> str | None:
     if os.environ.get(VARIABLE) == "0":
         return f"The environment variable {VARIABLE} is 0, so PyTorch's own operators multiply quantized weights."
     try:
-        if path() == "PLAIN":
+        if instruction_set() == "PLAIN":
             raise build.BuildError("this processor has no dot product of bytes that they know")
         _try(kernel)
     except build.BuildError as error:
@@ -52,13 +52,13 @@ def problem(kernel: Kernel) -> str | None:
 
 
 @functools.cache
-def path() -> str:
-    """How this processor multiplies bytes: the first of `build.PATHS` that it has.
+def instruction_set() -> str:
+    """How this processor multiplies bytes: the first of `build.INSTRUCTION_SETS` that it has.
 
     Raises:
         BuildError: if there is no compiler to ask.
     """
-    return _compiler().paths[0]
+    return _compiler().instruction_sets[0]
 
 
 def int4_product(x: Tensor, weight: Tensor, scale_and_offset: Tensor) -> Tensor:
@@ -126,16 +126,16 @@ def _function(kernel: Kernel) -> Any:
     Raises:
         BuildError: if it cannot be had.
     """
-    return function(kernel, path())
+    return function(kernel, instruction_set())
 
 
-def function(kernel: Kernel, way: str) -> Any:
-    """The C function of a kernel that multiplies bytes in a given way, one of `build.PATHS`.
+def function(kernel: Kernel, instructions: str) -> Any:
+    """The C function of a kernel that multiplies bytes with certain instructions, one of `build.INSTRUCTION_SETS`.
 
     Raises:
         BuildError: if it cannot be had.
     """
-    found = build.load(kernel, _compiler(), way).multiply
+    found = build.load(kernel, _compiler(), instructions).multiply
     address, number, count = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
     scales: list[Any] = [] if kernel == "bfloat16" else [address, number]
     found.argtypes = [address, number, address, count, count, address, *scales, count, address]
@@ -187,7 +187,7 @@ def _try(kernel: Kernel) -> None:
             integers = integers % 16
             low, high = integers.view(-1, 2, 16, d // 4, 4).unbind(dim=1)
             packed = (low | high << 4).transpose(1, 2).reshape(rows, d // 2)
-            scales = torch.rand(rows // ROWS, d // GROUP, 2, ROWS, generator=generator)
+            scales = torch.rand(rows // BLOCK_ROWS, d // GROUP, 2, BLOCK_ROWS, generator=generator)
             scale, offset = scales.double().permute(2, 0, 3, 1).reshape(2, rows, -1).repeat_interleave(GROUP, dim=2)
             product = _call(kernel, x, packed, scales)
             exact = x.double() @ ((integers.double() - 8) * scale + offset).T

@@ -25,7 +25,7 @@ SOURCES = Path(__file__).resolve().parent
 TIME_LIMIT = 60.0  # seconds; it takes about one
 _FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-Wno-psabi")
 # Ways to multiply bytes, the fastest first, each with what the compiler defines on processors that can.
-PATHS = {
+INSTRUCTION_SETS = {
     "AVX512_VNNI": ("__AVX512VNNI__", "__AVX512BW__"),
     "AVX_VNNI": ("__AVXVNNI__", "__AVX2__", "__FMA__"),
     "AVX2": ("__AVX2__", "__FMA__"),
@@ -51,10 +51,10 @@ class Compiler:
     definitions: str
 
     @property
-    def paths(self) -> list[str]:
+    def instruction_sets(self) -> list[str]:
         """The ways to multiply bytes that this processor has, the fastest first; "PLAIN", the last, all have."""
         defined = {line.split()[1] for line in self.definitions.splitlines() if line.startswith("#define ")}
-        return [path for path, needed in PATHS.items() if defined.issuperset(needed)]
+        return [name for name, needed in INSTRUCTION_SETS.items() if defined.issuperset(needed)]
 
 
 def find_compiler() -> Compiler:
@@ -85,18 +85,18 @@ def kernel_folder() -> Path:
         raise BuildError("there is no home folder to keep them in, and XDG_CACHE_HOME names no other") from error
 
 
-def load(name: str, compiler: Compiler, path: str) -> ctypes.CDLL:
+def load(name: str, compiler: Compiler, instruction_set: str) -> ctypes.CDLL:
     """The library of a kernel, compiled where the cache has none or a broken one.
 
     Args:
         name: of its file in `SOURCES`, without the suffix.
         compiler: of `find_compiler`.
-        path: one of `compiler.paths`.
+        instruction_set: one of `compiler.instruction_sets`.
 
     Raises:
         BuildError: if compiling or loading fails.
     """
-    command = (*compiler.command, "-shared", f"-D{path}")
+    command = (*compiler.command, "-shared", f"-D{instruction_set}")
     content = hashlib.sha256("\0".join((*command, compiler.definitions)).encode())
     for source in (SOURCES / f"{name}.c", *sorted(SOURCES.glob("*.h"))):
         content.update(source.read_bytes() + b"\0")

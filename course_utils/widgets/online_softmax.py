@@ -7,6 +7,7 @@ import math
 
 from course_utils.attention_tiles import softmax_steps
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.number import require_whole_number
 from course_utils.plots.below import online_softmax
 from course_utils.widgets.panel import Explorer, View, choice, number, text
@@ -30,9 +31,9 @@ def explore_online_softmax() -> Explorer:
         # Fewer tiles make fewer steps, and the field may still hold a later one.
         return online_softmax_step(_scores(row), min(step, max(1, steps(tile, row))), tile)
 
-    explorer = Explorer(draw, {"step": number("step", 2, least=1, most=steps(_TILE, ROW), step=1),
-                               "tile": choice("numbers in a tile", (1, 2, 3, 4, 6, 12), _TILE),
-                               "row": text("Scores", ROW)}, step_buttons())
+    explorer = Explorer(draw, {"step": number(gettext("step"), 2, least=1, most=steps(_TILE, ROW), step=1),
+                               "tile": choice(gettext("numbers in a tile"), (1, 2, 3, 4, 6, 12), _TILE),
+                               "row": text(gettext("Scores"), ROW)}, step_buttons())
 
     def fit(_: object) -> None:
         with contextlib.suppress(InputError):  # the panel says what is wrong with a row
@@ -56,30 +57,36 @@ def online_softmax_step(scores: list[float], step: int, tile: int) -> View:
         InputError: if there is no such step, or the row cannot be drawn.
     """
     if not 0 < len(scores) <= _MOST or not all(abs(score) <= _LARGEST for score in scores):
-        raise InputError(f"The row has {len(scores)} scores: give 1 to {_MOST}, each from {-_LARGEST:.0f} to "
-                         f"{_LARGEST:.0f}.")
+        raise InputError(gettext("The row has {count} scores: give 1 to {most}, each from {least:.0f} to "
+                                 "{largest:.0f}.").format(count=len(scores), most=_MOST, least=-_LARGEST,
+                                                          largest=_LARGEST))
     steps = softmax_steps(scores, tile)
     step = require_whole_number("step", step, 1, len(steps))
     now = steps[step - 1]
-    said = [f"Tile {step} of {len(steps)}, {_numbers(now.first, now.seen)} of {len(scores)}."]
+    said = [gettext("Tile {step} of {steps}, {numbers} of {count}.").format(
+        step=step, steps=len(steps), numbers=_numbers(now.first, now.seen), count=len(scores))]
     if step > 1 and now.shrink < 1:
-        said.append(f"A larger number has come: the sum so far is multiplied by {now.shrink:.3g} before the tile is "
-                    "added.")
+        said.append(gettext("A larger number has come: the sum so far is multiplied by {shrink:.3g} before the tile is "
+                            "added.").format(shrink=now.shrink))
     elif step > 1:
-        said.append("No larger number has come: the sum so far stays, and the tile is added.")
-    said.append(f"The largest is {now.largest:g}, the sum {now.total:.4g}.")
+        said.append(gettext("No larger number has come: the sum so far stays, and the tile is added."))
+    said.append(gettext("The largest is {largest:g}, the sum {total:.4g}.").format(
+        largest=now.largest, total=now.total))
     if step == len(steps):
-        said.append("All have gone by: these are the shares of the softmax.")
+        said.append(gettext("All have gone by: these are the shares of the softmax."))
     return View.of_figure(online_softmax(scores, now), " ".join(said))
 
 
 def _numbers(first: int, end: int) -> str:
     """Some places of a row in words, counted from 1."""
-    return f"number {end}" if end - first == 1 else f"numbers {first + 1} to {end}"
+    if end - first == 1:
+        return gettext("number {end}").format(end=end)
+    return gettext("numbers {first} to {end}").format(first=first + 1, end=end)
 
 
 def _scores(row: str) -> list[float]:
     try:
         return [float(number) for number in row.split()]
     except ValueError as error:
-        raise InputError(f"The scores are {row!r}: give numbers with spaces between them.") from error
+        raise InputError(gettext("The scores are {row!r}: give numbers with spaces between them.").format(
+            row=row)) from error

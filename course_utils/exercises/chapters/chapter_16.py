@@ -13,6 +13,7 @@ from torch import Tensor
 
 from course_utils.exercises.answers import close, items, number, tensor
 from course_utils.exercises.exercise import Answer, Exercise
+from course_utils.language import gettext
 
 # ---- 16.1 ------------------------------------------------------------------------------------------------
 
@@ -69,15 +70,16 @@ def _verify_stream(answer: Answer) -> str | None:
              ((torch.tensor(scores), values) for scores, values in _rows_of_scores())]
     if all(map(_equal, told, right)):
         if max(alive) > _MOST_KEPT:
-            return (f"The average is right, but at one moment {max(alive)} values are held. Add each to a weighted sum "
-                    "and let it go: there may be more of them than fit into memory.")
+            return gettext("The average is right, but at one moment {most} values are held. Add each to a weighted sum "
+                           "and let it go: there may be more of them than fit into memory.").format(most=max(alive))
         return None
     for slip, hint in _STREAM_SLIPS:
         if all(map(_equal, told, _averages(slip))):
             return hint
     at = next(at for at, average in enumerate(told) if not _equal(average, right[at]))
-    return (f"For the scores {_rows_of_scores()[at][0]} it returns {_short(told[at])}, and {_short(right[at])} is "
-            "right. Look at what happens to the sum and to the weighted sum when a larger score comes.")
+    return gettext("For the scores {scores} it returns {told}, and {right} is right. Look at what happens to the sum "
+                   "and to the weighted sum when a larger score comes.").format(
+        scores=_rows_of_scores()[at][0], told=_short(told[at]), right=_short(right[at]))
 
 
 def _equal(given: Tensor, expected: Tensor) -> bool:
@@ -249,7 +251,8 @@ def _verify_groups(answer: Answer) -> str | None:
         asked = "three tensors: the small integers, the scales and the offsets"
         integers, scales, offsets = (tensor(part, asked) for part in items(returned, asked, 3))
         if integers.dtype != torch.uint8:
-            return f"The integers are stored as {integers.dtype}. Round them, then use .to(torch.uint8)."
+            return gettext("The integers are stored as {dtype}. Round them, then use "
+                           ".to(torch.uint8).").format(dtype=integers.dtype)
         told.append((integers, scales, offsets))
     for slip, hint in _GROUP_SLIPS:
         if all(all(map(close, parts, slip(*matrix))) for parts, matrix in zip(told, _matrices())):
@@ -265,11 +268,13 @@ def _judge_groups(parts: Parts, weight: Tensor, group_size: int) -> str | None:
     rows, columns = weight.shape
     size = (rows, columns // group_size)
     if integers.shape != weight.shape:
-        return (f"The integers have shape {tuple(integers.shape)}; they need that of the weight, "
-                f"{tuple(weight.shape)}.")
+        return gettext("The integers have shape {shape}; they need that of the weight, "
+                       "{right}.").format(shape=tuple(integers.shape), right=tuple(weight.shape))
     if scales.shape != size or offsets.shape != size:
-        return (f"Scales and offsets have the shapes {tuple(scales.shape)} and {tuple(offsets.shape)}. A row of "
-                f"{columns} has {size[1]} groups of {group_size}, each with a scale and an offset of its own: {size}.")
+        return gettext("Scales and offsets have the shapes {shape} and {right}. A row of {columns} has {size} groups "
+                       "of {group_size}, each with a scale and an offset of its own: {groups}.").format(
+            shape=tuple(scales.shape), right=tuple(offsets.shape), columns=columns, size=size[1],
+            group_size=group_size, groups=size)
     groups = weight.view(*size, group_size)
     smallest, largest = groups.aminmax(dim=-1)
     if not close(offsets, smallest):
@@ -454,8 +459,8 @@ def _verify_nibbles(answer: Answer) -> str | None:
             return "It changes the integers that it was given, which others still need: work on new tensors."
         told.append(packed)
     if any(packed.dtype != torch.uint8 for packed in told):
-        return (f"It returns numbers of the type {told[0].dtype}, which take more room than before. "
-                "Return bytes, torch.uint8.")
+        return gettext("It returns numbers of the type {dtype}, which take more room than before. Return bytes, "
+                       "torch.uint8.").format(dtype=told[0].dtype)
     right = list(map(pack_nibbles, _nibbles()))
     if all(map(torch.equal, told, right)):
         return None
@@ -464,12 +469,14 @@ def _verify_nibbles(answer: Answer) -> str | None:
             return hint
     at = next(at for at, packed in enumerate(told) if not torch.equal(packed, right[at]))
     if told[at].shape != right[at].shape:
-        return (f"A matrix of shape {tuple(_nibbles()[at].shape)} becomes one of {tuple(told[at].shape)}; two "
-                f"neighbours in a row share a byte, so it is {tuple(right[at].shape)}.")
+        return gettext("A matrix of shape {given} becomes one of {told}; two neighbours in a row share a byte, so it "
+                       "is {right}.").format(given=tuple(_nibbles()[at].shape), told=tuple(told[at].shape),
+                                             right=tuple(right[at].shape))
     place = int((told[at] != right[at]).flatten().nonzero()[0])
     first, second = _nibbles()[at].flatten()[2 * place:2 * place + 2].tolist()
-    return (f"The neighbours {first} and {second} become {int(told[at].flatten()[place])}, and "
-            f"{int(right[at].flatten()[place])} is right: the first in the lower half, the second 16 times as much.")
+    return gettext("The neighbours {first} and {second} become {told}, and {right} is right: the first in the lower "
+                   "half, the second 16 times as much.").format(
+        first=first, second=second, told=int(told[at].flatten()[place]), right=int(right[at].flatten()[place]))
 
 
 # What one may have computed instead, the likeliest slip first.
@@ -612,9 +619,11 @@ def _verify_product(answer: Answer) -> str | None:
             return hint
     at = next(at for at, seconds in enumerate(told) if not _near([seconds], [right[at]]))
     rows, columns, vectors, bandwidth, arithmetic, *size = _PRODUCTS[at]
-    return (f"For {rows} rows, {columns} columns and {vectors} vectors, in groups of {(*size, 32)[0]}, with "
-            f"{bandwidth / 1e9:g} GB/s and {arithmetic / 1e9:g} billion operations per second it returns "
-            f"{told[at]:.4g}, and {right[at]:.4g} seconds is right.")
+    return gettext("For {rows} rows, {columns} columns and {vectors} vectors, in groups of {size}, with {bandwidth:g} "
+                   "GB/s and {arithmetic:g} billion operations per second it returns {told:.4g}, and {right:.4g} "
+                   "seconds is right.").format(
+        rows=rows, columns=columns, vectors=vectors, size=(*size, 32)[0], bandwidth=bandwidth / 1e9,
+        arithmetic=arithmetic / 1e9, told=told[at], right=right[at])
 
 
 def _near(given: list[float], expected: list[float]) -> bool:
@@ -681,7 +690,8 @@ class _Memory:
     def read_row(self, row: int) -> Tensor:
         """Fetch a row."""
         if not 0 <= row < len(self.weight):
-            raise IndexError(f"There is no row {row}: the matrix has {len(self.weight)}.")
+            raise IndexError(gettext("There is no row {row}: the matrix has {rows}.").format(
+                row=row, rows=len(self.weight)))
         self.reads.append(int(row))
         fetched = self.weight[row].clone()
         self._fetched.append(weakref.ref(fetched))
@@ -713,27 +723,30 @@ def _judge_products(products: Tensor, weight: Tensor, vectors: Tensor) -> str | 
     if products.shape == right.T.shape != right.shape and _equal(products.T, right):
         return "The products are right, rows and columns are exchanged: a row for each vector, (vectors, rows)."
     if products.shape != right.shape:
-        return (f"With {len(vectors)} vectors and {len(weight)} rows it returns the shape {tuple(products.shape)}: "
-                f"{tuple(right.shape)} is asked for.")
+        return gettext("With {vectors} vectors and {rows} rows it returns the shape {shape}: {right} is asked "
+                       "for.").format(vectors=len(vectors), rows=len(weight), shape=tuple(products.shape),
+                                      right=tuple(right.shape))
     if len(vectors) > 1 and _equal(products, right[:1].expand_as(right)):
         return "All vectors get the products of the first one. Multiply each row with each of them."
     if not _equal(products, right):
-        return (f"With {len(vectors)} vectors and {len(weight)} rows some products are wrong. Entry (v, r) is the sum "
-                "of vector v times row r, number by number.")
+        return gettext("With {vectors} vectors and {rows} rows some products are wrong. Entry (v, r) is the sum of "
+                       "vector v times row r, number by number.").format(vectors=len(vectors), rows=len(weight))
     return None
 
 
 def _judge_reading(memory: _Memory, vectors: Tensor) -> str | None:
     rows = len(memory.weight)
     if len(memory.reads) == rows * len(vectors) > rows:
-        return (f"The products are right, but each row is read once for each of the {len(vectors)} vectors. Let the "
-                "loop over the rows be the outer one: what was read serves all vectors.")
+        return gettext("The products are right, but each row is read once for each of the {vectors} vectors. Let the "
+                       "loop over the rows be the outer one: what was read serves all vectors.").format(
+            vectors=len(vectors))
     if len(memory.reads) != rows:
-        return (f"The products are right, but the {rows} rows are read {len(memory.reads)} times in all. Read each "
-                "once.")
+        return gettext("The products are right, but the {rows} rows are read {reads} times in all. Read each "
+                       "once.").format(rows=rows, reads=len(memory.reads))
     if memory.most_held > _MOST_KEPT:
-        return (f"The products are right and each row is read once, but {memory.most_held} rows are held at a time: "
-                "that is the matrix unpacked, which may not fit. Use a row for all vectors, and let it go.")
+        return gettext("The products are right and each row is read once, but {held} rows are held at a time: that is "
+                       "the matrix unpacked, which may not fit. Use a row for all vectors, and let it go.").format(
+            held=memory.most_held)
     return None
 
 
