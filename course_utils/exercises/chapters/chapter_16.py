@@ -268,8 +268,8 @@ def _judge_groups(parts: Parts, weight: Tensor, group_size: int) -> str | None:
     rows, columns = weight.shape
     size = (rows, columns // group_size)
     if integers.shape != weight.shape:
-        return gettext("The integers have shape {shape}; they need that of the weight, "
-                       "{right}.").format(shape=tuple(integers.shape), right=tuple(weight.shape))
+        return gettext("The integers have shape {shape}; they need that of the weight, {right}.").format(
+            shape=tuple(integers.shape), right=tuple(weight.shape))
     if scales.shape != size or offsets.shape != size:
         return gettext("Scales and offsets have the shapes {shape} and {right}. A row of {columns} has {size} groups "
                        "of {group_size}, each with a scale and an offset of its own: {groups}.").format(
