@@ -42,8 +42,9 @@ def online_softmax(scores: Sequence[float], step: SoftmaxStep) -> Figure:
     """
     with style():
         fig, (above, below) = pyplot.subplots(2, figsize=(7.0, 4.2), sharex=True)
-        looks: tuple[dict[str, str], ...] = ({"color": CACHED}, {"color": GENERATED, "hatch": "//", "edgecolor": "white"},
-                                             {"facecolor": "white", "edgecolor": FAINT})
+        looks: tuple[dict[str, str], ...] = (
+            {"color": CACHED}, {"color": GENERATED, "hatch": "//", "edgecolor": "white"},
+            {"facecolor": "white", "edgecolor": FAINT})
         names = gettext("seen before, not kept"), gettext("this tile"), gettext("not seen yet")
         parts = range(step.first), range(step.first, step.seen), range(step.seen, len(scores))
         for places, name, look in zip(parts, names, looks):
