@@ -46,7 +46,7 @@ CHAPTERS: dict[int, Chapter] = {
 PATHS: tuple[tuple[str, str], ...] = ((noted("Just the road: 1 to 7"), PROMPT),
                                       (noted("Serving: 8 to 12 and 16"), CACHED),
                                       (noted("Changing: 13 to 15"), GENERATED))
-_STEP, _ROW, _SIZE = 1.4, 1.5, (1.2, 0.8)  # inches: from box to box, from row to row, and of a box
+_STEP, _ROW, _SIZE = 1.235, 1.5, (1.1, 0.8)  # inches: from box to box, from row to row, and of a box
 
 
 def course_map() -> Figure:
@@ -82,4 +82,4 @@ def _connect(ax: Axes, start: tuple[int, int], end: tuple[int, int]) -> None:
         right = 1 if x1 > x0 else -1
         arrow(ax, (x0 + right * width, y0), (x1 - right * width, y1))
     else:  # below the boxes between
-        arrow(ax, (x0, y0 - height), (x1 - width, y1 - 0.2), bend=0.12)
+        arrow(ax, (x0, y0 - height), (x1, y1 - height), bend=0.08)
