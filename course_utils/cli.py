@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 
 from course_utils.errors import CourseError, InputError
 from course_utils.printable import printable
-from course_utils.sampling import GREEDY, Sampling
 
 if TYPE_CHECKING:
+    from course_utils.sampling import Sampling
     from course_utils.training.commands import OwnTraining
 
 PROBLEM, ERROR, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status. Wrong arguments and `--help` leave by `SystemExit`, as `argparse` does.
     """
-    parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = _parser(settings="generate" in arguments)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.run is not _lab:
         parser.error(f"unknown argument: {' '.join(rest)}")
@@ -66,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(settings: bool = True) -> argparse.ArgumentParser:
+    """Args: settings: whether `generate` gets its options for `Sampling`, which imports PyTorch; others do without."""
     parser = argparse.ArgumentParser(prog="course-utils", description="How a language model writes text: the course "
                                      "from a terminal.", allow_abbrev=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -81,9 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--max-new-tokens", type=int, default=100, metavar="N", help="default: %(default)s")
     generate.add_argument("--sample", action="store_true", help="draw the tokens as the model's makers advise "
                           "(default: always the likeliest); what is given beside it goes before")
-    for setting in fields(Sampling):
-        kind = int if "int" in str(setting.type) else float
-        generate.add_argument(f"--{setting.name.replace('_', '-')}", type=kind, **setting.metadata)
+    if settings:
+        from course_utils.sampling import Sampling
+
+        for setting in fields(Sampling):
+            kind = int if "int" in str(setting.type) else float
+            generate.add_argument(f"--{setting.name.replace('_', '-')}", type=kind, **setting.metadata)
     generate.add_argument("--seed", type=int, default=0, metavar="N", help="another seed draws another text (default: "
                           "%(default)s)")
     generate.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be "
@@ -238,6 +243,7 @@ def _generate(options: argparse.Namespace) -> int:
 def _sampling(options: argparse.Namespace) -> Sampling:
     """The settings that were given, on top of the model's own or of plain sampling; greedy if there are none."""
     from course_utils.loading import load_sampling
+    from course_utils.sampling import GREEDY, Sampling
 
     given = {field.name: value for field in fields(Sampling) if (value := getattr(options, field.name)) is not None}
     if options.sample:

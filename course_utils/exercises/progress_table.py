@@ -7,7 +7,8 @@ from datetime import datetime
 
 from course_utils.errors import InputError
 from course_utils.exercises import lookup
-from course_utils.exercises.progress import Attempts, Progress, own_progress
+from course_utils.exercises.progress import own_progress
+from course_utils.exercises.record import Attempts, Progress
 from course_utils.printable import printable
 
 
@@ -46,15 +47,15 @@ def chapter_table(progress: Progress, chapter: int) -> str:
     Raises:
         InputError: if the chapter has no exercises.
     """
-    exercises = lookup.of_chapter("exercise", chapter)
-    if not exercises:
+    titles = lookup.titles(chapter)
+    if not titles:
         raise InputError(f"Chapter {chapter!r} has no exercises: give one of "
                          f"{', '.join(map(str, lookup.chapters('exercise')))}.")
-    lines = [f"Chapter {chapter}: {_count(progress, [e.id for e in exercises])} of {len(exercises)} exercises passed"]
-    for exercise in exercises:
-        kept = progress.exercises.get(exercise.id, Attempts())
+    lines = [f"Chapter {chapter}: {_count(progress, list(titles))} of {len(titles)} exercises passed"]
+    for exercise_id, title in titles.items():
+        kept = progress.exercises.get(exercise_id, Attempts())
         tries = f" (after {kept.tries} {'try' if kept.tries == 1 else 'tries'})" if kept.tries else ""
-        lines.append(f"{'open' if kept.passed is None else 'passed':6}  {exercise.id} {exercise.title}{tries}")
+        lines.append(f"{'open' if kept.passed is None else 'passed':6}  {exercise_id} {title}{tries}")
     return "\n".join(lines)
 
 
@@ -80,8 +81,7 @@ def learners_table(learners: Mapping[str, Progress]) -> str:
 
 def _exercises() -> dict[int, list[str]]:
     """The ids of each chapter's exercises."""
-    return {chapter: [exercise.id for exercise in lookup.of_chapter("exercise", chapter)]
-            for chapter in lookup.chapters("exercise")}
+    return {chapter: list(lookup.titles(chapter)) for chapter in lookup.chapters("exercise")}
 
 
 def _count(progress: Progress, ids: list[str]) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from course_utils.exercises import lookup
-from course_utils.plots.figure import in_notebook
+from course_utils.exercises.progress import note_choice
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ def ask(question_id: str) -> None:
     Raises:
         InputError: if there is no such question.
     """
+    from course_utils.plots.figure import in_notebook
+
     question = find_question(question_id)
     if in_notebook():
         from IPython.display import display
@@ -121,6 +123,8 @@ def question_widget(question: Question) -> Any:
             # An alert, since the widget puts a new element in, and of the live regions only an alert is then read out.
             explanation.value = (f'<p role="alert" style="line-height: 1.6"><strong>{letter}: {option.verdict}'
                                  f"</strong> {inline(option.explanation)}</p>")
+            if said := note_choice(question.id, letter, option.right):
+                explanation.value += f"<p>{inline(said)}</p>"
 
         made = ipywidgets.Button(description=f"Answer {letter}", tooltip=option.text, layout={"width": "auto"})
         made.on_click(choose)
