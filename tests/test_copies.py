@@ -546,7 +546,7 @@ class TestCommands:
         write(checkout.course, "01_first.ipynb", ONE_LATER)
         assert main(["update", str(checkout.mine)]) == 0
         out = capsys.readouterr().out.splitlines()
-        assert out[0] == ("01_first.ipynb: renewed, your answers put back: 1.1; 1 other cell of yours in the kept file")
+        assert out[0] == ("01_first.ipynb: renewed, your answers put back: 1.1; other cells of yours that are in the kept file: 1")
         assert "before-" in out[1] and "Reload Notebook from Disk" in out[2]
 
     def test_update_of_no_folder(self, checkout, tmp_path, capsys):

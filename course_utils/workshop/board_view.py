@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from course_utils.printable import printable
+from course_utils.printable import padded, printable
+from course_utils.printable import width as letters_wide
 from course_utils.workshop.board import STATES, Board, Standing
 
 _LONGEST_NAME, _LONGEST_REMARK = 30, 100  # letters
@@ -98,11 +98,10 @@ def _short(remark: str) -> str:
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Lines with columns under one another; a Chinese character takes two columns of a terminal."""
     rows = [[printable(entry) for entry in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(*rows)]
+    widths = [max(map(letters_wide, column)) for column in zip(*rows)]
     for row in rows:
-        cells = [entry + " " * (width - _width(entry)) if place < _LEFT else " " * (width - _width(entry)) + entry
-                 for place, (entry, width) in enumerate(zip(row, widths))]
-        yield "  ".join(cells).rstrip()
+        yield "  ".join(padded(entry, columns, right=place >= _LEFT)
+                        for place, (entry, columns) in enumerate(zip(row, widths))).rstrip()
 
 
 def _html_table(rows: Sequence[Sequence[str]]) -> str:
@@ -114,13 +113,8 @@ def _html_table(rows: Sequence[Sequence[str]]) -> str:
             + "</tbody></table>")
 
 
-def _width(text: str) -> int:
-    return sum(0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-               for letter in text)
-
-
 def _cut(line: str, width: int) -> str:
     """The beginning of a line that fits."""
-    while _width(line) > width:
+    while letters_wide(line) > width:
         line = line[:-1]
     return line

@@ -24,7 +24,7 @@ Cell = dict[str, Any]
 Notebook = dict[str, Any]
 
 _CHECK = re.compile(r"""^[ \t]*check\(\s*["']([\w.]+)["']\s*,\s*([^\W\d]\w*)?""", re.MULTILINE)
-_HEADING = re.compile(r"^#{1,6} .*\b\d+\.\d+\b", re.MULTILINE)  # such as "## Exercise 6.1: the loop with a cache"
+_HEADING = re.compile(r"^#{1,6} .*(?<!\d)\d+\.\d+", re.MULTILINE)  # such as "## Exercise 6.1: the loop with a cache"
 _STUB = re.compile(r"""(?:[ \t]*("{3}|'{3}).*?\1)?\s*raise NotImplementedError(\(\))?\s*\Z""", re.DOTALL)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from course_utils.language import gettext
 from course_utils.workshop.notebook_answers import Answer, Notebook, checks, digest, find_answers, with_answers
 
 _STAMP = "course_utils"  # a notebook's metadata under this name say which version of a chapter it is a copy of
@@ -34,12 +35,13 @@ class Renewal:
     left: int = 0
 
     def __str__(self) -> str:
-        said = {"new": "new", "renewed": "renewed", "gone": "no longer in the course, and moved to the kept files",
-                "damaged": "could not be read as a notebook, and is begun anew"}[self.outcome]
+        said = {"new": gettext("new"), "renewed": gettext("renewed"),
+                "gone": gettext("no longer in the course, and moved to the kept files"),
+                "damaged": gettext("could not be read as a notebook, and is begun anew")}[self.outcome]
         if self.answers:
-            said += f", your answers put back: {', '.join(self.answers)}"
+            said += gettext(", your answers put back: {exercises}").format(exercises=", ".join(self.answers))
         if self.left:
-            said += f"; {self.left} other {'cell' if self.left == 1 else 'cells'} of yours in the kept file"
+            said += gettext("; other cells of yours that are in the kept file: {count}").format(count=self.left)
         return f"{self.name}: {said}"
 
 
@@ -62,14 +64,14 @@ class Update:
 
     def __str__(self) -> str:
         if not self.renewals:
-            return f"All copies in {str(self.folder)!r} are as new as the course."
+            return gettext("All copies in {folder!r} are as new as the course.").format(folder=str(self.folder))
         lines = [str(renewal) for renewal in self.renewals]
         if self.unplaced:
-            lines.append("Not put back, since the course has no place for them, but in the kept files: "
-                         f"{', '.join(self.unplaced)}")
+            lines.append(gettext("Not put back, since the course has no place for them, but in the kept files: {exercises}"
+                                 ).format(exercises=", ".join(self.unplaced)))
         if self.kept is not None:
-            lines += [f"The files as they were: {str(self.kept)!r}",
-                      "If one of them is open in JupyterLab, use File, Reload Notebook from Disk."]
+            lines += [gettext("The files as they were: {folder!r}").format(folder=str(self.kept)),
+                      gettext("If one of them is open in JupyterLab, use File, Reload Notebook from Disk.")]
         return "\n".join(lines)
 
 
