@@ -8,8 +8,11 @@ import IPython.display
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.text import Text
 
+from course_utils.errors import InputError
 from course_utils.plots import has_cjk_font, show_figure, style
+from course_utils.plots.figure import as_output
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +65,31 @@ def test_style_ends_with_its_block_and_asks_for_fonts_that_are_there():
         for name in matplotlib.rcParams["font.family"]:
             matplotlib.font_manager.findfont(name, fallback_to_default=False)
     assert matplotlib.rcParams["font.family"] == before
+
+
+def size_of(output):
+    """Width and height in pixels, from the header of a PNG."""
+    png = base64.b64decode(output["image/png"])
+    return tuple(int.from_bytes(png[at:at + 4], "big") for at in (16, 20))
+
+
+def test_a_picture_for_a_projector_has_more_pixels_and_no_small_text(monkeypatch):
+    monkeypatch.delenv("COURSE_FIGURE_SCALE", raising=False)
+    usual = line()
+    usual.axes[0].set_title("small", fontsize=9)
+    size = size_of(as_output(usual, "A line."))
+    assert usual.axes[0].title.get_fontsize() == 9
+    monkeypatch.setenv("COURSE_FIGURE_SCALE", "2")
+    large = line()
+    large.axes[0].set_title("small", fontsize=9)
+    large.axes[0].set_xlabel("large", fontsize=14)
+    assert size_of(as_output(large, "A line.")) == (2 * size[0], 2 * size[1])
+    assert min(text.get_fontsize() for text in large.findobj(Text)) == 12
+    assert large.axes[0].xaxis.label.get_fontsize() == 14
+
+
+@pytest.mark.parametrize("said", ["0.5", "5", "two", "nan"])
+def test_a_scale_that_nobody_can_draw_is_refused(monkeypatch, said):
+    monkeypatch.setenv("COURSE_FIGURE_SCALE", said)
+    with pytest.raises(InputError, match=f"COURSE_FIGURE_SCALE is '{said}'"):
+        as_output(line(), "A line.")

@@ -11,7 +11,7 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 REPOSITORY = FOLDER.parents[1]
-sys.path[:0] = [str(FOLDER), str(REPOSITORY)]
+sys.path[:0] = [str(FOLDER), str(FOLDER.parent), str(REPOSITORY)]
 
 from sources import lines_of  # noqa: E402
 

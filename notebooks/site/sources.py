@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -21,6 +22,9 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.logging import getLogger
+from workshop.agenda import agenda
+from workshop.guide import chapter_guide
+from workshop.paths import read_path
 
 from course_utils.corpus.notions import Notion, notions
 
@@ -61,6 +65,22 @@ class Notions(SphinxDirective):
 def _headword(notion: Notion) -> str:
     """Under what it is looked up: "KV cache" for "a KV cache"."""
     return re.sub(r"^an? ", "", notion.term)
+
+
+class Guide(SphinxDirective):
+    """`{guide} 06_kv_cache` or `{guide} half_a_day`: a chapter's page for instructors, or a workshop's agenda."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        chapter = Path(self.env.srcdir) / f"{name}.ipynb"
+        if chapter.is_file():
+            self.env.note_dependency(str(chapter))
+            text = chapter_guide(nbformat.read(chapter, as_version=4))
+        else:
+            text = agenda(read_path(name))
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
 class Modules(SphinxDirective):
@@ -142,6 +162,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("include-read", lead_to_pages)
     app.add_directive("notions", Notions)
     app.add_directive("modules", Modules)
+    app.add_directive("guide", Guide)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=1)  # before napoleon
     app.add_transform(AlternativeTexts)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
