@@ -144,15 +144,16 @@ def figure_scale() -> float:
 def as_output(fig: Figure, description: str) -> dict[str, str]:
     """A picture and its sentence as a notebook keeps them, by media type. The picture is closed.
 
-    For a projector (see `figure_scale`) it has more pixels, and no text below `LEAST_POINTS_ENLARGED` points.
+    For a projector (see `figure_scale`) it has more pixels, and is so large that no text is below
+    `LEAST_POINTS_ENLARGED` points.
 
     Raises:
         InputError: if COURSE_FIGURE_SCALE cannot be read.
     """
     scale = figure_scale()
-    if scale > 1:
-        for text in fig.findobj(Text):
-            text.set_fontsize(max(text.get_fontsize(), LEAST_POINTS_ENLARGED))
+    if scale > 1:  # larger as a whole, so that what fits into the picture does so still
+        smallest = min((text.get_fontsize() for text in fig.findobj(Text) if text.get_text().strip()), default=math.inf)
+        scale *= max(1.0, LEAST_POINTS_ENLARGED / smallest)
     png = io.BytesIO()
     if not has_cjk_font() and any(_CHINESE.search(text.get_text()) for text in fig.findobj(Text)):
         fig.suptitle(fig.get_suptitle() or _NO_FONT, fontsize=8)

@@ -72,6 +72,7 @@ def _looked_up(body: list[ast.stmt], known: set[str]) -> set[str]:
                 found |= _looked_up(inner, known)
             case ast.Try(inner, handlers, other, last):
                 for handler in handlers:
+                    found |= (_loaded(handler.type) if handler.type else set()) - known
                     known |= {handler.name} if handler.name else set()
                 found |= _looked_up([*inner, *(each for one in handlers for each in one.body), *other, *last], known)
             case ast.FunctionDef(name) | ast.ClassDef(name):
@@ -98,10 +99,15 @@ def _loaded(node: ast.AST) -> set[str]:
 
 
 def _stored(node: ast.AST) -> set[str]:
-    """The names that a piece of code binds, imports included."""
-    names = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)}
-    return names | {(inner.asname or inner.name).partition(".")[0] for inner in ast.walk(node)
-                    if isinstance(inner, ast.alias)}
+    """The names that a piece of code binds, imports and definitions included."""
+    names: set[str] = set()
+    for inner in ast.walk(node):
+        match inner:
+            case ast.Name(name, ast.Store()) | ast.FunctionDef(name) | ast.ClassDef(name):
+                names.add(name)
+            case ast.alias(name, other):
+                names.add((other or name).partition(".")[0])
+    return names
 
 
 def _base(node: ast.expr) -> set[str]:
