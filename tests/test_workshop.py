@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import copy
+import importlib
+import json
 import re
+import shlex
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +17,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from course_utils import cli
 from course_utils.exercises import lookup, solution_source
 from course_utils.exercises.checking import judge
 
@@ -275,3 +280,35 @@ def test_a_kit_is_complete(tmp_path: Path) -> None:
         assert {file.name for file in (tmp_path / folder).iterdir()} == names
         for file in (tmp_path / folder).iterdir():
             nbformat.validate(nbformat.read(file, as_version=4))
+
+
+def test_the_capstones_commands_and_code_are_those_of_the_package() -> None:
+    """Each command is one that `course-utils` takes, and each name that is imported is there."""
+    text = kit.CAPSTONE.read_text(encoding="utf-8")
+    commands = re.findall(r"^course-utils (.*)$", text, re.MULTILINE)
+    assert len(commands) >= 5
+    for command in commands:
+        cli._parser().parse_args(shlex.split(command))
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    assert names_of(code).used <= BUILT_IN
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module)
+            assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+def test_the_projectors_settings_are_those_of_jupyterlab() -> None:
+    """Each setting is one that the installed JupyterLab knows."""
+    jupyterlab = pytest.importorskip("jupyterlab.commands")
+    schemas = Path(jupyterlab.get_app_dir()) / "schemas"
+    settings = json.loads((kit.CAPSTONE.parent / "projector" / "overrides.json").read_text(encoding="utf-8"))
+    for plugin, chosen in settings.items():
+        package, name = plugin.split(":")
+        schema = json.loads((schemas / package / f"{name}.json").read_text(encoding="utf-8"))
+        assert set(chosen) <= set(schema["properties"]), plugin
+
+
+def test_every_chapter_and_every_workshop_has_its_page_on_the_website() -> None:
+    pages = {page.stem: page.read_text(encoding="utf-8") for page in (NOTEBOOKS[0].parent / "site" / "guide").iterdir()}
+    for name in [path.stem for path in NOTEBOOKS] + paths.names():
+        assert pages.get(name) == f"```{{guide}} {name}\n```\n", f"site/guide/{name}.md"
