@@ -76,8 +76,7 @@ def test_a_picture_for_a_projector_has_more_pixels_and_no_small_text(monkeypatch
     def size_with(points):
         fig = line()
         fig.axes[0].set_title("smallest", fontsize=points)
-        for label in (*fig.axes[0].get_xticklabels(), *fig.axes[0].get_yticklabels()):
-            label.set_fontsize(14)
+        fig.axes[0].tick_params(labelsize=14)
         return size_of(as_output(fig, "A line."))
 
     monkeypatch.delenv("COURSE_FIGURE_SCALE", raising=False)
