@@ -57,14 +57,14 @@ def _page(title: str, slides: list[str]) -> str:
 
 
 def _slide(content: str, notes: list[str]) -> str:
-    aside = f"<aside aria-label=\"Notes\">{markdown(chr(10).join(notes))}</aside>" if any(notes) else ""
-    return f"<section>{content}{aside}</section>"
+    below = f"<div class=\"note\">{markdown(chr(10).join(notes))}</div>" if any(notes) else ""
+    return f"<section>{content}{below}</section>"
 
 
 def _slides(part: Part) -> list[str]:
     """The slides of a part: its heading (with the task of an exercise), its pictures, what is typed, its votes."""
     title = markdown(part.title, inline_only=True)
-    minutes = f"<p class=\"minutes\">{minutes_in_class(part)} minutes</p>"
+    minutes = f"<p class=\"minutes\">Chapter {part.chapter}, {minutes_in_class(part)} minutes</p>"
     task = ""
     if part.exercise:
         _, _, below = without_code(part.cells[0].source).partition(f"Exercise {part.exercise}:")
