@@ -10,8 +10,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from course_utils.errors import InputError
-from course_utils.plots import has_cjk_font, show_figure, style
-from course_utils.plots.figure import as_output
+from course_utils.plots import figure, has_cjk_font, show_figure, style
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +76,7 @@ def test_a_picture_for_a_projector_has_more_pixels_and_no_small_text(monkeypatch
         fig = line()
         fig.axes[0].set_title("smallest", fontsize=points)
         fig.axes[0].tick_params(labelsize=14)
-        return size_of(as_output(fig, "A line."))
+        return size_of(figure.as_output(fig, "A line."))
 
     monkeypatch.delenv("COURSE_FIGURE_SCALE", raising=False)
     width, height = size_with(9)
@@ -92,4 +91,19 @@ def test_a_picture_for_a_projector_has_more_pixels_and_no_small_text(monkeypatch
 def test_a_scale_that_nobody_can_draw_is_refused(monkeypatch, said):
     monkeypatch.setenv("COURSE_FIGURE_SCALE", said)
     with pytest.raises(InputError, match=f"COURSE_FIGURE_SCALE is '{said}'"):
-        as_output(line(), "A line.")
+        figure.as_output(line(), "A line.")
+
+
+@pytest.mark.parametrize("font, told", [(True, ""), (False, "No font here")])
+def test_chinese_without_a_font_is_told_in_the_picture_and_nowhere_else(font, told, monkeypatch, recwarn):
+    monkeypatch.setattr(figure, "has_cjk_font", lambda: font)
+    fig, ax = plt.subplots()
+    ax.set_title("词元")
+    figure.as_output(fig, "A title.")
+    assert fig.get_suptitle().startswith(told) and bool(fig.get_suptitle()) is bool(told)
+    assert not [warning for warning in recwarn if "missing from" in str(warning.message)]
+
+
+def test_a_picture_is_described_in_the_readers_language(monkeypatch):
+    monkeypatch.setenv("COURSE_LANGUAGE", "zh")
+    assert figure.as_output(plt.figure(), "一条线。")["text/plain"] == "图：一条线。"

@@ -264,8 +264,8 @@ def test_slides_have_the_chapters_pictures_and_load_nothing() -> None:
     assert page.pictures == pictures and pictures
     assert all(address.startswith("data:image/png;base64,") for address in page.loaded)
     assert "@import" not in text and "url(" not in text
-    assert text.count("<div class=\"note\">") == sum(any(map(part.note, NOTES)) + len(part.questions) + sum(map(is_live, part.cells))
-                                       for part in found[1:])
+    assert text.count("<div class=\"note\">") == sum(
+        any(map(part.note, NOTES)) + len(part.questions) + sum(map(is_live, part.cells)) for part in found[1:])
     two_days = slides_of_path(WORKSHOPS[-1])
     assert two_days.count("<section>") > sum(map(len, WORKSHOPS[-1].days))
 

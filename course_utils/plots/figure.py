@@ -136,8 +136,8 @@ def figure_scale() -> float:
     except ValueError:
         scale = math.nan
     if not 1 <= scale <= 4:
-        raise InputError(f"The environment variable COURSE_FIGURE_SCALE is {said!r}, and a picture can be 1 to 4 times "
-                         "as large: set it to 2 for a projector, or unset it.")
+        raise InputError(gettext("The environment variable COURSE_FIGURE_SCALE is {said!r}, and a picture can be 1 to "
+                                 "4 times as large: set it to 2 for a projector, or unset it.").format(said=said))
     return scale
 
 
