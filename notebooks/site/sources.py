@@ -34,7 +34,9 @@ from course_utils.corpus.notions import Notion, notions
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Texts of the repository that are pages, where a language has them.
-PAGES = {"README.md": "index.md", "PERFORMANCE.md": "site/performance.md"}
+PAGES = {"README.md": "index.md", "PERFORMANCE.md": "site/performance.md",
+         "notebooks/workshop/projector.md": "site/guide/projector.md",
+         "notebooks/workshop/capstone.md": "site/guide/capstone.md"}
 NOTEBOOKS = REPOSITORY / "notebooks"
 # The languages that there are besides English, as their folders are called.
 TRANSLATIONS = tuple(sorted(path.name for path in (NOTEBOOKS / "locale").iterdir() if (NOTEBOOKS / path.name).is_dir()))
@@ -54,7 +56,7 @@ def lead_to_pages(app: Sphinx, included: Path, _page: str, content: list[str]) -
             _log.warning("%s links to %s, which is not there: correct the link.", text.name, name)
         here = Path(app.srcdir) / PAGES.get(re.sub(r"\.\w+(?=\.md$)", "", name), name)
         here = here if here.is_file() else path
-        if here.is_relative_to(app.srcdir):
+        if here.is_relative_to(app.srcdir) and not here.is_relative_to(Path(app.srcdir) / "workshop"):
             return "/" + here.relative_to(app.srcdir).as_posix()
         if path.suffix == ".png":  # a translation's pictures are those of the English chapters
             return os.path.relpath(path, app.srcdir).replace(os.sep, "/")
