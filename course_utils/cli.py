@@ -185,8 +185,8 @@ def _parser(settings: bool = True) -> argparse.ArgumentParser:
                      "if need be: what you write stays apart from the course")
     lab.set_defaults(run=_lab)
 
-    update = commands.add_parser("update", help="bring the course's present version into the copies of lab --copy, "
-                                 "with your answers", allow_abbrev=False)
+    update = commands.add_parser("update", help=gettext("bring the course's present version into the copies of lab "
+                                                        "--copy, with your answers"), allow_abbrev=False)
     update.add_argument("folder", type=Path, metavar="FOLDER", help="with the copies; files that change are kept "
                         "beside them")
     update.set_defaults(run=_update)
