@@ -33,7 +33,7 @@ SMALL_TEXT = [
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs the hub, a browser, the website, a GPU or peers, unless -m names it."""
+    """Leave out what needs the hub, JupyterHub, a browser, the website, a GPU or peers, unless -m names it."""
     not_asked_for = ASKED_FOR_BY_NAME - asked_for(config.getoption("markexpr"))
     left_out = [item for item in items if any(mark.name in not_asked_for for mark in item.iter_markers())]
     if left_out:

@@ -16,14 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from traitlets.config import get_config
-
 from course_utils.hub_cache import cache_folder
 
 CHAPTERS = Path(__file__).resolve().parents[2]
 FIRST_CHAPTER = sorted(path.name for path in CHAPTERS.glob("*.ipynb"))[0]
 # It becomes the name of a folder and of a file, in any alphabet.
-NAME = r"\w(?:[\w.-]{0,28}\w)?"
+NAME = r"\w(?:[\w.-]{0,28}\w)?\Z"
 SHORTEST_PASSWORD, SHORTEST_ADMIN_PASSWORD = 8, 32  # JupyterHub's own limits
 PATIENCE = 300  # seconds; thirty servers that start together on two cores take two minutes
 KERNEL_IDLES, SERVER_IDLES = 3600, 5400  # seconds until they are ended
@@ -112,7 +110,7 @@ def learners_environment(threads: int) -> Mapping[str, object]:
     }
 
 
-c = get_config()
+c = get_config()  # noqa: F821  (whoever reads this file defines it)
 as_root = hasattr(os, "geteuid") and os.geteuid() == 0
 if as_root and not setting("ALLOW_ROOT"):
     stop("Every learner would be root: start it from an account of its own, or in a container that holds nothing else "
