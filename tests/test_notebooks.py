@@ -325,7 +325,7 @@ class TestSetupCell:
             calls.append(command)
             installed.mkdir(parents=True)
             (installed / "__init__.py").write_text("load_model = 'here'")
-            monkeypatch.syspath_prepend(str(installed.parent))
+            sys.path.append(str(installed.parent))
             return subprocess.CompletedProcess(command, 0, "", "")
 
         monkeypatch.setattr(subprocess, "run", install)
