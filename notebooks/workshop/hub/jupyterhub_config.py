@@ -14,9 +14,12 @@ import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from course_utils.errors import InputError
 from course_utils.hub_cache import cache_folder
+from course_utils.workshop.copies import copy_chapters
+from course_utils.workshop.learners import read_roster
 
 CHAPTERS = Path(__file__).resolve().parents[2]
 FIRST_CHAPTER = sorted(path.name for path in CHAPTERS.glob("*.ipynb"))[0]
@@ -40,7 +43,7 @@ def number(name: str, default: int) -> int:
     return int(text)
 
 
-def stop(sentence: str) -> None:
+def stop(sentence: str) -> NoReturn:
     """End before anything was started."""
     raise SystemExit(f"The hub was not started. {sentence}")
 
@@ -68,28 +71,18 @@ def check_port(address: str, port: int) -> None:
 
 def roster(path: str) -> set[str]:
     """The names in a file, one a line, as JupyterHub writes them; empty for no file."""
-    if not path:
-        return set()
     try:
-        names = {line.strip().lower() for line in Path(path).expanduser().read_text(encoding="utf-8").splitlines()}
-    except (OSError, UnicodeDecodeError) as error:
-        stop(f"COURSE_HUB_ROSTER names {path!r}, which cannot be read ({error}): correct or unset it.")
-    return names - {""}
+        return {name.lower() for name in read_roster(Path(path).expanduser())} if path else set()
+    except InputError as error:
+        stop(f"COURSE_HUB_ROSTER: {error}")
 
 
 def hand_out(spawner: Any) -> None:
-    """Give a learner who comes for the first time a copy of the chapters, whole or not at all."""
+    """Give a learner copies of the chapters that are not there yet, with their pictures."""
     home = LEARNERS / spawner.user.name
-    if (home / "course").exists():
-        return
     home.mkdir(parents=True, exist_ok=True)
-    unfinished = home / ".course-unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    for chapter in CHAPTERS.glob("*.ipynb"):
-        shutil.copy(chapter, unfinished)
-    shutil.copytree(CHAPTERS / "images", unfinished / "images")
-    unfinished.rename(home / "course")
+    copy_chapters(CHAPTERS, home / "course")
+    shutil.copytree(CHAPTERS / "images", home / "course" / "images", dirs_exist_ok=True)
 
 
 def learners_environment(threads: int) -> Mapping[str, object]:
