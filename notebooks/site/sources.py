@@ -25,7 +25,8 @@ from sphinx.util.logging import getLogger
 from course_utils.corpus.notions import Notion, notions
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGES = {"README.md": "index.md", "PERFORMANCE.md": "site/performance.md"}  # texts of the repository that are pages
+PAGES = {"README.md": "index.md", "PERFORMANCE.md": "site/performance.md",
+         "notebooks/workshop/hub/README.md": "site/server.md"}  # texts of the repository that are pages
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)")
 _log = getLogger(__name__)
 

@@ -27,7 +27,7 @@ from urllib.parse import quote, urlsplit
 
 import nbformat
 import requests
-from websocket import WebSocket, WebSocketTimeoutException, create_connection
+from websocket import WebSocket, WebSocketException, WebSocketTimeoutException, create_connection
 
 Result = TypeVar("Result")
 CHAPTERS = Path(__file__).resolve().parents[2]
@@ -126,6 +126,8 @@ class Kernel:
                 received = self._socket.recv()
             except WebSocketTimeoutException:
                 raise RehearsalError(f"The kernel has said nothing for {PATIENCE} seconds.") from None
+            except (WebSocketException, OSError) as error:
+                raise RehearsalError(f"The kernel's connection broke off: {error}") from error
             if received:
                 message: dict[str, dict[str, str]] = json.loads(received)
                 return message
