@@ -25,7 +25,7 @@ language = "en"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.linkcode", "sources"]
 # A translation has a folder of its own, such as zh/, and is a site of its own with the same configuration.
-exclude_patterns = ["zh/**", "**/.ipynb_checkpoints"]
+exclude_patterns = ["zh/**", "**/.ipynb_checkpoints", "workshop/hub/**"]
 course_repository = _PROJECT["urls"]["Repository"]
 
 # Notebooks: shown as they are
