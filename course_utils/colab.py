@@ -18,14 +18,14 @@ def use_drive() -> None:
         InputError: if this is not Colab, or the drive was not mounted.
     """
     try:
-        from google.colab import drive  # type: ignore[import-not-found]
+        from google.colab import drive
     except ImportError as error:
-        raise InputError("There is no Google Drive outside of Google Colab: set PROGRESS_ON_DRIVE to False; COURSE_PROGRESS "
-                         "names another file for your progress.") from error
+        raise InputError("There is no Google Drive outside of Google Colab: set PROGRESS_ON_DRIVE to False, and name "
+                         "another file for your progress by COURSE_PROGRESS.") from error
     try:
         drive.mount(str(DRIVE))
     except Exception as error:  # whatever Google's page or the learner said no with
-        raise InputError(f"The drive was not mounted ({error}): run the cell again and say yes, or set PROGRESS_ON_DRIVE "
-                         "to False.") from error
+        raise InputError(f"The drive was not mounted ({error}): run the cell again and say yes, or set "
+                         "PROGRESS_ON_DRIVE to False.") from error
     os.environ["COURSE_PROGRESS"] = str(PROGRESS_FILE)
     print(f"Your progress is kept on your Google Drive, in {PROGRESS_FILE.name}.")

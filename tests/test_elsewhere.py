@@ -34,7 +34,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def test_a_dev_container_is_what_the_format_allows() -> None:
     # https://containers.dev/implementors/json_reference/
-    assert DEVCONTAINER.keys() <= {"name", "image", "hostRequirements", "onCreateCommand", "remoteEnv", "customizations"}
+    assert DEVCONTAINER.keys() <= {"name", "image", "hostRequirements", "onCreateCommand", "remoteEnv",
+                                   "customizations"}
     needs = DEVCONTAINER["hostRequirements"]
     assert needs.keys() <= {"cpus", "memory", "storage", "gpu"} and isinstance(needs["cpus"], int)
     assert all(re.fullmatch(r"\d+([tgmk]b)?", needs[name]) for name in ("memory", "storage"))

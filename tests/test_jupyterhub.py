@@ -13,7 +13,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -171,8 +170,8 @@ def test_a_learner_updates_and_keeps_an_answer(learners, folder: Path) -> None:
     copy.metadata.course_utils = {"copy_of": "an older version"}
     nbformat.write(copy, home / CHAPTER)
     with learners[3].notebook("01_environment.ipynb") as kernel:
-        done = kernel.run("import subprocess, sys; print(subprocess.run([sys.executable, '-m', 'course_utils', 'update', "
-                          "'.'], capture_output=True, text=True))")
+        done = kernel.run("import subprocess, sys; print(subprocess.run([sys.executable, '-m', 'course_utils', "
+                          "'update', '.'], capture_output=True, text=True))")
     assert "returncode=0" in done.text, done.text
     assert answer in [cell.source for cell in nbformat.read(home / CHAPTER, as_version=4).cells]
     assert "an answer" not in (folder / "learners" / "ann" / "course" / CHAPTER).read_text(encoding="utf-8")
@@ -233,7 +232,8 @@ def test_a_second_hub_leaves_the_first_alone(address, tmp_path: Path) -> None:
     second = begin(tmp_path, port, tmp_path / "log")
     assert second.wait(PATIENCE) == 1
     assert re.fullmatch(rf"The hub was not started\. Port {port} cannot be had \(.*\): end the program that has it, or "
-                        r"set COURSE_HUB_PORT to the first of three ports that are free\.\n", (tmp_path / "log").read_text())
+                        r"set COURSE_HUB_PORT to the first of three ports that are free\.\n",
+                        (tmp_path / "log").read_text())
     assert proxies(port) == before and answers(f"{address}/hub/api")
 
 

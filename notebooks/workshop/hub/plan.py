@@ -4,8 +4,8 @@
     python notebooks/workshop/hub/plan.py --learners 30 --chapters 5,6 --cores 8
     python notebooks/workshop/hub/plan.py --learners 30 --chapters 5 --model qwen3-0.6b --gpu L4 --price 0.80 --hours 3
 
-It counts with what a learner takes in each chapter, as `rehearse.py` measured it (`measured.json`, with COURSE_SMALL=1 and
-one thread). `--measured FILE` takes a rehearsal on your own server instead: rehearse.py ... --json FILE.
+It counts with what a learner takes in each chapter, as `rehearse.py` measured it (`measured.json`, with COURSE_SMALL=1
+and one thread). `--measured FILE` takes a rehearsal on your own server instead: rehearse.py ... --json FILE.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ def describe(learners: int, needs: Needs, gpu: Gpu | None) -> str:
     per_learner = (needs.memory - HUB - SYSTEM) / learners
     lines = [f"Memory  {needs.memory / 1e9:6.1f} GB   {per_learner / 1e9:.2f} GB a learner at the peak, "
              f"{(HUB + SYSTEM) / 1e9:.1f} GB for the hub and the system",
-             f"Cores   {needs.cores:6}      if all do the same at once: first cell after {needs.start:.0f} s, slowest cell "
-             f"{needs.slowest:.0f} s, longest chapter {needs.chapter:.0f} s"]
+             f"Cores   {needs.cores:6}      if all do the same at once: first cell after {needs.start:.0f} s, slowest "
+             f"cell {needs.slowest:.0f} s, longest chapter {needs.chapter:.0f} s"]
     if gpu is None:
         return "\n".join([*lines, "GPU       none"])
     return "\n".join([*lines, f"GPU     {needs.gpus:6}      {gpu.name}, {needs.per_gpu} learners on each; together "
@@ -170,8 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gpu = next((gpu for gpu in GPUS if gpu.name == options.gpu), None)
     config = None if options.model is None else FAMILY[find_repo_id(options.model) or ""]
     try:
-        needs = plan_class(options.learners, read_measured(options.measured, options.chapters), options.cores, config, gpu,
-                           options.price, options.hours)
+        taken = read_measured(options.measured, options.chapters)
+        needs = plan_class(options.learners, taken, options.cores, config, gpu, options.price, options.hours)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -189,9 +189,10 @@ class Learner:
                                                  "kernel": {"name": "python3"}}).json()
         identity = uuid.uuid4().hex
         address = f"ws{self._home.removeprefix('http')}/api/kernels/{session['kernel']['id']}/channels"
-        socket = create_connection(f"{address}?session_id={identity}", timeout=PATIENCE, origin=self._hub, cookie="; ".join(
-            f"{cookie.name}={cookie.value}" for cookie in self._browser.cookies
-            if urlsplit(self._home).path.startswith(cookie.path.rstrip("/"))))
+        cookies = [f"{cookie.name}={cookie.value}" for cookie in self._browser.cookies
+                   if urlsplit(self._home).path.startswith(cookie.path.rstrip("/"))]
+        socket = create_connection(f"{address}?session_id={identity}", timeout=PATIENCE, origin=self._hub,
+                                   cookie="; ".join(cookies))
         try:
             yield Kernel(socket, identity)
         finally:
@@ -225,7 +226,8 @@ class Learner:
         answer = self._browser.request(method, f"{self._home}/api/{what}", json=content, timeout=PATIENCE, headers={
             "X-XSRFToken": self._xsrf(f"{urlsplit(self._home).path}/")})
         if not answer.ok:
-            raise RehearsalError(f"{self.name!r} was answered {answer.status_code} to {method} {what}: {answer.text[:200]}")
+            raise RehearsalError(f"{self.name!r} was answered {answer.status_code} to {method} {what}: "
+                                 f"{answer.text[:200]}")
         return answer
 
 
@@ -262,7 +264,8 @@ def table(starts: Sequence[float], runs: Sequence[Sequence[ChapterRun]]) -> str:
              f"{'':24}           s         s             s  seconds        MB           MB"]
     for each in runs:
         columns = [median(values) for values in zip(*(
-            (run.opened, run.seconds, run.slowest, run.core_seconds, run.peak / 1e6, run.server / 1e6) for run in each))]
+            (run.opened, run.seconds, run.slowest, run.core_seconds, run.peak / 1e6, run.server / 1e6)
+            for run in each))]
         lines.append("{:24.24}  {:10.1f} {:9.1f} {:13.1f} {:8.1f} {:9.0f} {:12.0f}".format(each[0].chapter, *columns))
         lines += [f"  raised: {error}" for error in sorted({error for run in each for error in run.errors})]
     return "\n".join(lines)
