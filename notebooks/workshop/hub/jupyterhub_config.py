@@ -141,7 +141,7 @@ c.JupyterHub.template_vars = {"announcement_login": "Your name in one word, the 
                                                     "password."}
 
 # What a learner gets
-memory = number("MEMORY", 3000) * 10**6
+memory = number("MEMORY", 4000) * 10**6
 limit = ["prlimit", f"--data={memory}"] if shutil.which("prlimit") else []  # Linux; of each process
 c.JupyterHub.spawner_class = "simple"
 c.SimpleLocalProcessSpawner.home_dir_template = str(LEARNERS / "{username}")
