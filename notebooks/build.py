@@ -46,7 +46,7 @@ SETUP = '''\
 REPOSITORY = "{repository}"
 PROGRESS_ON_DRIVE = False  # @param {{type: "boolean"}}
 try:
-    from course_utils import load_model
+    from course_utils import load_model as _
 except (ImportError, AttributeError):  # not there, or PyTorch is too old
     import importlib.metadata, pathlib, subprocess, sys
     where = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents]
@@ -61,8 +61,8 @@ except (ImportError, AttributeError):  # not there, or PyTorch is too old
               *run.stderr.strip().splitlines()[-1:])
     sys.modules.pop("course_utils", None)  # an empty folder of that name
     importlib.invalidate_caches()
-    torch = sys.modules.get("torch")
-    if torch and torch.__version__ != importlib.metadata.version("torch"):
+    old = sys.modules.get("torch")
+    if old and old.__version__ != importlib.metadata.version("torch"):
         print("PyTorch was replaced: restart the kernel, then run this.")
 if PROGRESS_ON_DRIVE:
     from course_utils.colab import use_drive
