@@ -28,6 +28,7 @@ sys.path.insert(0, str(REPOSITORY / "notebooks"))
 
 import build  # noqa: E402  (a script beside the notebooks, not a module of the package)
 import rules  # noqa: E402
+from workshop import parts  # noqa: E402
 
 SOLUTION = 'def twice(x):\n    """Twice."""\n    return x + x'
 
@@ -73,7 +74,8 @@ def solution(request, monkeypatch):
 def example():
     """A small notebook without a fault."""
     cells = [
-        new_markdown_cell("# 99. Example\n\nText and ![a boat](boat.png)."),
+        new_markdown_cell("# 99. Example\n\nText and ![a boat](boat.png).\n\n**Time:** 20 minutes, 15 of them for the "
+                          "exercises."),
         new_code_cell("# setup"),
         new_code_cell("print(1)", outputs=[printed("1\n")]),
         new_code_cell("show('Time', 1.0, 's')", outputs=[printed("⏱ Time: 1 s\n")]),
@@ -85,7 +87,10 @@ def example():
     ]
     for count, cell in enumerate((cell for cell in cells if cell.cell_type == "code"), start=1):
         cell.execution_count = count
-    return build.normalized(build.filled_in(new_notebook(cells=cells), "99_example.ipynb"))
+    for number, cell in enumerate(cells):
+        cell.id = f"cell-{number}"
+    parts.propose_marks(notebook := new_notebook(cells=cells))
+    return build.normalized(build.filled_in(notebook, "99_example.ipynb"))
 
 
 def test_example_has_no_fault():
@@ -164,6 +169,18 @@ FAULTS = {
     "hints behind the solution": (
         lambda cells: cells[9].update(source=cells[9].source[cells[9].source.index("<!--"):]
                                       + "\n<details><summary>Hint 1</summary></details>"), "one or two folds"),
+    "part without a mark": (lambda cells: cells[6].update(metadata={}), "'Exercise 99.1: twice' has no mark"),
+    "unknown role": (lambda cells: cells[6].metadata.workshop.update(role="nice"), "`role` must be one of core"),
+    "unknown audience": (lambda cells: cells[6].metadata.workshop.update({"for": "cats"}), "`for` one of everyone"),
+    "misspelt note": (lambda cells: cells[6].metadata.workshop.update(befor="Hello."), "'befor'"),
+    "minutes of an exercise": (lambda cells: cells[6].metadata.workshop.update(minutes=5), "there may be"),
+    "half a minute": (lambda cells: cells[0].metadata.workshop.update(minutes=0.5), "whole number of minutes"),
+    "minutes that do not add up": (lambda cells: replace(cells[0], "20 minutes", "21 minutes"),
+                                   "states 21 minutes, and its parts take 20"),
+    "minutes of exercises that do not add up": (lambda cells: replace(cells[0], "15 of", "14 of"),
+                                                "14 minutes for the exercises, and their tasks take 15"),
+    "live stub": (lambda cells: cells[7].metadata.update(workshop={"live": True}), "if it is code to type"),
+    "mark inside a part": (lambda cells: cells[2].metadata.update(workshop={"minutes": 3}), "all that a cell inside"),
     "too few questions": (lambda cells: cells.pop(), "1 questions, fewer than 2"),
     "question of another chapter": (
         lambda cells: replace(cells[-1], "99.B", "98.B"), "Question 98.B belongs to another chapter"),
@@ -189,6 +206,27 @@ def test_unmasked_machine_values_are_found(value):
     del notebook.cells[2].metadata["tags"]
     notebook.cells[2].outputs = [printed(f"first\n⏱ Label: {value}\n")]
     assert faults(notebook) == []
+
+
+def test_cells_keep_their_ids_when_others_are_inserted_and_moved():
+    before = example()
+    notebook = copy.deepcopy(before)
+    notebook.cells.insert(3, new_code_cell("x = 1"))
+    notebook.cells.append(notebook.cells.pop(2))
+    after = build.normalized(notebook)
+    ids = {cell.id: cell.source for cell in after.cells}
+    assert len(ids) == len(before.cells) + 1
+    assert [cell.source for cell in before.cells] == [ids[cell.id] for cell in before.cells]
+    assert build.normalized(after) == after
+
+
+def test_no_two_cells_have_one_id():
+    notebook = example()
+    notebook.cells.append(copy.deepcopy(notebook.cells[4]))  # as a text editor copies
+    del notebook.cells[3]["id"]
+    after = build.normalized(notebook)
+    assert len({cell.id for cell in after.cells}) == len(after.cells)
+    assert after.cells[4].id == notebook.cells[4].id
 
 
 def test_solution_is_filled_in_and_renewed():

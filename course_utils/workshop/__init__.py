@@ -1,5 +1,1 @@
-"""What a workshop needs around the chapters; nothing here imports PyTorch."""
-
-from course_utils.workshop.learners import class_board
-
-__all__ = ["class_board"]
+"""What a class needs around the chapters: what an instructor wants to know before the day, and has to prepare."""
