@@ -58,18 +58,29 @@ _IS_SETUP = re.compile(r"#\s*(@title )?setup\b", re.IGNORECASE)
 SETUP = '''\
 # @title Setup: make the package importable here, on Colab or in a Studio.
 REPOSITORY = "{repository}"
+PROGRESS_ON_DRIVE = False  # @param {{type: "boolean"}}
 try:
-    import course_utils
-except ImportError:
-    import pathlib, subprocess, sys
-    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents]
-    here = [str(f) for f in folders if (f / "course_utils").is_dir()]
-    source = (here + [REPOSITORY + "/archive/main.zip"])[0]
+    from course_utils import load_model as _
+except (ImportError, AttributeError):  # not there, or PyTorch is too old
+    import importlib.metadata, pathlib, subprocess, sys
+    where = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents]
+    here = [f for f in where if (f / "course_utils/__init__.py").is_file()]
+    source = str((here + [REPOSITORY + "/archive/main.zip"])[0])
     pip = [sys.executable, "-m", "pip", "install", "--quiet", source]
     run = subprocess.run(pip, capture_output=True, text=True)
-    if run.returncode:
+    if sys.version_info < (3, 11):
+        print("Setup failed: this Python is too old, take 3.11 or later.")
+    elif run.returncode:
         print("Setup failed: offline, or is REPOSITORY wrong? pip says:",
-              *run.stderr.strip().splitlines()[-1:])'''
+              *run.stderr.strip().splitlines()[-1:])
+    sys.modules.pop("course_utils", None)  # an empty folder of that name
+    importlib.invalidate_caches()
+    old = sys.modules.get("torch")
+    if old and old.__version__ != importlib.metadata.version("torch"):
+        print("PyTorch was replaced: restart the kernel, then run this.")
+if PROGRESS_ON_DRIVE:
+    from course_utils.colab import use_drive
+    use_drive()'''
 # Nobody need read it: its source is folded in JupyterLab, on the website, and in Colab, where the title stands instead.
 FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["hide-input"]}
 # What of a cell's metadata is kept: how it is shown, and what an instructor needs to know of it.
@@ -100,7 +111,11 @@ def badges(address: str, name: str) -> str:
     path = f"/blob/main/notebooks/{name}"
     colab = "https://colab.research.google.com/github" + address.removeprefix("https://github.com") + path
     studio = "https://lightning.ai/new?repo_url=" + quote(address + path, safe="")
-    return f"[Open in Colab]({colab}) · [Open in Lightning Studio]({studio})"
+    repository_name = address.removeprefix("https://github.com/")
+    codespaces = f"https://codespaces.new/{repository_name}"
+    binder = f"https://mybinder.org/v2/gh/{repository_name}/main?labpath={quote(f'notebooks/{name}', safe='')}"
+    return (f"[Open in Colab]({colab}) · [Open in Lightning Studio]({studio}) · [Open in Codespaces]({codespaces}) · "
+            f"[Open in Binder]({binder})")
 
 
 def with_badges(source: str, line: str) -> str:

@@ -110,7 +110,7 @@ def _sizes(notebook: NotebookNode) -> Iterator[str]:
     if lines and statistics.median(lines) > MEDIAN_LINES:
         yield f"The median code cell has {statistics.median(lines):g} lines, above {MEDIAN_LINES}."
     for cell, count in zip(cells, lines):
-        if count > MOST_LINES:
+        if count > MOST_LINES and "hide-input" not in _tags(cell):  # a folded one has the language's lines beside it
             yield f"{_name(cell)}: has {count} lines, above {MOST_LINES}."
         width = max(_columns(line) for line in cell.source.splitlines())
         if width > MOST_COLUMNS:

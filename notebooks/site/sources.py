@@ -36,7 +36,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # Texts of the repository that are pages, where a language has them.
 PAGES = {"README.md": "index.md", "PERFORMANCE.md": "site/performance.md",
          "notebooks/workshop/projector.md": "site/guide/projector.md",
-         "notebooks/workshop/capstone.md": "site/guide/capstone.md"}
+         "notebooks/workshop/capstone.md": "site/guide/capstone.md",
+         "notebooks/workshop/hub/README.md": "site/guide/server.md"}
 NOTEBOOKS = REPOSITORY / "notebooks"
 # The languages that there are besides English, as their folders are called.
 TRANSLATIONS = tuple(sorted(path.name for path in (NOTEBOOKS / "locale").iterdir() if (NOTEBOOKS / path.name).is_dir()))
