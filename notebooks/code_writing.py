@@ -37,7 +37,7 @@ def with_texts(source: str, translation: Callable[[Text], str | None]) -> str:
 
 
 def _written(source: str, text: Text, told: str) -> str:
-    """A translation as code, in lines that begin in the same column. A first line break puts it below what it follows."""
+    """A translation as code, in lines that begin in the same column; a line break in front puts it below the line."""
     column = text.start - (source.rfind("\n", 0, text.start) + 1)
     indent = "\n" + " " * column
     if text.kind == "comment":
