@@ -25,6 +25,7 @@ edited: it is made of the English one and of the catalogs.
 from __future__ import annotations
 
 import argparse
+import ast
 import copy
 import os
 import re
@@ -306,13 +307,21 @@ def report(ours: Catalogs, name: str) -> tuple[bool, float]:
 
 
 def with_outputs(notebook: NotebookNode, earlier: NotebookNode) -> NotebookNode:
-    """A copy of a notebook with the outputs that its cells had earlier, where their code is the same."""
+    """A copy of a notebook with the outputs that its cells had earlier, where they do the same."""
     notebook = copy.deepcopy(notebook)
-    kept = {cell.source: cell for cell in earlier.cells if cell.cell_type == "code"}
+    kept = {_program(cell.source): cell for cell in earlier.cells if cell.cell_type == "code"}
     for cell in notebook.cells:
-        if cell.cell_type == "code" and cell.source in kept:
-            cell.outputs, cell.execution_count = kept[cell.source].outputs, kept[cell.source].execution_count
+        if cell.cell_type == "code" and (before := kept.get(_program(cell.source))):
+            cell.outputs, cell.execution_count = before.outputs, before.execution_count
     return notebook
+
+
+def _program(source: str) -> str:
+    """What a cell does, without its comments and line breaks; a cell with a magic as it is written."""
+    try:
+        return ast.dump(ast.parse(source))
+    except SyntaxError:
+        return source
 
 
 def execute(paths: list[Path], timeout: int) -> int:
