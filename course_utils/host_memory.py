@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from course_utils.language import gettext
+
 KIB = 1024
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
@@ -76,7 +78,7 @@ def _proc_kib(file: str | Path, key: str) -> int:
     """The value of the line `key:   123 kB` of a file, in bytes."""
     found = re.search(rf"^{key}:\s+(\d+) kB", Path(file).read_text(), re.MULTILINE)
     if found is None:
-        raise LookupError(f"{file} has no line {key}.")
+        raise LookupError(gettext("{file} has no line {key}.").format(file=file, key=key))
     return int(found[1]) * KIB
 
 

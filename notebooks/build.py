@@ -4,8 +4,9 @@
     python notebooks/build.py check FILES...     list what a committed notebook must not have (see rules.py)
     python notebooks/build.py repository URL     name the repository, and renew badges, set-up cells and README
     python notebooks/build.py translate LANGUAGE [FILES...]
-                                                 bring a language's catalogs (locale/LANGUAGE/*.po) up to date and write
-                                                 its notebooks (LANGUAGE/*.ipynb), which `execute` and `check` take, too
+                                                 bring a language's catalogs (locale/LANGUAGE/*.po and that of the
+                                                 package) up to date and write its README and its notebooks
+                                                 (LANGUAGE/*.ipynb), which `execute` and `check` take, too
 
 A notebook is written with a code cell `# setup`, and with a line `<!-- solution 4.1 -->` where a solution belongs; the
 badges go behind its first heading. Filling in a second time changes nothing. The notebook of another language is never
@@ -38,6 +39,7 @@ README = FOLDER.parent / "README.md"
 LOCALE = FOLDER / "locale"
 PACKAGE = FOLDER.parent / "course_utils"
 _REPOSITORY = re.compile(r'^(Repository = ")([^"]*)(")$', re.MULTILINE)
+_ANY_WEBSITE = "https://OWNER.github.io/NAME/"
 _WEBSITE = re.compile(r"https://[\w-]+\.github\.io/[\w.-]+/")
 
 _IS_SETUP = re.compile(r"#\s*(@title )?setup\b", re.IGNORECASE)
@@ -176,6 +178,7 @@ def language_of(path: Path) -> str:
 def catalogs(language: str) -> Catalogs:
     """The catalogs of a language, beside all messages of the English notebooks."""
     messages = {path.stem: list(translation.messages(read(path))) for path in sorted(FOLDER.glob("*.ipynb"))}
+    messages[README.stem] = list(translation.messages_of_text(_readme()))
     return Catalogs(LOCALE / language, language, messages, translation.OWN)
 
 
@@ -194,6 +197,28 @@ def up_to_date(path: Path) -> NotebookNode:
     return normalized(translation.translated(read(FOLDER / path.name), language, told, links))
 
 
+def readme_in(language: str) -> str:
+    """The README in a language; its chapters are those of the language, where it has them."""
+    def moved(path: str) -> str:
+        ours = path.replace(f"{FOLDER.name}/", f"{FOLDER.name}/{language}/")
+        return ours if path.endswith(".ipynb") and (FOLDER.parent / ours).is_file() else path
+
+    told = partial(catalogs(language).told, README.stem)
+    return translation.translated_text(_readme(), told, moved).replace(_ANY_WEBSITE, website(repository()))
+
+
+def _readme() -> str:
+    """The README without a certain website, so that a fork has the same messages."""
+    return _WEBSITE.sub(_ANY_WEBSITE, README.read_text(encoding="utf-8"))
+
+
+def index_in(language: str) -> str:
+    """The front page of the website in a language."""
+    chapters = catalogs(language).told(COMMON, "Chapters") or "Chapters"
+    return (f"```{{include}} ../../README.{language}.md\n```\n\n"
+            f"```{{toctree}}\n:caption: {chapters}\n:glob:\n:hidden:\n\n[0-9]*\n```\n")
+
+
 def translate(language: str, paths: list[Path]) -> None:
     """Bring a language's catalogs up to date and write its notebooks; a cell whose code is new has no output yet.
 
@@ -205,7 +230,7 @@ def translate(language: str, paths: list[Path]) -> None:
     (LOCALE / language).mkdir(parents=True, exist_ok=True)
     (FOLDER / language).mkdir(exist_ok=True)
     ours, package = catalogs(language), package_catalog(language)
-    ours.update([COMMON, *names])
+    ours.update([COMMON, README.stem, *names])
     package.update([language])
     report(package, language)
     report(ours, COMMON)
@@ -215,6 +240,9 @@ def translate(language: str, paths: list[Path]) -> None:
             path = FOLDER / language / f"{name}.ipynb"
             fresh = up_to_date(path)
             write(with_outputs(fresh, read(path)) if path.is_file() else fresh, path)
+    if report(ours, README.stem)[0]:
+        README.with_suffix(f".{language}.md").write_text(readme_in(language), encoding="utf-8")
+        (FOLDER / language / "index.md").write_text(index_in(language), encoding="utf-8")
 
 
 def report(ours: Catalogs, name: str) -> tuple[bool, float]:
@@ -278,8 +306,9 @@ def set_repository(address: str) -> None:
     README.write_text(_WEBSITE.sub(website(address), text), encoding="utf-8")
     for path in sorted(FOLDER.glob("*.ipynb")):
         write(filled_in(read(path), path.name), path)
-    for path in sorted(FOLDER.glob("*/*.ipynb")):
-        if language_of(path) != "en":
+    for folder in filter(Path.is_dir, sorted(LOCALE.iterdir())):
+        README.with_suffix(f".{folder.name}.md").write_text(readme_in(folder.name), encoding="utf-8")
+        for path in sorted((FOLDER / folder.name).glob("*.ipynb")):
             write(with_outputs(up_to_date(path), read(path)), path)
 
 

@@ -9,7 +9,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 
-from course_utils.plots import has_cjk_font, show_figure, style
+from course_utils.plots import figure, has_cjk_font, show_figure, style
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +62,18 @@ def test_style_ends_with_its_block_and_asks_for_fonts_that_are_there():
         for name in matplotlib.rcParams["font.family"]:
             matplotlib.font_manager.findfont(name, fallback_to_default=False)
     assert matplotlib.rcParams["font.family"] == before
+
+
+@pytest.mark.parametrize("font, told", [(True, ""), (False, "No font here")])
+def test_chinese_without_a_font_is_told_in_the_picture_and_nowhere_else(font, told, monkeypatch, recwarn):
+    monkeypatch.setattr(figure, "has_cjk_font", lambda: font)
+    fig, ax = plt.subplots()
+    ax.set_title("词元")
+    figure.as_output(fig, "A title.")
+    assert fig.get_suptitle().startswith(told) and bool(fig.get_suptitle()) is bool(told)
+    assert not [warning for warning in recwarn if "missing from" in str(warning.message)]
+
+
+def test_a_picture_is_described_in_the_readers_language(monkeypatch):
+    monkeypatch.setenv("COURSE_LANGUAGE", "zh")
+    assert figure.as_output(plt.figure(), "一条线。")["text/plain"] == "图：一条线。"

@@ -163,8 +163,8 @@ def save_benchmark_picture(report: Report, path: Path) -> str:
     try:
         fig.savefig(path, dpi=150, metadata={"Description": sentence})
     except OSError as error:
-        raise InputError(gettext("{path!r} cannot be written ({error}): choose another "
-                                 "file.").format(path=str(path), error=error)) from error
+        raise InputError(gettext("{path!r} cannot be written ({error}): choose another file.").format(
+            path=str(path), error=error)) from error
     finally:
         pyplot.close(fig)
     return sentence

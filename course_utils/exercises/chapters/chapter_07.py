@@ -130,8 +130,8 @@ def _verify_graphs(answer: Answer) -> str | None:
             return hint
     at = next(at for at, graphs in enumerate(told) if graphs != right[at])
     how = ("without dynamic", "with dynamic=None", "with dynamic=False", "with dynamic=True")[at % 4]
-    return gettext("For the lengths {lengths} {how} it is {right}, and it returns {told}"
-                   ".").format(lengths=_LENGTHS[at // 4], how=gettext(how), right=right[at], told=told[at])
+    return gettext("For the lengths {lengths} {how} it is {right}, and it returns {told}.").format(
+        lengths=_LENGTHS[at // 4], how=gettext(how), right=right[at], told=told[at])
 
 
 def _by_going_through(lengths: Sequence[int], dynamic: bool | None = None) -> int:
@@ -334,8 +334,8 @@ def _judge_groups(parts: Parts, weight: Tensor, group_size: int) -> str | None:
     rows, columns = weight.shape
     size = (rows, columns // group_size)
     if integers.shape != weight.shape:
-        return gettext("The integers have shape {shape}; they need that of the weight, "
-                       "{right}.").format(shape=tuple(integers.shape), right=tuple(weight.shape))
+        return gettext("The integers have shape {shape}; they need that of the weight, {right}.").format(
+            shape=tuple(integers.shape), right=tuple(weight.shape))
     if scales.shape != size or offsets.shape != size:
         return gettext("Scales and offsets have the shapes {shape} and {right}. A row of {columns} has {size} groups "
                        "of {group_size}, each with a scale and an offset of its own: {groups}.").format(
@@ -615,11 +615,11 @@ def _verify_speeds(answer: Answer) -> str | None:
         asked = "a dictionary: for each device its tokens per second"
         speeds = {str(device): number(speed, asked) for device, speed in mapping(returned, asked).items()}
         if set(speeds) != set(devices):
-            return gettext("For the devices {devices} it returns the speeds of {speeds}. Return "
-                           "{asked}.").format(devices=list(devices), speeds=sorted(speeds), asked=gettext(asked))
+            return gettext("For the devices {devices} it returns the speeds of {speeds}. Return {asked}.").format(
+                devices=list(devices), speeds=sorted(speeds), asked=gettext(asked))
         if missing := [device for device in devices if device not in models]:
-            return gettext("No model was made by build({missing!r}). It puts the weights where they belong, on each "
-                           "device.").format(missing=missing[0])
+            return gettext("No model was made by build({missing!r}). It puts the weights where "
+                           "they belong, on each device.").format(missing=missing[0])
         for device in devices:
             if hint := (_how_it_ran(models[device], device, length, new_tokens)
                         or (_judge_speed(speeds[device], device, length, new_tokens) if clock.reads else None)):
@@ -630,8 +630,8 @@ def _verify_speeds(answer: Answer) -> str | None:
 def _how_it_ran(model: _JustInTime, device: str, length: int, new_tokens: int) -> str | None:
     """A hint if the passes of a model are not those of a measurement after a warm-up, with a cache."""
     if not model.runs:
-        return gettext("The model that build({device!r}) made has not computed anything. Generate with "
-                       "it.").format(device=device)
+        return gettext("The model that build({device!r}) made has not computed anything. Generate with it.").format(
+            device=device)
     if model.unmoved:
         return ("The prompt was not moved to the model's device. On a GPU that is an error: "
                 "use token_ids.to(device).")
@@ -669,10 +669,10 @@ def _judge_speed(speed: float, device: str, length: int, new_tokens: int) -> str
     for values, hint in slips:
         if any(math.isclose(speed, value, rel_tol=1e-3) for value in values):
             return gettext("{speed:.4g} tokens per second {hint}").format(speed=speed, hint=hint)
-    return gettext("{speed:.4g} tokens per second for {device!r}: by the clock of the check, which "
-                   "time.perf_counter and generate_with_stats read, it is {new_tokens:.4g}, or "
-                   "{step:.4g} without the prompt. Divide the number of new tokens by the seconds of the "
-                   "last run.").format(speed=speed, device=device, new_tokens=new_tokens / run, step=1 / step)
+    return gettext("{speed:.4g} tokens per second for {device!r}: by the clock of the check, which time.perf_counter "
+                   "and generate_with_stats read, it is {new_tokens:.4g}, or {step:.4g} without the prompt. Divide the "
+                   "number of new tokens by the seconds of the last run.").format(
+        speed=speed, device=device, new_tokens=new_tokens / run, step=1 / step)
 
 
 def _each_device(measure: Callable[[Qwen3Model, Tensor, int], float]) -> Answer:
