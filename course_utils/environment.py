@@ -172,10 +172,14 @@ def _address_in_metadata() -> str | None:
 
 
 def where() -> str:
-    """Where this Python runs: "Google Colab", "Lightning Studio" or "local"."""
+    """Where this Python runs: "Google Colab", "Lightning Studio", "GitHub Codespaces", "Binder", "JupyterHub" or
+    "local"."""
     if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ:
         return "Google Colab"
-    return "Lightning Studio" if "LIGHTNING_CLOUDSPACE_ID" in os.environ else "local"
+    # What each of them sets; Binder is a JupyterHub, too.
+    signs = {"LIGHTNING_CLOUDSPACE_ID": "Lightning Studio", "CODESPACES": "GitHub Codespaces",
+             "BINDER_SERVICE_HOST": "Binder", "JUPYTERHUB_USER": "JupyterHub"}
+    return next((name for variable, name in signs.items() if os.environ.get(variable)), "local")
 
 
 def _python() -> Finding:

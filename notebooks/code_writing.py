@@ -10,6 +10,7 @@ from collections.abc import Callable
 from code_texts import TITLE, Text, is_placeholder, pieces, texts
 
 COLUMNS = 76
+NARROW = 36  # columns: with fewer left, a text that takes several lines begins on a line of its own
 # No line begins with these in Chinese, nor ends with those.
 _CLOSING, _OPENING = "，。、；：？！）》」』”’…%", "（《「『“‘"
 
@@ -27,14 +28,16 @@ def with_texts(source: str, translation: Callable[[Text], str | None]) -> str:
     result = source
     for text in reversed(texts(source)):
         if (told := translation(text)) is not None and told != text.message:
-            result = result[:text.start] + _written(source, text, told) + result[text.end:]
+            written = _written(source, text, told)
+            before = result[:text.start].rstrip(" ") if written[0] == "\n" else result[:text.start]
+            result = before + written + result[text.end:]
     if _skeleton(result) != _skeleton(source):
         raise ValueError(f"With these texts the code would be another:\n{result}")
     return result
 
 
 def _written(source: str, text: Text, told: str) -> str:
-    """A translation as code, in lines that begin in the same column."""
+    """A translation as code, in lines that begin in the same column; a line break in front puts it below the line."""
     column = text.start - (source.rfind("\n", 0, text.start) + 1)
     indent = "\n" + " " * column
     if text.kind == "comment":
@@ -58,11 +61,15 @@ def _written(source: str, text: Text, told: str) -> str:
     if column + _width(whole) + tail <= COLUMNS:
         return whole
     bracket = not text.depth
+    first, line = "", source[text.start - column:text.start]
+    if text.depth and COLUMNS - column < NARROW and line.strip():
+        column = len(line) - len(line.lstrip()) + 4
+        first = indent = "\n" + " " * column
     lines = _wrapped(escaped, COLUMNS - column - (3 if is_f else 2) - bracket - max(1, tail), placeholders=is_f)
     quoted = [("f" if is_f and any(map(is_placeholder, pieces(line))) else "") + f'"{line}"' for line in lines]
     if is_f:  # between strings that are no f-strings a brace would be doubled for nothing
         quoted = [line if line[0] == "f" else line.replace("{{", "{").replace("}}", "}") for line in quoted]
-    return "(" + (indent + " ").join(quoted) + ")" if bracket else indent.join(quoted)
+    return "(" + (indent + " ").join(quoted) + ")" if bracket else first + indent.join(quoted)
 
 
 def _width(text: str) -> int:

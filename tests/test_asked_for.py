@@ -12,7 +12,7 @@ from asked_for import ASKED_FOR_BY_NAME, asked_for
 
 TESTS = Path(__file__).resolve().parent
 FILES = {"hub": "test_hub_real.py", "peers": "test_benchmark_peers.py", "browser": "browser/test_course.py",
-         "site": "browser/test_site.py", "gpu": "test_device.py"}
+         "site": "browser/test_site.py", "jupyterhub": "test_jupyterhub.py", "gpu": "test_device.py"}
 
 
 @pytest.mark.parametrize(("expression", "names"), [

@@ -101,6 +101,12 @@ def test_long_translations_are_broken_into_lines_that_fit_and_say_the_same(sourc
     assert "".join(said.split()) == "".join(told[code_texts.texts(source)[0].message].split())
 
 
+def test_a_long_translation_that_would_stand_far_right_begins_below():
+    source = f'show({"x" * 50}, """\nlong\ntext""")\ny = 1'
+    result = code_writing.with_texts(source, chinese({"\nlong\ntext": "长" * 50}))
+    assert result == f'show({"x" * 50},\n    "{"长" * 34}"\n    "{"长" * 16}")\ny = 1'
+
+
 @pytest.mark.parametrize("told, fault", [
     ("船", "the placeholder {n} is missing"), ("{n} {m}", "{m} is not in the English"), ("{n", "not closed"),
     ("{n} }", "stands alone"), ("{n!r}", "{n} is missing"),
@@ -144,6 +150,14 @@ def test_a_translated_notebook_is_filled_in_and_leads_to_the_right_places():
     cells = translated(notebook(f"Hint.\n\n{SOLVED}", links), told)
     assert cells == ["# 9. 船\n\nBADGES\n\n一条船。", "提示。\n\n" + SOLVED.replace("Solution", "答案"),
                      "![x](../images/x.png) [2](02.ipynb) [r](../../R.md) [h](#a)", 'print("一条船")']
+
+
+def test_outputs_stay_while_a_cell_does_the_same():
+    earlier = new_notebook(cells=[new_code_cell('print("one "\n      "boat")  # a', outputs=[new_output("stream")]),
+                                  new_code_cell("%pip\nx = 1", outputs=[new_output("stream")])])
+    told = new_notebook(cells=[new_code_cell(code) for code in (
+        'print("one boat")', 'print("two boats")', "%pip\nx = 1", "%pip\nx = 2")])
+    assert [len(cell.outputs) for cell in build.with_outputs(told, earlier).cells] == [1, 0, 1, 0]
 
 
 def test_what_is_not_translated_is_shown_in_english_and_says_so():
