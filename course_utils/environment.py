@@ -1,11 +1,7 @@
-"""What this computer has for the course: one table, each row OK, note or problem, with what to do about it.
-
-A note says that something is slower or missing, and the course goes on without it; a problem has to be mended.
-"""
+"""What this computer has for the course: one table, each row OK, note or problem, with what to do about it."""
 
 from __future__ import annotations
 
-import html
 import http.client
 import importlib.metadata
 import os
@@ -18,15 +14,14 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from course_utils import host_memory
 from course_utils.device import available_devices, describe_device, free_memory, get_device, total_memory
 from course_utils.errors import CourseError, InputError
+from course_utils.report import EnvironmentReport, Finding
 from course_utils.timing import format_bytes
 
 OLDEST_PYTHON = (3, 11)
@@ -39,62 +34,6 @@ PLACEHOLDER = "https://github.com/OWNER/"  # what the course's address begins wi
 PROJECT_FILE = Path(__file__).resolve().parent.parent / "pyproject.toml"  # in a checkout
 # Beside the weights there is the cache of keys and values, and what one layer computes.
 SPARE_SHARE = 0.2
-
-Status = Literal["OK", "note", "problem"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One finding: what was looked at, what was found, how good that is, and what to do if it is not."""
-
-    what: str
-    value: str
-    status: Status = "OK"
-    remedy: str = ""
-
-
-@dataclass(frozen=True)
-class EnvironmentReport:
-    """The table. It prints as aligned text, and as an HTML table in a notebook."""
-
-    rows: tuple[Finding, ...]
-
-    @property
-    def problems(self) -> list[Finding]:
-        """The rows that have to be mended before the course works."""
-        return [row for row in self.rows if row.status == "problem"]
-
-    def summary(self) -> str:
-        """One sentence on the whole."""
-        if self.problems:
-            return f"Please mend first: {', '.join(row.what for row in self.problems)}."
-        notes = [row.what for row in self.rows if row.status == "note"]
-        return "Everything the course needs is here." + (f" Worth reading: {', '.join(notes)}." if notes else "")
-
-    def __str__(self) -> str:
-        head = [("Status", "What", "Found"), ("------", "----", "-----")]
-        cells = head + [(row.status, row.what, row.value) for row in self.rows]
-        remedies = ["", ""] + [row.remedy for row in self.rows]
-        first, second = (max(len(line[column]) for line in cells) for column in (0, 1))
-        lines = []
-        for (status, what, value), remedy in zip(cells, remedies):
-            lines.append(f"{status:<{first}}  {what:<{second}}  {value}")
-            if remedy:
-                lines.append(f"{'':{first + second + 2}}  To do: {remedy}")
-        return "\n".join([*lines, "", self.summary()])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        # Notebooks align numbers to the right and never break a line: both are wrong for sentences.
-        style = ' style="text-align: left; white-space: normal; vertical-align: top"'
-        head = "".join(f'<th scope="col"{style}>{name}</th>' for name in ("What", "Status", "Found", "To do"))
-        body = "".join(
-            f'<tr><th scope="row"{style}>{html.escape(row.what)}</th>'
-            + "".join(f"<td{style}>{html.escape(cell)}</td>" for cell in (row.status, row.value, row.remedy)) + "</tr>"
-            for row in self.rows)
-        return (f"<table><caption>{html.escape(self.summary())}</caption>"
-                f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
 
 def environment_report(check_network: bool = True) -> EnvironmentReport:
