@@ -21,7 +21,7 @@ import torch
 from course_utils import host_memory
 from course_utils.device import available_devices, describe_device, free_memory, get_device, total_memory
 from course_utils.errors import CourseError, InputError
-from course_utils.report import EnvironmentReport, Finding
+from course_utils.report import EnvironmentReport, Finding, look_at_all
 from course_utils.timing import format_bytes
 
 OLDEST_PYTHON = (3, 11)
@@ -51,15 +51,7 @@ def environment_report(check_network: bool = True) -> EnvironmentReport:
         ("Notebook packages", _notebook_packages), ("Device", _device), ("Memory", _memory), ("Disk", _disk),
         ("Models that fit", _models), ("C++ compiler", _compiler), ("Bundled models", _bundled),
         ("Model hub", lambda: _hub(check_network))]
-    rows: list[Finding] = []
-    for what, look in looks:
-        try:
-            found = look()
-        except Exception as error:  # a machine like no other must still get its other rows
-            found = Finding(what, f"could not be found out ({type(error).__name__}: {error})", "note",
-                            "Go on; come back if something goes wrong later.")
-        rows += [found] if isinstance(found, Finding) else found
-    return EnvironmentReport(tuple(rows))
+    return EnvironmentReport(look_at_all(looks))
 
 
 def repository_row() -> Finding:

@@ -7,6 +7,7 @@ here needs PyTorch, so that an instructor's table of many computers comes at onc
 from __future__ import annotations
 
 import html
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,3 +66,20 @@ class EnvironmentReport:
             for row in self.rows)
         return (f"<table><caption>{html.escape(self.summary())}</caption>"
                 f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def look_at_all(looks: Sequence[tuple[str, Callable[[], Finding | Sequence[Finding]]]]) -> tuple[Finding, ...]:
+    """The findings of many looks. One that fails is a note: a computer like no other must still get its other rows.
+
+    Args:
+        looks: what is looked at, and the function that does.
+    """
+    rows: list[Finding] = []
+    for what, look in looks:
+        try:
+            found = look()
+        except Exception as error:
+            found = Finding(what, f"could not be found out ({type(error).__name__}: {error})", "note",
+                            "Go on; come back if something goes wrong later.")
+        rows += [found] if isinstance(found, Finding) else found
+    return tuple(rows)

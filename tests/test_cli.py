@@ -92,7 +92,7 @@ def test_help_names_every_command(capsys):
     assert all(command in printed for command in ("check", "generate", "train", "finetune", "download", "lab"))
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["generate"], ["generate", "x", "--nonsense"], ["check", "x"],
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["generate"], ["generate", "x", "--nonsense"],
                                        ["generate", "x", "--max-new-tokens", "many"],
                                        ["generate", "x", "--temperature", "hot"], ["generate", "x", "--top-k", "2.5"],
                                        ["generate", "x", "--stop"]])
