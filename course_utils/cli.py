@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
                        "are ready, of learners who sent such a file")
     check.add_argument("--workshop", type=Path, metavar="FILE", help="look at what a workshop needs, too, and write it "
                        "to a file for the instructor")
-    check.add_argument("--for", dest="agenda", choices=AGENDAS, help="with --workshop: which one (default: half-day)")
+    check.add_argument("--for", dest="agenda", choices=AGENDAS, help="with --workshop: which one (default: half-a-day)")
     check.add_argument("--name", default="", help="with --workshop: what to call you there (default: no name)")
     check.set_defaults(run=_check)
 
@@ -198,7 +198,7 @@ def _check(options: argparse.Namespace) -> int:
     if options.workshop is not None:
         from course_utils.workshop.commands import check_computer
 
-        ready = check_computer(_output_file(str(options.workshop)), options.agenda or "half-day", options.name,
+        ready = check_computer(_output_file(str(options.workshop)), options.agenda or "half-a-day", options.name,
                                _notebooks())
         return 0 if ready else PROBLEM
     if options.files:

@@ -28,8 +28,8 @@ class Agenda:
 
 
 AGENDAS = {
-    "90-minutes": Agenda("90 minutes", (5, 6), memory=4e9, disk=0.5e9),
-    "half-day": Agenda("half a day", (1, 2, 4, 5, 6, 7), memory=6e9, disk=0.5e9),
+    "ninety-minutes": Agenda("90 minutes", (5, 6), memory=4e9, disk=0.5e9),
+    "half-a-day": Agenda("half a day", (1, 2, 4, 5, 6, 7), memory=6e9, disk=0.5e9),
     "two-days": Agenda("two days", (1, 2, 3, 4, 5, 6, 7, 8, 14), memory=6e9, disk=0.5e9),
 }
 """By the name that `course-utils check --for` takes."""
