@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from course_utils.errors import CheckpointError, InputError
-from course_utils.files import json_writer, read_json, read_tensors, write_atomically
+from course_utils.files import check_path, json_writer, read_json, read_tensors, write_atomically
 from course_utils.lora import Adapters, LoRA
 
 _CONFIG, _WEIGHTS, _PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -41,10 +41,10 @@ def save_adapter(adapters: Adapters, name: str, folder: str | Path) -> None:
         folder: is created if needed.
 
     Raises:
-        InputError: if there is no such adapter, or it holds NaN or infinity.
+        InputError: if there is no such adapter, it holds NaN or infinity, or an argument is of the wrong kind.
         CheckpointError: if the files cannot be written.
     """
-    folder = Path(folder)
+    folder = _checked(adapters, folder)
     tensors = {key: tensor.detach().cpu().contiguous()
                for path, pair in adapters.matrices(name).items() for key, tensor in zip(_keys(path), pair)}
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
@@ -59,7 +59,7 @@ def save_adapter(adapters: Adapters, name: str, folder: str | Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder, {_WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt"}),
                                    _CONFIG: json_writer(config)})
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:  # ValueError: a NUL in the name
         raise CheckpointError(f"The adapter could not be saved in {str(folder)!r} ({error}); what was there before is "
                               "unchanged. Free disk space, or choose another folder.") from error
 
@@ -75,12 +75,12 @@ def load_adapter(adapters: Adapters, name: str, folder: str | Path) -> None:
         folder: holds `adapter_config.json` and `adapter_model.safetensors`.
 
     Raises:
-        InputError: if the name is taken.
+        InputError: if the name is taken, or an argument is of the wrong kind.
         CheckpointError: if a file is missing or damaged, describes something other than plain LoRA, or belongs to
             another model.
     """
+    folder = _checked(adapters, folder)
     adapters.check_new(name)
-    folder = Path(folder)
     lora = _read_settings(folder)
     wanted: dict[str, tuple[int, int]] = {}
     for path, (rows, columns) in adapters.shapes(lora).items():
@@ -89,6 +89,14 @@ def load_adapter(adapters: Adapters, name: str, folder: str | Path) -> None:
     tensors = {key: tensor.to(torch.float32, copy=True) for key, tensor in _read_matrices(folder, wanted).items()}
     adapters.add_trained(name, lora, {path: (tensors[a], tensors[b]) for path in adapters.shapes(lora)
                                       for a, b in [_keys(path)]})
+
+
+def _checked(adapters: object, folder: str | Path) -> Path:
+    """The folder as a path, if both arguments are of the right kind."""
+    if not isinstance(adapters, Adapters):
+        raise InputError(f"adapters is a {type(adapters).__name__}: give the Adapters of a model, Adapters(model).")
+    check_path(folder, "The folder of the adapter", "a folder")
+    return Path(folder)
 
 
 def _keys(path: str) -> tuple[str, str]:

@@ -114,8 +114,8 @@ class ContinuousBatch:
     """Works on many requests at once; each gets exactly the tokens that it would get alone, in float32.
 
     In bfloat16 either of two tokens that are level to three digits may be chosen, and from there on the text differs. A
-    model quantized to int8 rounds a little more, with the same consequence, when more than eight requests run
-    (`generation` says more about both).
+    quantized model rounds a little more, with the same consequence, and in int8 most of all when more than eight
+    requests run (`generation` says more about both).
 
     First come, first served. Nothing is lost when a step is interrupted or fails, wherever it was: the next one goes
     on from there, after `cancel` if one request is to blame. (A `Sampler` that is interrupted while it draws may draw

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from course_utils.config import Qwen3Config
 from course_utils.device import get_device
-from course_utils.errors import CheckpointError
+from course_utils.errors import CheckpointError, InputError
 from course_utils.files import check_path, json_writer, read_json, read_tensors, write_atomically
 from course_utils.number import check_dtype
 from course_utils.quantization import KINDS, convert
@@ -110,8 +110,15 @@ def save_checkpoint(model: Qwen3Model, folder: str | Path,
         generation_config: content of `generation_config.json`, such as `{"eos_token_id": 0}`, if any.
 
     Raises:
+        InputError: if an argument is of the wrong kind.
         CheckpointError: if the files cannot be written, or the model has an adapter (`course_utils.lora`).
     """
+    if not isinstance(model, Qwen3Model):
+        raise InputError(f"model is a {type(model).__name__}: give a Qwen3Model, such as load_model() gives.")
+    if generation_config is not None and not isinstance(generation_config, Mapping):
+        raise InputError(f"generation_config is a {type(generation_config).__name__}: give a dictionary, such as "
+                         "{'eos_token_id': 0}, or None.")
+    check_path(folder, "The folder of the model", "a folder")
     folder = Path(folder)
     if model.adapted:
         raise CheckpointError("The model has an adapter beside its weights, and such a checkpoint could not be loaded: "
@@ -130,7 +137,7 @@ def save_checkpoint(model: Qwen3Model, folder: str | Path,
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder, writers)
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:  # ValueError: a NUL in the name
         raise CheckpointError(f"The model could not be saved in {str(folder)!r} ({error}); what was there "
                               "before is unchanged. Free disk space, or choose another folder.") from error
 

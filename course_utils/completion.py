@@ -49,9 +49,9 @@ def generate(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Prompt | Seq
 
     Greedily each of several prompts gets the text that it would get alone, in float32. In bfloat16 either of two tokens
     that are level to three digits may be chosen, and from there on the text differs; so it may with a quantized model,
-    which rounds differently where more than eight vectors come together, those of prompts included (`generation` says
-    more about both). With sampling all of them draw from one random generator: the same batch with the same seed gives
-    the same texts, another batch may give others.
+    which rounds vectors, and in int8 differently where more than eight come together, those of prompts included
+    (`generation` says more about both). With sampling all of them draw from one random generator: the same batch with
+    the same seed gives the same texts, another batch may give others.
 
     Args:
         model: the model, compiled or not.

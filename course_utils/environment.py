@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from course_utils import host_memory
+from course_utils import host_memory, kernels
 from course_utils.device import available_devices, describe_device, free_memory, get_device, total_memory
 from course_utils.errors import CourseError, InputError
 from course_utils.report import EnvironmentReport, Finding, look_at_all
@@ -49,7 +49,8 @@ def environment_report(check_network: bool = True) -> EnvironmentReport:
     looks: list[tuple[str, Callable[[], Finding | Sequence[Finding]]]] = [
         ("Python", _python), ("Platform", _platform), ("PyTorch", _pytorch), ("Packages", _packages),
         ("Notebook packages", _notebook_packages), ("Device", _device), ("Memory", _memory), ("Disk", _disk),
-        ("Models that fit", _models), ("C++ compiler", _compiler), ("Bundled models", _bundled),
+        ("Models that fit", _models), ("C++ compiler", _compiler), ("Kernels", _kernels),
+        ("Bundled models", _bundled),
         ("Model hub", lambda: _hub(check_network))]
     return EnvironmentReport(look_at_all(looks))
 
@@ -253,6 +254,15 @@ def _how_to_get_compiler(system: str) -> str:
     if system == "Darwin":
         return "Run: xcode-select --install"
     return "On Debian or Ubuntu run: sudo apt install g++ python3-dev"
+
+
+def _kernels() -> Finding:
+    """The kernels for quantized weights, compiled now if they were not before."""
+    what = "Kernels"
+    problem = next(filter(None, map(kernels.problem, kernels.KERNELS)), None)
+    if problem is None:
+        return Finding(what, f"{kernels.instruction_set()}, for weights in 8 and 4 bits")
+    return Finding(what, problem, "note", "Only the speed of quantized models depends on them.")
 
 
 def _bundled() -> Finding:

@@ -9,8 +9,9 @@ not. They add up the same products in another order, or in other company, which 
 - In float32 it changes a logit in its seventh digit, so the tokens are the same.
 - In bfloat16 and float16 it changes the third or fourth. Where the two likeliest tokens are as near as that, either may
   be chosen, and from there on the texts differ.
-- Quantized weights are multiplied in another way when more than eight vectors come together (`quantization`): then a
-  logit of an int8 model may change by a percent, and either of two near tokens be chosen.
+- With quantized weights vectors are rounded, too (`quantization`), each by itself. But a change in the seventh digit
+  can tip a number to the next step, and a logit changes by a tenth of a percent. In int8 vectors are rounded in another
+  way when more than eight come together, and a logit may change by a percent. Either of two near tokens may be chosen.
 """
 
 from __future__ import annotations

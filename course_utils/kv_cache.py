@@ -90,7 +90,7 @@ class KVCache(_Position):
     """
 
     def __init__(self, config: Qwen3Config) -> None:
-        _check_config(config)
+        check_config(config)
         self.max_length = config.max_position_embeddings
         self.length = 0
         self.layers = [GrowingLayer() for _ in range(config.num_hidden_layers)]
@@ -106,7 +106,7 @@ class KVCache(_Position):
         Raises:
             InputError: if these are no keys and values, or their shapes are not those of the model, or differ.
         """
-        _check_config(config)
+        check_config(config)
         if not isinstance(held, Sequence) or not all(map(is_keys_and_values, held)):
             raise InputError("These are no keys and values: give a list with a pair of tensors for each layer, such as "
                              "the `held` of another cache.")
@@ -202,7 +202,7 @@ class StaticKVCache(_Position):
 
     def __init__(self, config: Qwen3Config, max_length: int, batch_size: int = 1,
                  device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
-        _check_config(config)
+        check_config(config)
         batch_size, length = require_whole_number("batch_size", batch_size, 1), whole_number(max_length)
         if length is None or not 0 < length <= config.max_position_embeddings:
             raise ContextLengthError(f"A cache for {max_length!r} tokens does not fit this model: "
@@ -273,7 +273,12 @@ def is_keys_and_values(value: object) -> bool:
     return isinstance(value, Sequence) and len(value) == 2 and all(isinstance(tensor, Tensor) for tensor in value)
 
 
-def _check_config(config: object) -> None:
+def check_config(config: object) -> None:
+    """Make sure that a cache is made from a configuration.
+
+    Raises:
+        InputError: if it is none.
+    """
     if not isinstance(config, Qwen3Config):
         raise InputError(f"A cache is made from a model's configuration, and this is a {type(config).__name__}: give "
                          "model.config.")

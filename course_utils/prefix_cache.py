@@ -31,7 +31,7 @@ from torch import Tensor
 from course_utils.config import Qwen3Config
 from course_utils.errors import InputError
 from course_utils.generation import EndTokens, check_prompt, generate_tokens, greedy
-from course_utils.kv_cache import KVCache
+from course_utils.kv_cache import KVCache, check_config
 from course_utils.number import whole_number
 from course_utils.qwen3 import Qwen3Model
 
@@ -145,11 +145,12 @@ class PrefixCache:
         stats: what it was asked so far.
 
     Raises:
-        InputError: if a budget is not a positive whole number.
+        InputError: if it is no configuration, or a budget is not a positive whole number.
     """
 
     def __init__(self, config: Qwen3Config, max_tokens: int | None = None,
                  max_bytes: int | None = None) -> None:
+        check_config(config)
         for name, budget in (("max_tokens", max_tokens), ("max_bytes", max_bytes)):
             number = whole_number(budget)
             if budget is not None and (number is None or number < 1):

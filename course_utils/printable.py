@@ -8,6 +8,7 @@ what a model writes, in the names of files and tensors, in what a server says an
 from __future__ import annotations
 
 import re
+import unicodedata
 
 # Control characters (C0, DEL, C1), line and paragraph separators, embeddings, overrides and isolates of direction, and
 # halves of surrogate pairs. Joiners and marks, which emoji and many scripts need, are none of these.
@@ -24,6 +25,17 @@ def printable(text: str, keep: str = "") -> str:
         keep: characters that may stay, such as line feeds where the text has lines.
     """
     return _STEERING.sub(lambda match: match[0] if match[0] in keep else _written_out(match[0]), text)
+
+
+def width(text: str) -> int:
+    """How many letters wide a text is: a Chinese character is as wide as two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def padded(text: str, columns: int, right: bool = False) -> str:
+    """A text with spaces after it, or with `right` before it, so that it is at least so many letters wide."""
+    spaces = " " * (columns - width(text))
+    return spaces + text if right else text + spaces
 
 
 def _written_out(character: str) -> str:

@@ -4,16 +4,18 @@ A weight matrix is stored as small integers, with a scale for each output row ("
 for each group of 32 inputs within a row ("int4"). Rounding to the nearest is all there is to it: no data is needed.
 Norms stay as they are.
 
-On a CPU the products are PyTorch's own operators for such weights, which unpack them on the way from memory to the
-arithmetic. With many vectors at once, a prompt, int8 also rounds each vector to integers: then the product is one of
-integers, which is faster than one of floats; and int4 unpacks the weights first, as both do on other devices.
+On a CPU the products are those of `kernels`, where they can be compiled: they round each vector to 8 bits in groups of
+32 and multiply integers. Elsewhere they are PyTorch's own operators for such weights, which unpack them on the way from
+memory to the arithmetic. With many vectors at once, a prompt, int8 multiplies integers with PyTorch's operator and
+rounds each vector as a whole; and int4 without its kernel unpacks the weights first, as both do on other devices.
 
-So on a CPU a vector's product depends a little on how many come together: in int8 by about a percent once there are
-more than eight, since only then are they rounded; in int4 by the rounding of the number format, once there are more
-than eight in float32, or than 128 in another format. A product that never depended on it would have to leave the
-rounding out and take longer for each prompt. The consequence: where `generation`, `batching`, `speculative` and
-`completion` say that a text comes out the same in two ways, a quantized model may choose another of two near
-tokens if one of the ways takes more vectors at once than that: a longer prompt, more rows, more drafted tokens.
+So on a CPU a vector's product may depend on how many come together. With the kernels, in int4 it never does, and in
+int8 not up to eight; with more it differs by about a percent, since then they are rounded more coarsely. Without the
+kernels, in int8 it differs as much at the same place, since only then are they rounded at all; in int4 by the rounding
+of the number format, once there are more than eight in float32, or than 128 in another format. And where a vector
+itself differs in its last digits, as behind an attention over another batch, rounding may tip one of its numbers to
+the next step. The consequence: where `generation`, `batching`, `speculative` and `completion` say that a text comes out
+the same in two ways, a quantized model may choose another of two near tokens.
 
 Source of one scale per row of each factor: LLM.int8(), https://arxiv.org/abs/2208.07339, without its treatment of
 outliers.
@@ -22,13 +24,13 @@ outliers.
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_utils import torch_internals
+from course_utils import kernels, torch_internals
 from course_utils.errors import InputError
 from course_utils.linear import Linear
 from course_utils.qwen3 import Qwen3Model
@@ -39,7 +41,17 @@ KINDS: tuple[Kind, ...] = ("int8", "int4")
 _FEW = 8  # up to so many vectors, reading the weights takes longer than multiplying
 _SOME = 128  # up to so many, unpacking 4-bit weights takes longer than multiplying
 _GROUP = 32  # inputs that share a scale in int4
-_FILE_BLOCK = 64  # rows packed side by side in a file, see `_pack`
+
+
+class _Order(NamedTuple):
+    """How the integers of int4 are packed, see `_pack`."""
+
+    rows: int  # in a block
+    inputs: int  # of a row that are side by side
+
+
+_FILE_ORDER = _Order(64, 1)
+_KERNEL_ORDER = _Order(kernels.BLOCK_ROWS, 4)
 
 
 def quantize(model: Qwen3Model, kind: Kind) -> Qwen3Model:
@@ -92,6 +104,7 @@ class Int8Weight(nn.Module):
     def __init__(self, weight: Tensor | Int8Weight) -> None:
         """Args: weight: (rows, d), floats to be rounded; or another matrix whose memory is shared."""
         super().__init__()
+        self.has_kernel = kernels.problem("int8") is None
         integers, scale = _round_rows(weight) if isinstance(weight, Tensor) else (weight.weight, weight.scale)
         self.register_buffer("weight", integers)
         self.register_buffer("scale", scale)
@@ -105,7 +118,9 @@ class Int8Linear(Int8Weight):
         vectors = x.reshape(-1, x.shape[-1]).contiguous()  # the last vectors of several texts are not
         few_product, product_of_integers = torch_internals.INT8_PRODUCT, torch_internals.INTEGER_PRODUCT
         for_cpu = x.device.type == "cpu" and not x.requires_grad  # the operators for a CPU know nothing of gradients
-        if for_cpu and few_product is not None and vectors.shape[0] <= _FEW:
+        if for_cpu and self.has_kernel and vectors.shape[0] <= _FEW:
+            product = kernels.int8_product(vectors, self.weight, self.scale)
+        elif for_cpu and few_product is not None and vectors.shape[0] <= _FEW:
             product = few_product(vectors, self.weight, self.scale)
         elif for_cpu and product_of_integers is not None and vectors.shape[0] > _FEW:
             integers, scale = _round_rows(vectors)
@@ -134,31 +149,43 @@ class Int4Weight(nn.Module):
         """Args: weight: (rows, d), multiples of 64 and 32, floats to be rounded; or another matrix to share."""
         super().__init__()
         if isinstance(weight, Tensor):
-            packed, scale_and_offset = _round_groups(weight)
+            self.order = _memory_order()
+            integers, scale_and_offset = _round_groups(weight)
+            packed, scale_and_offset = _pack(integers, self.order), _arrange(scale_and_offset, self.order)
         else:
-            packed, scale_and_offset = weight.weight, weight.scale_and_offset
+            self.order, packed, scale_and_offset = weight.order, weight.weight, weight.scale_and_offset
         self.register_buffer("weight", packed)  # (rows, d / 2), bytes in the order of `_pack`
-        self.register_buffer("scale_and_offset", scale_and_offset)  # (d / 32, rows, 2)
+        # (d / 32, rows, 2), or for the kernel (rows / 32, d / 32, 2, 32)
+        self.register_buffer("scale_and_offset", scale_and_offset)
 
     def rows(self, index: Tensor) -> Tensor:
         """Some rows as floats: (...) indices to (..., d)."""
-        half = _MEMORY_BLOCK // 2
-        by_block = self.weight.view(-1, self.weight.shape[1] * 2, half)  # (blocks, d, half)
-        place = index % _MEMORY_BLOCK
-        both = by_block[index // _MEMORY_BLOCK, :, place % half]
+        half = self.order.rows // 2
+        d = self.weight.shape[1] * 2
+        by_block = self.weight.view(-1, d // self.order.inputs, half, self.order.inputs)
+        block, place = index // self.order.rows, index % self.order.rows
+        both = by_block[block, :, place % half].flatten(-2)  # (..., d)
         integers = torch.where(place[..., None] < half, both & 15, both >> 4)
-        scale, offset = self.scale_and_offset[:, index].movedim(0, -2)[..., None].unbind(dim=-2)  # (..., groups, 1)
+        if self.order == _KERNEL_ORDER:
+            scales = self.scale_and_offset[block, :, :, place]  # (..., groups, 2)
+        else:
+            scales = self.scale_and_offset[:, index].movedim(0, -2)
+        scale, offset = scales[..., None].unbind(dim=-2)  # (..., groups, 1)
         return ((integers.unflatten(-1, (-1, _GROUP)).to(scale.dtype) - 8) * scale + offset).flatten(-2)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + "weight"] = _repack(destination[prefix + "weight"], _MEMORY_BLOCK, _FILE_BLOCK)
+        packed, scales = destination[prefix + "weight"], destination[prefix + "scale_and_offset"]
+        destination[prefix + "weight"] = _repack(packed, self.order, _FILE_ORDER)
+        destination[prefix + "scale_and_offset"] = _arranged_back(scales, self.order)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        packed = state_dict.get(prefix + "weight")
+        packed, scales = (state_dict.get(prefix + name) for name in ("weight", "scale_and_offset"))
         # PyTorch itself says what is missing or of another shape.
         if packed is not None and (packed.shape, packed.dtype) == (self.weight.shape, self.weight.dtype):
-            state_dict = {**state_dict, prefix + "weight": _repack(packed, _FILE_BLOCK, _MEMORY_BLOCK)}
+            state_dict = {**state_dict, prefix + "weight": _repack(packed, _FILE_ORDER, self.order)}
+        if scales is not None and scales.shape == _arranged_back(self.scale_and_offset, self.order).shape:
+            state_dict = {**state_dict, prefix + "scale_and_offset": _arrange(scales, self.order)}
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
@@ -170,8 +197,10 @@ class Int4Linear(Int4Weight):
         vectors = x.reshape(-1, x.shape[-1]).contiguous()  # the last vectors of several texts are not
         few = _FEW if x.dtype == torch.float32 else _SOME  # PyTorch's operator is slow in float32
         packed_product = torch_internals.INT4_PRODUCT
-        for_cpu = x.device.type == "cpu" and _CPU_BLOCK is not None and not x.requires_grad
-        if for_cpu and packed_product is not None and vectors.shape[0] <= few:
+        for_cpu = x.device.type == "cpu" and not x.requires_grad
+        if for_cpu and self.order == _KERNEL_ORDER:
+            product = kernels.int4_product(vectors, self.weight, self.scale_and_offset)
+        elif for_cpu and packed_product is not None and self.order == _PYTORCH_ORDER and vectors.shape[0] <= few:
             product = packed_product(vectors, self.weight, _GROUP, self.scale_and_offset)
         else:
             product = F.linear(vectors, self._unpacked())
@@ -179,8 +208,9 @@ class Int4Linear(Int4Weight):
 
     def _unpacked(self) -> Tensor:
         """All weights as floats, (out_features, in_features)."""
-        scale, offset = self.scale_and_offset.transpose(0, 1)[..., None].unbind(dim=2)  # each (n, groups, 1)
-        integers = _unpack(self.weight, _MEMORY_BLOCK).unflatten(1, (-1, _GROUP)).to(scale.dtype)
+        scales = _arranged_back(self.scale_and_offset, self.order)
+        scale, offset = scales.transpose(0, 1)[..., None].unbind(dim=2)  # each (n, groups, 1)
+        integers = _unpack(self.weight, self.order).unflatten(1, (-1, _GROUP)).to(scale.dtype)
         return ((integers - 8) * scale + offset).flatten(1)
 
 
@@ -193,7 +223,7 @@ class Int4Embedding(Int4Weight):
 
 
 def _fits_int4(weight: Tensor) -> bool:
-    return weight.shape[0] % _FILE_BLOCK == 0 and weight.shape[1] % _GROUP == 0
+    return weight.shape[0] % _FILE_ORDER.rows == 0 and weight.shape[1] % _GROUP == 0
 
 
 def _quantized(weight: Tensor | Int8Weight | Int4Weight, kind: str) -> Int8Linear | Int4Linear:
@@ -212,38 +242,60 @@ def _round_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _round_groups(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows as packed 4-bit integers, (n, d / 2), and scale and offset of each group, (d / 32, n, 2), in x's dtype."""
+    """Rows as 4-bit integers, (n, d), and scale and offset of each group, (d / 32, n, 2), in x's dtype."""
     groups = x.float().unflatten(1, (-1, _GROUP))  # (n, d / 32, 32)
     low, high = groups.aminmax(dim=-1)
     scale = ((high - low) / 15).clamp(min=1e-8)
     integers = ((groups - low[..., None]) / scale[..., None]).round().clamp(0, 15).flatten(1).to(torch.uint8)
     # PyTorch's operator has it this way: (integer - 8) * scale + offset.
     scale_and_offset = torch.stack((scale, low + 8 * scale), dim=-1).transpose(0, 1)
-    return _pack(integers, _MEMORY_BLOCK), scale_and_offset.to(x.dtype).contiguous()
+    return integers, scale_and_offset.to(x.dtype).contiguous()
 
 
-def _pack(integers: Tensor, block: int) -> Tensor:
-    """Two 4-bit integers to a byte: (n, d) to (n, d / 2), n a multiple of block.
+def _pack(integers: Tensor, order: _Order) -> Tensor:
+    """Two 4-bit integers to a byte: (n, d) to (n, d / 2), n a multiple of the order's rows.
 
     Within a block of rows the first half goes into the low bits, the second into the high bits, and inputs change
-    slowest: so a processor turns one stretch of memory into the weights of many rows for one input.
+    slowest, one by one or four at a time: so a processor turns one stretch of memory into the weights of many rows for
+    the same inputs.
     """
-    low, high = integers.view(-1, 2, block // 2, integers.shape[1]).unbind(dim=1)
-    return (low | high << 4).transpose(1, 2).reshape(integers.shape[0], -1).contiguous()
+    n, d = integers.shape
+    low, high = integers.view(-1, 2, order.rows // 2, d // order.inputs, order.inputs).unbind(dim=1)
+    return (low | high << 4).transpose(1, 2).reshape(n, -1).contiguous()
 
 
-def _unpack(packed: Tensor, block: int) -> Tensor:
+def _unpack(packed: Tensor, order: _Order) -> Tensor:
     """The inverse of `_pack`."""
-    by_row = packed.view(-1, packed.shape[1] * 2, block // 2).transpose(1, 2)  # (blocks, block / 2, d)
-    return torch.stack((by_row & 15, by_row >> 4), dim=1).view(packed.shape[0], -1)
+    n, d = packed.shape[0], packed.shape[1] * 2
+    by_row = packed.view(-1, d // order.inputs, order.rows // 2, order.inputs).transpose(1, 2)
+    return torch.stack((by_row & 15, by_row >> 4), dim=1).reshape(n, d)
 
 
-def _repack(packed: Tensor, old: int, new: int) -> Tensor:
+def _repack(packed: Tensor, old: _Order, new: _Order) -> Tensor:
     return packed if old == new else _pack(_unpack(packed, old), new)
 
 
-def _cpu_block() -> int | None:
-    """How many rows PyTorch's operator expects side by side on this processor, or None if in another order."""
+def _arrange(scale_and_offset: Tensor, order: _Order) -> Tensor:
+    """Scales and offsets, (d / 32, n, 2), as they lie beside integers in an order."""
+    if order != _KERNEL_ORDER:
+        return scale_and_offset
+    return scale_and_offset.unflatten(1, (-1, order.rows)).permute(1, 0, 3, 2).contiguous()
+
+
+def _arranged_back(scale_and_offset: Tensor, order: _Order) -> Tensor:
+    """The inverse of `_arrange`."""
+    if order != _KERNEL_ORDER:
+        return scale_and_offset
+    return scale_and_offset.permute(1, 0, 3, 2).flatten(1, 2).contiguous()
+
+
+def _memory_order() -> _Order:
+    """The order that whatever multiplies on this machine expects: our kernel, else PyTorch's operator."""
+    return _KERNEL_ORDER if kernels.problem("int4") is None else _PYTORCH_ORDER or _FILE_ORDER
+
+
+def _pytorch_order() -> _Order | None:
+    """The order that PyTorch's operator expects on this processor, or None if another than ours."""
     if torch_internals.PACK_INT4 is None:
         return None
     integers = torch.arange(64 * 32, dtype=torch.int32).view(64, 32) * 7 % 16
@@ -251,8 +303,8 @@ def _cpu_block() -> int | None:
         expected = torch_internals.PACK_INT4(integers, 1)
     except RuntimeError:  # not on this processor
         return None
-    return next((block for block in (64, 32) if torch.equal(_pack(integers.to(torch.uint8), block), expected)), None)
+    orders = (_Order(64, 1), _Order(32, 1))
+    return next((order for order in orders if torch.equal(_pack(integers.to(torch.uint8), order), expected)), None)
 
 
-_CPU_BLOCK = _cpu_block()
-_MEMORY_BLOCK = _CPU_BLOCK or _FILE_BLOCK
+_PYTORCH_ORDER = _pytorch_order()

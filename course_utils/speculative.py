@@ -6,8 +6,8 @@ them at once, and those that it would have written are kept, with one token of i
 as good as without: greedy output is the same, and sampled output has the same distribution.
 
 The same, that is, within the limits that `generation` tells of: float32 gives the same text; in bfloat16 either of two
-tokens that are level to three digits may be chosen; and a model quantized to int8 rounds a little more where a pass is
-over more than eight tokens, that is with a `num_drafted` of 8 or more.
+tokens that are level to three digits may be chosen; and a quantized model rounds a little more, in int8 most of all
+where a pass is over more than eight tokens, that is with a `num_drafted` of 8 or more.
 
 Sources: https://arxiv.org/abs/2211.17192 and https://arxiv.org/abs/2302.01318. Left out: trees of drafts, and batches.
 

@@ -3,9 +3,13 @@
     python notebooks/build.py execute FILES...   fill in, run top to bottom, normalize
     python notebooks/build.py check FILES...     list what a committed notebook must not have (see rules.py)
     python notebooks/build.py repository URL     name the repository, and renew badges, set-up cells and README
+    python notebooks/build.py translate LANGUAGE [FILES...]
+                                                 bring a language's catalogs (locale/LANGUAGE/*.po) up to date and write
+                                                 its notebooks (LANGUAGE/*.ipynb), which `execute` and `check` take, too
 
 A notebook is written with a code cell `# setup`, and with a line `<!-- solution 4.1 -->` where a solution belongs; the
-badges go behind its first heading. Filling in a second time changes nothing.
+badges go behind its first heading. Filling in a second time changes nothing. The notebook of another language is never
+edited: it is made of the English one and of the catalogs.
 """
 
 from __future__ import annotations
@@ -15,18 +19,24 @@ import copy
 import os
 import re
 import sys
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
 
 import nbformat
+import package_texts
+import translation
+from catalogs import BOUND, COMMON, Catalogs, glossary, unusual
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
-from rules import WIDGET_VIEW, faults
+from rules import WIDGET_VIEW, faults, translated_faults
 
 FOLDER = Path(__file__).resolve().parent
 PROJECT_FILE = FOLDER.parent / "pyproject.toml"
 README = FOLDER.parent / "README.md"
+LOCALE = FOLDER / "locale"
+PACKAGE = FOLDER.parent / "course_utils"
 _REPOSITORY = re.compile(r'^(Repository = ")([^"]*)(")$', re.MULTILINE)
 _WEBSITE = re.compile(r"https://[\w-]+\.github\.io/[\w.-]+/")
 
@@ -52,7 +62,7 @@ FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["hide
 # What a notebook's kernel finds in its environment, here and in pytest: this package, small measurements, no file that
 # keeps a learner's progress, and no progress bars, which would be kept as they were when they were drawn first.
 KERNEL_ENVIRONMENT = {"COURSE_PROGRESS": "", "COURSE_SMALL": "1", "PYTHONPATH": str(FOLDER.parent),
-                      "TQDM_DISABLE": "1"}
+                      "TQDM_DISABLE": "1", "COURSE_LANGUAGE": "en"}
 
 
 def repository() -> str:
@@ -140,7 +150,7 @@ def executed(notebook: NotebookNode, timeout: int) -> NotebookNode:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("COURSE_", "HF_"))}
     client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", record_timing=False,
                             coalesce_streams=True, resources={"metadata": {"path": str(FOLDER)}})
-    client.execute(env=environment | KERNEL_ENVIRONMENT)
+    client.execute(env=environment | KERNEL_ENVIRONMENT)  # another language than English is set by the set-up cell
     return notebook
 
 
@@ -156,12 +166,88 @@ def write(notebook: NotebookNode, path: Path) -> None:
         path.write_text(text, encoding="utf-8")
 
 
+def language_of(path: Path) -> str:
+    """The language of a notebook: that of its folder, else English."""
+    folder = path.resolve().parent
+    return folder.name if folder.parent == FOLDER and (LOCALE / folder.name).is_dir() else "en"
+
+
+@cache
+def catalogs(language: str) -> Catalogs:
+    """The catalogs of a language, beside all messages of the English notebooks."""
+    messages = {path.stem: list(translation.messages(read(path))) for path in sorted(FOLDER.glob("*.ipynb"))}
+    return Catalogs(LOCALE / language, language, messages, translation.OWN)
+
+
+@cache
+def package_catalog(language: str) -> Catalogs:
+    """The package's catalog in a language, named as the language, beside all its messages."""
+    return Catalogs(PACKAGE / "locale", language, {language: package_texts.messages(PACKAGE)})
+
+
+def up_to_date(path: Path) -> NotebookNode:
+    """A notebook as it should be now, but for its outputs: filled in, or made of the English one and the catalogs."""
+    if (language := language_of(path)) == "en":
+        return normalized(filled_in(read(path), path.name))
+    links = badges(repository(), f"{language}/{path.name}")
+    told = partial(catalogs(language).told, path.stem)
+    return normalized(translation.translated(read(FOLDER / path.name), language, told, links))
+
+
+def translate(language: str, paths: list[Path]) -> None:
+    """Bring a language's catalogs up to date and write its notebooks; a cell whose code is new has no output yet.
+
+    Args:
+        language: its short name, such as "zh"; a new one begins here.
+        paths: the English notebooks; all of them if there are none, and then those that are far behind are left out.
+    """
+    names = [path.stem for path in paths or sorted(FOLDER.glob("*.ipynb"))]
+    (LOCALE / language).mkdir(parents=True, exist_ok=True)
+    (FOLDER / language).mkdir(exist_ok=True)
+    ours, package = catalogs(language), package_catalog(language)
+    ours.update([COMMON, *names])
+    package.update([language])
+    report(package, language)
+    report(ours, COMMON)
+    for name in names:
+        sound, share = report(ours, name)
+        if sound and (paths or share <= BOUND):
+            path = FOLDER / language / f"{name}.ipynb"
+            fresh = up_to_date(path)
+            write(with_outputs(fresh, read(path)) if path.is_file() else fresh, path)
+
+
+def report(ours: Catalogs, name: str) -> tuple[bool, float]:
+    """Print how far a catalog is and what is wrong; returns whether nothing is wrong, and the share that is behind."""
+    needed, behind = ours.needed(name), ours.behind(name)
+    print(f"{name}: {len(needed)} messages, {len(behind)} behind")
+    found = list(ours.faults(name))
+    for fault in found:
+        print(f"- {fault}")
+    terms = glossary(LOCALE / ours.language / "glossary.tsv")
+    for text in needed:
+        if told := ours.told(name, text):
+            for term in unusual(terms, text, told):
+                print(f"- glossary, {text[:40]!r}...: {term}")
+    return not found, len(behind) / max(1, len(needed))
+
+
+def with_outputs(notebook: NotebookNode, earlier: NotebookNode) -> NotebookNode:
+    """A copy of a notebook with the outputs that its cells had earlier, where their code is the same."""
+    notebook = copy.deepcopy(notebook)
+    kept = {cell.source: cell for cell in earlier.cells if cell.cell_type == "code"}
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source in kept:
+            cell.outputs, cell.execution_count = kept[cell.source].outputs, kept[cell.source].execution_count
+    return notebook
+
+
 def execute(paths: list[Path], timeout: int) -> int:
     """Fill in, run and write notebooks; one that fails is left as it was, and counted."""
     failures = 0
     for path in paths:
         try:
-            write(executed(normalized(filled_in(read(path), path.name)), timeout), path)
+            write(executed(up_to_date(path), timeout), path)
             print(f"{path}: executed")
         except (CellExecutionError, TimeoutError) as error:
             failures += 1
@@ -174,7 +260,7 @@ def check(paths: list[Path]) -> int:
     count = 0
     for path in paths:
         notebook = read(path)
-        found = faults(notebook, normalized(filled_in(notebook, path.name)))
+        found = (faults if language_of(path) == "en" else translated_faults)(notebook, up_to_date(path))
         count += len(found)
         print(f"{path}: {len(found) or 'no'} faults", *found, sep="\n- ")
     return count
@@ -192,6 +278,9 @@ def set_repository(address: str) -> None:
     README.write_text(_WEBSITE.sub(website(address), text), encoding="utf-8")
     for path in sorted(FOLDER.glob("*.ipynb")):
         write(filled_in(read(path), path.name), path)
+    for path in sorted(FOLDER.glob("*/*.ipynb")):
+        if language_of(path) != "en":
+            write(with_outputs(up_to_date(path), read(path)), path)
 
 
 def main() -> None:
@@ -204,9 +293,15 @@ def main() -> None:
         if name == "execute":
             command.add_argument("--timeout", type=int, default=600, help="seconds a cell may take (600)")
     commands.add_parser("repository").add_argument("url")
+    command = commands.add_parser("translate")
+    command.add_argument("language")
+    command.add_argument("files", nargs="*", type=Path)
     arguments = parser.parse_args()
     if arguments.command == "repository":
         set_repository(arguments.url)
+        return
+    if arguments.command == "translate":
+        translate(arguments.language, arguments.files)
         return
     failed = (execute(arguments.files, arguments.timeout) if arguments.command == "execute"
               else check(arguments.files))

@@ -17,8 +17,6 @@ from collections.abc import Iterator
 
 from nbformat import NotebookNode
 
-from course_utils.timing import MARKER
-
 MEDIAN_LINES, MOST_LINES, MOST_COLUMNS, MOST_IMPORT_LINES = 6, 25, 76, 10
 # Title, set-up, question, first result; with what that result alone needs.
 OPENING_CELLS, OPENING_IMPORT_LINES = 4, 4
@@ -31,6 +29,7 @@ MACHINE_PATH = re.compile(
     r"(?<![\w.])/(?:work|root|home|Users|farm|opt|content|tmp|usr/lib)/[\w.-]{2}|\b[A-Z]:\\\w|site-packages|ipykernel_\d")
 PROGRESS_BAR = re.compile(r"\d%\||\d\w*it \[\d\d:\d\d")
 IMAGE = re.compile(r"!\[(?P<md_alt>[^\]]*)\]\((?P<md_src>[^)]*)\)|<img\b(?P<html>[^>]*)>")
+CAPTION = re.compile(r"\w+(?:: |：)\S")  # "Figure: A line.", in any language
 
 
 def faults(notebook: NotebookNode, fresh: NotebookNode) -> list[str]:
@@ -43,6 +42,18 @@ def faults(notebook: NotebookNode, fresh: NotebookNode) -> list[str]:
     rules = (_stale(notebook, fresh), _executed(notebook), _sizes(notebook), _opening(notebook), _imports(notebook),
              _outputs(notebook), _images(notebook), _markdown(notebook), _exercises(notebook), _solutions(notebook),
              _questions(notebook))
+    return [fault for rule in rules for fault in rule]
+
+
+def translated_faults(notebook: NotebookNode, fresh: NotebookNode) -> list[str]:
+    """All faults of a notebook in another language. What follows from the English one is looked at there.
+
+    Args:
+        notebook: as it is.
+        fresh: what the English notebook and the catalogs make now.
+    """
+    rules = (_stale(notebook, fresh), _executed(notebook), _sizes(notebook), _outputs(notebook), _images(notebook),
+             _markdown(notebook))
     return [fault for rule in rules for fault in rule]
 
 
@@ -60,15 +71,17 @@ def _tags(cell: NotebookNode) -> list[str]:
 
 
 def _stale(notebook: NotebookNode, fresh: NotebookNode) -> Iterator[str]:
+    if len(notebook.cells) != len(fresh.cells):
+        yield f"It has {len(notebook.cells)} cells, and its source {len(fresh.cells)}: run build.py execute."
     for cell, wanted in zip(notebook.cells, fresh.cells):
         if cell.source != wanted.source:
-            yield f"{_name(cell)}: set-up, badges or solution are stale: run build.py execute."
+            yield f"{_name(cell)}: set-up, badges, solution or translation are stale: run build.py execute."
     if notebook.metadata != fresh.metadata or any(
         (cell.get("id"), cell.metadata) != (wanted.id, wanted.metadata)
         for cell, wanted in zip(notebook.cells, fresh.cells)
     ):
         yield "The metadata is not normalized: run build.py execute."
-    if not any(cell.source.startswith("# @title Setup") for cell in _code_cells(notebook)):
+    if not any(cell.source.startswith("# @title ") for cell in _code_cells(notebook)):
         yield "There is no set-up cell: add a code cell `# setup`."
 
 
@@ -169,6 +182,8 @@ def _texts(output: NotebookNode) -> list[str]:
 
 
 def _outputs(notebook: NotebookNode) -> Iterator[str]:
+    from course_utils.timing import MARKER  # PyTorch comes with it, and to translate one needs none
+
     for cell in _code_cells(notebook):
         for output in cell.outputs:
             if output.output_type == "stream" and output.name == "stderr":
@@ -205,7 +220,7 @@ def _images(notebook: NotebookNode) -> Iterator[str]:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             picture = any(kind.startswith("image/") for kind in data)
-            if picture and not data.get("text/plain", "").startswith("Figure: "):
+            if picture and not CAPTION.match(data.get("text/plain", "")):
                 yield f"{_name(cell)}: a picture has no alternative text: end with show_figure."
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import huggingface_hub
 import pytest
 import torch
 from asked_for import ASKED_FOR_BY_NAME, asked_for
 from hub_server import CONFIG
-from proofs import PROOFS
 
 from course_utils import hub_requests
 from course_utils.checkpoint import save_checkpoint
@@ -41,9 +42,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say on how many answers the checks of exercises were tried."""
-    if proofs := config.stash.get(PROOFS, []):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what tests have counted, in whichever process they ran; they tell it by `record_property`."""
+    counted: dict[str, list[Any]] = {}
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport) and report.when == "call":
+            for name, value in report.user_properties:
+                counted.setdefault(name, []).append(value)
+    for faults in counted.get("injected faults of the hub", []):
+        terminalreporter.write_line(f"The hub was tried with {faults} injected faults.")
+    if proofs := counted.get("wrong and right answers", []):
         wrong, right = (sum(counts) for counts in zip(*proofs))
         terminalreporter.write_line(f"Checks of {len(proofs)} exercises were tried on {wrong:,} wrong answers and on "
                                     f"{right:,} right ones in other styles; `-s` shows the table.")
@@ -65,6 +73,7 @@ def progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_progress_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test adds to the progress of whoever runs it."""
     monkeypatch.setenv("COURSE_PROGRESS", "")
+    monkeypatch.setenv("COURSE_LANGUAGE", "en")
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """Every check can tell wrong from right, by machine: wrong answers by the dozen are not told PASSED, right ones are.
 
-Wrong are the mistakes that an exercise foresees, those it lists besides, and its solution with one small change
-(`mutations.py`). Right are the answers it lists in other styles, and its solution's results in other forms
-(`forms.py`). `pytest -s` prints the counts of each exercise; the summary at the end says how many there are in all.
+Wrong are the mistakes that an exercise foresees, each with its own remark, those it lists besides, and its solution
+with one small change (`mutations.py`). Right are the answers it lists in other styles, and its solution's results in
+other forms (`forms.py`). `pytest -s` prints the counts of each exercise; the summary at the end says how many there are
+in all.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ import torch
 from cell import run
 from forms import FORMS, in_form
 from mutations import mutations
-from proofs import PROOFS
 
 from course_utils.exercises import lookup, solution_source
 from course_utils.exercises.checking import judge
 from course_utils.exercises.exercise import Answer, Exercise
 
-LEAST_WRONG, LEAST_RIGHT = 8, 4
+LEAST_FORESEEN, LEAST_WRONG, LEAST_RIGHT = 3, 8, 4
 LONG = 120.0  # seconds that a right answer has, however busy the machine is
 
 
@@ -77,12 +77,15 @@ def prove(exercise: Exercise, counts: Counts) -> list[str]:
 
 
 def _wrong(exercise: Exercise, counts: Counts, seconds: float) -> list[str]:
-    lacks = []
+    lacks, hints = [], set()
     for number, (answer, fragment) in enumerate(exercise.wrong):
         told, hint = verdict(exercise, answer)
         counts.foreseen += 1
-        if told != "NOT YET" or fragment not in hint:
-            lacks.append(f"wrong[{number}], foreseen with {fragment!r}, is told {told}: {hint}")
+        if told != "NOT YET" or fragment not in hint or " raised " in hint or hint in hints:
+            lacks.append(f"wrong[{number}], foreseen with {fragment!r}, which no other is told, is told {told}: {hint}")
+        hints.add(hint)
+    if len(hints) < LEAST_FORESEEN:
+        lacks.append(f"Only {len(hints)} remarks; {LEAST_FORESEEN} are asked for. Foresee more in `wrong`.")
     for number, answer in enumerate(exercise.also_wrong):
         counts.also_wrong += 1
         if verdict(exercise, answer, seconds)[0] == "PASSED":
@@ -141,10 +144,10 @@ def table():
 @pytest.mark.parametrize("exercise", [
     pytest.param(exercise, id=exercise.id)
     for number in lookup.chapters("exercise") for exercise in lookup.of_chapter("exercise", number)])
-def test_wrong_answers_do_not_pass_and_right_ones_do(exercise, table, request):
+def test_wrong_answers_do_not_pass_and_right_ones_do(exercise, table, record_property):
     counts = Counts(exercise.id)
     lacks = prove(exercise, counts)
     table.append(counts)
-    request.config.stash.setdefault(PROOFS, []).append((counts.wrong_ones, counts.right_ones))
+    record_property("wrong and right answers", (counts.wrong_ones, counts.right_ones))
     if lacks:
         pytest.fail("\n".join((f"{exercise.id} {exercise.title}", *lacks)), pytrace=False)

@@ -57,16 +57,6 @@ class TestEveryExercise:
         check(exercise.id, run(solution_source(exercise.id), exercise.id, exercise.solution.__name__))
         assert capsys.readouterr().out == f"PASSED {exercise.id} {exercise.title}\n"
 
-    def test_each_wrong_answer_has_its_own_hint(self, exercise, capsys):
-        hints = []
-        for answer, fragment in exercise.wrong:
-            check(exercise.id, answer)
-            line = capsys.readouterr().out
-            assert line.startswith(f"NOT YET {exercise.id} {exercise.title}: ") and fragment in line
-            assert " raised " not in line, f"a foreseen answer deserves more than its error: {line}"
-            hints.append(line)
-        assert len(set(hints)) == len(hints) >= 3
-
     def test_an_answer_that_returns_nothing_has_a_hint(self, exercise, capsys):
         """What is left of a stub whose only line is deleted, and of a function that prints its result."""
         check(exercise.id, lambda *args, **kwargs: None)
@@ -121,12 +111,12 @@ class TestEveryNotebook:
             check(exercise_id, run(source, exercise_id, name))
             assert capsys.readouterr().out.startswith(f"NOT STARTED {exercise_id} ")
 
-    def test_solutions_pass(self, chapter, capsys):
+    def test_solutions_are_those_that_pass(self, chapter):
         prose = "\n".join(cell.source for cell in cells(chapter) if cell.cell_type == "markdown")
         shown = dict(re.findall(r"^<!-- solution ([\w.]+) -->$.*?```python\n(.*?)```", prose, re.MULTILINE | re.DOTALL))
         for exercise_id, name, _ in checks(chapter):
-            check(exercise_id, run(shown[exercise_id], exercise_id, name))
-            assert capsys.readouterr().out.startswith(f"PASSED {exercise_id} ")
+            assert shown[exercise_id].rstrip() == solution_source(exercise_id)
+            assert name == find_exercise(exercise_id).solution.__name__
 
 
 def test_ids_are_unique():

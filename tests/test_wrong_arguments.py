@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 from test_model import SMALL, make, make_transformers, prompt
 
 import course_utils
-from course_utils import textbook
+from course_utils import Adapters, LoRA, textbook
 from course_utils.errors import CourseError, InputError
 from course_utils.generation import greedy
 from course_utils.hub import resolve
@@ -50,6 +51,10 @@ BOOK_MODEL = textbook.Qwen3Model(BOOK_SIZES)
 TOKENIZER = course_utils.load_tokenizer("nano")
 NANO = course_utils.load_model("nano")
 HELD = [(torch.zeros(1, 2, 4, 16), torch.zeros(1, 2, 4, 16))] * 3
+ADAPTERS = Adapters(make(SMALL))
+FOLDER = tempfile.TemporaryDirectory()  # of an adapter
+ADAPTERS.add("saved", LoRA(rank=2))
+course_utils.save_adapter(ADAPTERS, "saved", FOLDER.name)
 
 PROMPTS: dict[str, Any] = {"token_ids": prompt(1, 5), "max_new_tokens": 3, "eos_token_id": None}
 GENERATION = {"model": MODEL, **PROMPTS}
@@ -57,6 +62,19 @@ OF_THE_BOOK = {"model": BOOK_MODEL, **PROMPTS}
 LOADING: dict[str, Any] = {"name": "nano", "device": "cpu", "dtype": None}
 TEXTS = {"model": NANO, "tokenizer": TOKENIZER, "max_new_tokens": 3, "sampling": GREEDY, "seed": 0, "stop": (),
          "eos_token_id": None}
+
+
+def load_adapter(adapters: Any, name: Any, folder: Any) -> None:
+    """The package's; afterwards the name is free again."""
+    course_utils.load_adapter(adapters, name, folder)
+    adapters.remove(name)
+
+
+def add_adapter(name: Any, lora: Any, seed: Any) -> None:
+    """`Adapters.add`; afterwards the name is free again."""
+    ADAPTERS.add(name, lora, seed)
+    ADAPTERS.remove(name)
+
 
 # Each function, and what it is rightly called with.
 FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -87,7 +105,21 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "KVCache.truncate": (lambda length: KVCache(SMALL).truncate(length), {"length": 0}),
     "StaticKVCache": (StaticKVCache, {
         "config": SMALL, "max_length": 8, "batch_size": 1, "device": None, "dtype": None}),
+    "PrefixCache": (PrefixCache, {"config": SMALL, "max_tokens": None, "max_bytes": None}),
+    "PrefixCache.match": (lambda token_ids, at_most: PrefixCache(SMALL).match(token_ids, at_most),
+                          {"token_ids": [1, 2], "at_most": None}),
+    "PrefixCache.insert": (lambda token_ids, cache: PrefixCache(SMALL).insert(token_ids, cache),
+                           {"token_ids": [1, 2, 3, 4], "cache": KVCache.holding(SMALL, HELD)}),
     "Qwen3Model": (Qwen3Model, {"config": SMALL}),
+    "LoRA": (LoRA, {"rank": 2, "alpha": 4, "dropout": 0.0, "targets": ("q_proj",)}),
+    "Adapters": (Adapters, {"model": make(SMALL)}),
+    "Adapters.add": (add_adapter, {"name": "new", "lora": LoRA(rank=2), "seed": 0}),
+    "Adapters.activate": (ADAPTERS.activate, {"name": "saved"}),
+    "Adapters.matrices": (ADAPTERS.matrices, {"name": "saved"}),
+    "load_adapter": (load_adapter, {"adapters": ADAPTERS, "name": "new", "folder": FOLDER.name}),
+    "save_adapter": (course_utils.save_adapter, {"adapters": ADAPTERS, "name": "saved", "folder": "adapter"}),
+    "save_checkpoint": (course_utils.save_checkpoint, {
+        "model": make(SMALL), "folder": "model", "generation_config": {"eos_token_id": 0}}),
     "ContinuousBatch": (course_utils.ContinuousBatch, {"model": MODEL, "max_batch_size": 2}),
     "ContinuousBatch.submit": (course_utils.ContinuousBatch(MODEL).submit, {**PROMPTS, "choose": greedy}),
     "ModelDraft": (course_utils.ModelDraft, {"model": MODEL}),
@@ -117,7 +149,8 @@ def call(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_what_is_of_the_wrong_kind_gets_a_sentence(name: str) -> None:
+def test_what_is_of_the_wrong_kind_gets_a_sentence(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # some of it names a folder, which is then written
     function, right = FUNCTIONS[name]
     call(function, right)
     for parameter, (what, value) in itertools.product(right, WRONG.items()):
@@ -132,8 +165,8 @@ def test_what_is_of_the_wrong_kind_gets_a_sentence(name: str) -> None:
 
 
 def test_every_such_function_and_parameter_is_walked() -> None:
-    ours = {name for name in course_utils.__all__ if name.startswith(("generate", "load_")) or "Cache" in name}
-    assert ours - {"load_adapter", "PrefixCache"} <= set(FUNCTIONS)
+    ours = {name for name in course_utils.__all__ if name.startswith(("generate", "load_", "save_")) or "Cache" in name}
+    assert ours <= set(FUNCTIONS)
     book = {f"textbook.{name}" for name in textbook.__all__ if name.startswith("generate")}
     assert book <= set(FUNCTIONS)
     for name, (function, right) in FUNCTIONS.items():

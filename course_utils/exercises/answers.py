@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from course_utils.language import gettext, noted
+
 _MOST_ENTRIES = 100_000  # far more than any task asks for, and soon there where a generator has no end
 _MOST_LETTERS = 40  # of a text or number that a remark quotes
 _WITHOUT_ORDER = (set, frozenset)
@@ -27,7 +29,7 @@ class NotYet(Exception):
     """An answer is not right yet; its text is the remark that the learner reads after NOT YET."""
 
 
-def number(value: object, asked: str = "one number") -> float:
+def number(value: object, asked: str = noted("one number")) -> float:
     """A number, whichever type it has.
 
     Args:
@@ -43,7 +45,7 @@ def number(value: object, asked: str = "one number") -> float:
     raise _refusal(value, asked)
 
 
-def whole(value: object, asked: str = "one whole number") -> int:
+def whole(value: object, asked: str = noted("one whole number")) -> int:
     """A number without a fraction; 3.0 counts as 3. Arguments as of `number`.
 
     Raises:
@@ -58,7 +60,7 @@ def whole(value: object, asked: str = "one whole number") -> int:
     return int(found)
 
 
-def truth(value: object, asked: str = "True or False") -> bool:
+def truth(value: object, asked: str = noted("True or False")) -> bool:
     """A truth value: Python's, NumPy's, that of a tensor with a single entry, or 0 or 1.
 
     Raises:
@@ -70,7 +72,7 @@ def truth(value: object, asked: str = "True or False") -> bool:
     raise _refusal(value, asked)
 
 
-def text(value: object, asked: str = "one text, a str") -> str:
+def text(value: object, asked: str = noted("one text, a str")) -> str:
     """A text.
 
     Raises:
@@ -81,7 +83,7 @@ def text(value: object, asked: str = "one text, a str") -> str:
     raise _refusal(value, asked)
 
 
-def items(value: object, asked: str = "a list", length: int | None = None, ordered: bool = True) -> list[Any]:
+def items(value: object, asked: str = noted("a list"), length: int | None = None, ordered: bool = True) -> list[Any]:
     """The entries of a list, a tuple, a range, a one-dimensional array or tensor, or of what a generator hands out.
 
     Args:
@@ -103,23 +105,26 @@ def items(value: object, asked: str = "a list", length: int | None = None, order
     else:
         raise _refusal(value, asked)
     if length is not None and len(found) != length:
-        raise NotYet(f"what it returned has {_count(len(found), 'entry', 'entries')}. Return {asked}.")
+        raise NotYet(gettext("what it returned has {count}. Return {asked}.").format(
+            count=_entries(len(found)), asked=gettext(asked)))
     return found
 
 
-def numbers(value: object, asked: str = "a list of numbers", length: int | None = None,
+def numbers(value: object, asked: str = noted("a list of numbers"), length: int | None = None,
             ordered: bool = True) -> list[float]:
     """The entries of `items`, each as of `number`."""
-    return [number(entry, f"{asked}; an entry is no number") for entry in items(value, asked, length, ordered)]
+    one = gettext("{asked}; an entry is no number").format(asked=gettext(asked))
+    return [number(entry, one) for entry in items(value, asked, length, ordered)]
 
 
-def wholes(value: object, asked: str = "a list of whole numbers", length: int | None = None,
+def wholes(value: object, asked: str = noted("a list of whole numbers"), length: int | None = None,
            ordered: bool = True) -> list[int]:
     """The entries of `items`, each as of `whole`."""
-    return [whole(entry, f"{asked}; an entry is no whole number") for entry in items(value, asked, length, ordered)]
+    one = gettext("{asked}; an entry is no whole number").format(asked=gettext(asked))
+    return [whole(entry, one) for entry in items(value, asked, length, ordered)]
 
 
-def mapping(value: object, asked: str = "a dictionary") -> dict[Any, Any]:
+def mapping(value: object, asked: str = noted("a dictionary")) -> dict[Any, Any]:
     """A dictionary, a Counter or another mapping, as a dict.
 
     Raises:
@@ -130,7 +135,7 @@ def mapping(value: object, asked: str = "a dictionary") -> dict[Any, Any]:
     raise _refusal(value, asked)
 
 
-def tensor(value: object, asked: str = "a tensor", shape: tuple[int, ...] | None = None) -> Tensor:
+def tensor(value: object, asked: str = noted("a tensor"), shape: tuple[int, ...] | None = None) -> Tensor:
     """A tensor, an array, a number or nested lists of these, as a tensor on the CPU without gradients.
 
     The kind of number stays as it is: compare with `close`, which does not mind.
@@ -147,7 +152,8 @@ def tensor(value: object, asked: str = "a tensor", shape: tuple[int, ...] | None
     if found is None or _is_empty_shell(found):
         raise _refusal(value, asked)
     if shape is not None and tuple(found.shape) != shape:
-        raise NotYet(f"what it returned has the shape {tuple(found.shape)}. Return {asked}, of shape {shape}.")
+        raise NotYet(gettext("what it returned has the shape {given}. Return {asked}, of shape {shape}.").format(
+            given=tuple(found.shape), asked=gettext(asked), shape=shape))
     return found.detach().cpu()
 
 
@@ -164,8 +170,8 @@ def take(stream: Iterable[Any], most: int, remark: str = "") -> list[Any]:
     """
     taken = list(islice(stream, most + 1))
     if len(taken) > most:
-        raise NotYet(remark or f"it hands out more than {_count(most, 'entry', 'entries')} and was stopped. "
-                               "What ends its loop?")
+        raise NotYet(gettext(remark) or gettext("it hands out more than {count} and was stopped. What ends its "
+                                       "loop?").format(count=_entries(most)))
     return taken
 
 
@@ -185,19 +191,21 @@ def close(given: Tensor | float, expected: Tensor | float, rtol: float = 1e-5, a
 def describe(value: object) -> str:
     """What an answer returned, in a few words: "a tensor of shape (3, 4)", "the text 'no'", "a tuple of 2 entries"."""
     if isinstance(value, Tensor):
-        where = f" on the device {value.device.type!r}, without numbers" if _is_empty_shell(value) else ""
-        return f"a tensor of shape {tuple(value.shape)}{where}"
+        if _is_empty_shell(value):
+            return gettext("a tensor of shape {shape} on the device {device!r}, without numbers").format(
+                shape=tuple(value.shape), device=value.device.type)
+        return gettext("a tensor of shape {shape}").format(shape=tuple(value.shape))
     if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape}"
+        return gettext("an array of shape {shape}").format(shape=value.shape)
     if isinstance(value, (bool, kinds.Number, np.generic)):
         return f"{value}"[:_MOST_LETTERS]
     if isinstance(value, str):
-        return f"the text {value[:_MOST_LETTERS]!r}"
+        return gettext("the text {value!r}").format(value=value[:_MOST_LETTERS])
     for kind in (list, tuple, set, frozenset, dict):  # what `max` with a dimension returns is a tuple with a name
         if isinstance(value, kind):
-            return f"a {kind.__name__} of {_count(len(value), 'entry', 'entries')}"
+            return gettext("a {kind} of {count}").format(kind=kind.__name__, count=_entries(len(value)))
     name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+    return (gettext("an {name}") if name[0] in "aeiouAEIOU" else gettext("a {name}")).format(name=name)
 
 
 def _single(value: object) -> Any:
@@ -232,9 +240,10 @@ def _is_empty_shell(value: Tensor | np.ndarray) -> bool:
 
 def _refusal(value: object, asked: str) -> NotYet:
     if value is None:
-        return NotYet(f"it returned None. Does the function end with a return? Return {asked}.")
-    return NotYet(f"it returned {describe(value)}. Return {asked}.")
+        return NotYet(gettext("it returned None. Does the function end with a return? Return {asked}.").format(
+            asked=gettext(asked)))
+    return NotYet(gettext("it returned {given}. Return {asked}.").format(given=describe(value), asked=gettext(asked)))
 
 
-def _count(count: int, one: str, more: str) -> str:
-    return f"{count} {one if count == 1 else more}"
+def _entries(count: int) -> str:
+    return gettext("1 entry") if count == 1 else gettext("{count} entries").format(count=count)

@@ -18,7 +18,9 @@ from course_utils.exercises.answers import NotYet
 from course_utils.exercises.exercise import Answer, Exercise, find_exercise
 from course_utils.exercises.limits import Stopped, within
 from course_utils.exercises.progress import record_result
+from course_utils.language import gettext, noted
 
+PASSED, NOT_STARTED, NOT_YET = noted("PASSED"), noted("NOT STARTED"), noted("NOT YET")
 _MOST_LETTERS = 300  # of an error's text: some list every argument of a function
 
 
@@ -38,14 +40,14 @@ def check(exercise_id: str, answer: Answer) -> None:
     try:
         verdict, hint = judge(exercise, answer)
     except KeyboardInterrupt:
-        print(f"NOT YET {exercise.id} {exercise.title}: you interrupted it. If it took long, look whether every loop "
-              "in it comes to an end.")
+        print(gettext("NOT YET {id} {title}: you interrupted it. If it took long, look whether every loop in it comes "
+                      "to an end.").format(id=exercise.id, title=gettext(exercise.title)))
         raise
-    line = f"{verdict} {exercise.id} {exercise.title}" + (f": {hint}" if hint else "")
+    line = f"{gettext(verdict)} {exercise.id} {gettext(exercise.title)}" + (f": {hint}" if hint else "")
     print(line)
-    if verdict != "NOT STARTED" and (trouble := record_result(exercise.id, passed=verdict == "PASSED")):
+    if verdict != NOT_STARTED and (trouble := record_result(exercise.id, passed=verdict == PASSED)):
         print(trouble)
-    if verdict != "PASSED" and os.environ.get("COURSE_STRICT") == "1":
+    if verdict != PASSED and os.environ.get("COURSE_STRICT") == "1":
         raise AssertionError(line)
 
 
@@ -58,23 +60,26 @@ def judge(exercise: Exercise, answer: Answer, seconds: float | None = None) -> t
         seconds: how long it may take; by default what the exercise says.
 
     Returns:
-        The verdict, PASSED, NOT STARTED or NOT YET, and the remark, which is empty unless the verdict is NOT YET.
+        The verdict, PASSED, NOT_STARTED or NOT_YET, and in the reader's language the remark, which is empty unless the
+        verdict is NOT_YET.
     """
     if not callable(answer):
-        return "NOT YET", f"got {type(answer).__name__}, not a function. Pass the function itself, without parentheses."
+        return NOT_YET, gettext("got {kind}, not a function. Pass the function itself, without "
+                                  "parentheses.").format(kind=type(answer).__name__)
     try:
         hint = within(exercise.seconds if seconds is None else seconds, exercise.verify, answer)
     except NotYet as refused:
-        return "NOT YET", str(refused)
+        return NOT_YET, gettext(str(refused))
     except Stopped as stopped:
         line = _own_line(stopped, answer)
-        return "NOT YET", (f"it was stopped {stopped}{f', in its line `{line}`' if line else ''}. Does every loop in "
-                           "it come to an end? If so, the computer was busy: run the check again.")
+        where = gettext(", in its line `{line}`").format(line=line) if line else ""
+        return NOT_YET, gettext("it was stopped {stopped}{where}. Does every loop in it come to an end? If so, the "
+                                "computer was busy: run the check again.").format(stopped=stopped, where=where)
     except (Exception, SystemExit) as error:  # whatever a learner's function does, the notebook goes on
         if isinstance(error, NotImplementedError) and not error.args:  # with a text it is PyTorch's, not the stub's
-            return "NOT STARTED", ""
-        return "NOT YET", _describe(error, answer)
-    return ("PASSED", "") if hint is None else ("NOT YET", hint)
+            return NOT_STARTED, ""
+        return NOT_YET, _describe(error, answer)
+    return (PASSED, "") if hint is None else (NOT_YET, gettext(hint))
 
 
 def _own_line(error: BaseException, answer: Answer) -> str:
@@ -90,7 +95,7 @@ def _describe(error: BaseException, answer: Answer) -> str:
     text = " ".join(str(error).split())
     if len(text) > _MOST_LETTERS:
         text = text[:_MOST_LETTERS] + " ..."
-    raised = f"raised {type(error).__name__}" + (f": {text}" if text else "")
+    raised = gettext("raised {kind}").format(kind=type(error).__name__) + (f": {text}" if text else "")
     if line := _own_line(error, answer):
-        return f"its line `{line}` {raised}"
-    return f"calling it, or using what it returned, {raised}"
+        return gettext("its line `{line}` {raised}").format(line=line, raised=raised)
+    return gettext("calling it, or using what it returned, {raised}").format(raised=raised)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from course_utils import host_memory
+from course_utils.language import gettext
 
 _UNWATCHED = 1.0  # seconds in which most answers are done, so that the system need not be asked for its memory
 _LOOK_EVERY = 0.25  # seconds between two looks at the memory
@@ -63,7 +64,7 @@ class _Watcher(threading.Thread):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(daemon=True)
-        self.armed, self.reason = True, f"after {seconds:g} seconds"
+        self.armed, self.reason = True, gettext("after {seconds:g} seconds").format(seconds=seconds)
         self._seconds = seconds
         self._watched = ctypes.c_ulong(threading.get_ident())
         self._ended, self._lock = threading.Event(), threading.Lock()
@@ -78,7 +79,7 @@ class _Watcher(threading.Thread):
             if self._ended.wait(min(_LOOK_EVERY, max(0.0, end - time.monotonic()))):
                 return
             if host_memory.resident() - before > free / 2:
-                self.reason = "when it had taken half of the free memory"
+                self.reason = gettext("when it had taken half of the free memory")
                 break
         while self._order():
             if self._ended.wait(_ASK_AGAIN):

@@ -12,6 +12,7 @@ from typing import Any
 
 import course_utils.exercises.chapters
 from course_utils.errors import InputError
+from course_utils.language import gettext
 
 _MODULES = {"exercise": ("chapter", "EXERCISES"), "question": ("questions", "QUESTIONS")}
 
@@ -47,5 +48,7 @@ def find(kind: str, wanted: str) -> Any:
     for candidate in candidates:
         if candidate.id == wanted:
             return candidate
-    known = ", ".join(candidate.id for candidate in candidates) or f"no {kind}s"
-    raise InputError(f"There is no {kind} {wanted!r}: chapter {number} has {known}. Use the id that stands above it.")
+    known = ", ".join(candidate.id for candidate in candidates) or gettext("none")
+    what = gettext("exercise") if kind == "exercise" else gettext("question")
+    raise InputError(gettext("There is no {what} {wanted!r}: chapter {number} has {known}. Use the id that stands "
+                             "above it.").format(what=what, wanted=wanted, number=number, known=known))

@@ -17,6 +17,7 @@ from course_utils.errors import InputError
 from course_utils.file_lock import FileLock
 from course_utils.files import describe_damage, json_writer, write_atomically
 from course_utils.json_text import parse_json
+from course_utils.language import gettext
 from course_utils.number import whole_number
 
 FORMAT = "course-utils progress"
@@ -38,7 +39,7 @@ class Attempts:
 
     def __post_init__(self) -> None:
         if whole_number(self.tries) is None or self.tries < 0:
-            raise ValueError(f"tries is {self.tries!r}")
+            raise ValueError(gettext("tries is {tries!r}").format(tries=self.tries))
         if self.passed is not None:
             datetime.fromisoformat(self.passed)
 
@@ -70,8 +71,8 @@ def progress_file() -> Path | None:
     try:
         return Path(name).expanduser().resolve() if name else None  # what a link points to, so that it stays a link
     except RuntimeError as error:
-        raise InputError(f"There is no home folder for {name!r}: set the environment variable COURSE_PROGRESS to "
-                         "another file.") from error
+        raise InputError(gettext("There is no home folder for {name!r}: set the environment variable COURSE_PROGRESS "
+                                 "to another file.").format(name=name)) from error
 
 
 def own_progress() -> Progress:
@@ -98,9 +99,11 @@ def read_progress(path: Path) -> Progress:
     try:
         return _parse(_content(path))
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
+        raise InputError(gettext("{path!r} cannot be read: "
+                                 "{strerror}.").format(path=str(path), strerror=error.strerror)) from error
     except ValueError as error:
-        raise InputError(f"{str(path)!r} {_damage(path)}: export it again, or give another file.") from error
+        raise InputError(gettext("{path!r} {damage}: export it again, or give another "
+                                 "file.").format(path=str(path), damage=_damage(path))) from error
 
 
 def export_progress(path: Path, name: str) -> Progress:
@@ -122,7 +125,8 @@ def export_progress(path: Path, name: str) -> Progress:
         write_atomically(path.resolve().parent, {path.name: json_writer(
             {"format": FORMAT, "name": name, "date": _now(), "exercises": _plain(progress)})})
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be written: {error.strerror}.") from error
+        raise InputError(gettext("{path!r} cannot be written: {strerror}"
+                                 ".").format(path=str(path), strerror=error.strerror)) from error
     return progress
 
 
@@ -150,8 +154,9 @@ def record_result(exercise_id: str, passed: bool) -> str:
     except InputError as error:
         return str(error)
     except OSError as error:
-        return (f"This was not added to your progress in {str(path)!r} ({error.strerror}). The environment variable "
-                "COURSE_PROGRESS names another file; if it is empty, none is kept.")
+        return gettext("This was not added to your progress in {path!r} ({strerror}). The "
+                       "environment variable COURSE_PROGRESS names another file; if it is empty, "
+                       "none is kept.").format(path=str(path), strerror=error.strerror)
 
 
 def _read_or_put_aside(path: Path) -> tuple[Progress, str]:
@@ -164,7 +169,8 @@ def _read_or_put_aside(path: Path) -> tuple[Progress, str]:
         while (aside := path.with_name(f"{path.name}.aside-{number}")).exists():
             number += 1
         path.rename(aside)
-        return Progress({}), f"{str(path)!r} {damage}. It is now {aside.name!r}, and a new one was begun."
+        return Progress({}), gettext("{path!r} {damage}. It is now {name!r}, and a new one was "
+                                     "begun.").format(path=str(path), damage=damage, name=aside.name)
 
 
 def _content(path: Path) -> bytes:
@@ -198,12 +204,12 @@ def _parse(data: bytes) -> Progress:
 def _damage(path: Path) -> str:
     """What is wrong with a file that is no progress, as the end of a sentence."""
     if path.stat().st_size > _LONGEST:
-        return "is larger than any progress in this course"
+        return gettext("is larger than any progress in this course")
     try:
         parse_json(_content(path))
     except ValueError:
         return describe_damage(path)
-    return "holds something else than the progress in this course"
+    return gettext("holds something else than the progress in this course")
 
 
 def _plain(progress: Progress) -> dict[str, dict[str, object]]:
@@ -227,10 +233,12 @@ def _alone(path: Path) -> FileLock:
         except BlockingIOError as error:
             waited = time.monotonic() - begun
             if waited > _LONGEST_WAIT:
-                raise TimeoutError(error.errno, f"another process has been writing it for {_LONGEST_WAIT:.0f} seconds"
+                raise TimeoutError(error.errno, gettext("another process has been writing it for {longest_wait:.0f} "
+                                                        "seconds").format(longest_wait=_LONGEST_WAIT)
                                    ) from error
             if waited > _SAYS_THAT_IT_WAITS and not said:
                 said = True
-                print(f"Waiting for another notebook or process to let go of {str(path)!r}, where your progress is "
-                      f"kept, for {_LONGEST_WAIT:.0f} seconds at most ...", flush=True)
+                print(gettext("Waiting for another notebook or process to let go of {path!r}, "
+                              "where your progress is kept, for {longest_wait:.0f} seconds at most "
+                              "...").format(path=str(path), longest_wait=_LONGEST_WAIT), flush=True)
         time.sleep(_BETWEEN_TRIES)

@@ -8,7 +8,8 @@ from datetime import datetime
 from course_utils.errors import InputError
 from course_utils.exercises import lookup
 from course_utils.exercises.progress import Attempts, Progress, own_progress
-from course_utils.printable import printable
+from course_utils.language import gettext
+from course_utils.printable import padded, printable, width
 
 
 def show_progress(chapter: int | None = None) -> None:
@@ -23,7 +24,7 @@ def show_progress(chapter: int | None = None) -> None:
     try:
         progress = own_progress()
     except InputError as error:  # no reason to stop a notebook
-        print(f"{error} Until then nothing counts as passed.")
+        print(gettext("{error} Until then nothing counts as passed.").format(error=error))
         progress = Progress({})
     print(progress_table(progress) if chapter is None else chapter_table(progress, chapter))
 
@@ -33,10 +34,12 @@ def progress_table(progress: Progress) -> str:
     lines = []
     for chapter, ids in _exercises().items():
         still = [exercise_id for exercise_id in ids if not progress.passed(exercise_id)]
-        lines.append(f"chapter {chapter:2}   {len(ids) - len(still)} of {len(ids)} passed"
-                     + (f"   open: {', '.join(still)}" if still else ""))
+        passed = gettext("chapter {chapter:2}   {passed} of {count} passed").format(
+            chapter=chapter, passed=len(ids) - len(still), count=len(ids))
+        lines.append(passed + (gettext("   open: {ids}").format(ids=", ".join(still)) if still else ""))
     everything = [exercise_id for ids in _exercises().values() for exercise_id in ids]
-    lines.append(f"in all       {_count(progress, everything)} of {len(everything)} passed")
+    lines.append(gettext("in all       {passed} of {count} passed").format(
+        passed=_count(progress, everything), count=len(everything)))
     return "\n".join(lines)
 
 
@@ -48,13 +51,16 @@ def chapter_table(progress: Progress, chapter: int) -> str:
     """
     exercises = lookup.of_chapter("exercise", chapter)
     if not exercises:
-        raise InputError(f"Chapter {chapter!r} has no exercises: give one of "
-                         f"{', '.join(map(str, lookup.chapters('exercise')))}.")
-    lines = [f"Chapter {chapter}: {_count(progress, [e.id for e in exercises])} of {len(exercises)} exercises passed"]
+        raise InputError(gettext("Chapter {chapter!r} has no exercises: give one of {chapters}.").format(
+            chapter=chapter, chapters=", ".join(map(str, lookup.chapters("exercise")))))
+    lines = [gettext("Chapter {chapter}: {passed} of {count} exercises passed").format(
+        chapter=chapter, passed=_count(progress, [e.id for e in exercises]), count=len(exercises))]
     for exercise in exercises:
         kept = progress.exercises.get(exercise.id, Attempts())
-        tries = f" (after {kept.tries} {'try' if kept.tries == 1 else 'tries'})" if kept.tries else ""
-        lines.append(f"{'open' if kept.passed is None else 'passed':6}  {exercise.id} {exercise.title}{tries}")
+        tries = gettext(" (after 1 try)") if kept.tries == 1 else gettext(" (after {tries} tries)")
+        state = gettext("open    ") if kept.passed is None else gettext("passed  ")
+        lines.append(f"{state}{exercise.id} {gettext(exercise.title)}"
+                     + (tries.format(tries=kept.tries) if kept.tries else ""))
     return "\n".join(lines)
 
 
@@ -66,16 +72,17 @@ def learners_table(learners: Mapping[str, Progress]) -> str:
     """
     chapters = _exercises()
     everything = [exercise_id for ids in chapters.values() for exercise_id in ids]
-    rows = [["learner", *map(str, chapters), "all", "last passed"]]
-    rows.append(["of", *(str(len(ids)) for ids in chapters.values()), str(len(everything)), ""])
+    rows = [[gettext("learner"), *map(str, chapters), gettext("all"), gettext("last passed")]]
+    rows.append([gettext("of"), *(str(len(ids)) for ids in chapters.values()), str(len(everything)), ""])
     for label, progress in learners.items():
         days = [str(datetime.fromisoformat(kept.passed).date()) for kept in progress.exercises.values()
                 if kept.passed is not None]
         counts = [_count(progress, ids) for ids in (*chapters.values(), everything)]
         rows.append([printable(progress.name[:30] or label), *map(str, counts), max(days, default="")])
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-                     for row in rows)
+    widths = [max(map(width, column)) for column in zip(*rows)]
+    lines = [[padded(cell, columns, right=number > 0) for number, (cell, columns) in enumerate(zip(row, widths))]
+             for row in rows]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def _exercises() -> dict[int, list[str]]:

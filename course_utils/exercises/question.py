@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from course_utils.exercises import lookup
+from course_utils.language import gettext
 from course_utils.plots.figure import in_notebook
 
 
@@ -32,8 +33,8 @@ class Option:
 
     @property
     def verdict(self) -> str:
-        """Whether it is right, in words."""
-        return "Right." if self.right else "Not quite."
+        """Whether it is right, in the reader's words."""
+        return gettext("Right.") if self.right else gettext("Not quite.")
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ def find_question(question_id: str) -> Question:
 
 def question_text(question: Question) -> str:
     """The question and its options as plain text, without the explanations."""
-    options = [f"{letter}. {option.text}" for letter, option in question.lettered]
-    return "\n".join([f"Question {question.id}: {question.text}", *options])
+    options = [f"{letter}. {gettext(option.text)}" for letter, option in question.lettered]
+    heading = gettext("Question {id}:").format(id=question.id)
+    return "\n".join([f"{heading} {gettext(question.text)}", *options])
 
 
 def question_html(question: Question) -> str:
@@ -122,7 +124,8 @@ def question_widget(question: Question) -> Any:
             explanation.value = (f'<p role="alert" style="line-height: 1.6"><strong>{letter}: {option.verdict}'
                                  f"</strong> {inline(option.explanation)}</p>")
 
-        made = ipywidgets.Button(description=f"Answer {letter}", tooltip=option.text, layout={"width": "auto"})
+        made = ipywidgets.Button(description=gettext("Answer {letter}").format(letter=letter),
+                                        tooltip=gettext(option.text), layout={"width": "auto"})
         made.on_click(choose)
         return made
 
@@ -132,9 +135,10 @@ def question_widget(question: Question) -> Any:
 
 
 def inline(text: str) -> str:
-    """A text as HTML: escaped, and what stands between backticks as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    """A text in the reader's language as HTML: escaped, and what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(gettext(text)))
 
 
 def _heading(question: Question) -> str:
-    return f"<p><strong>Question {question.id}:</strong> {inline(question.text)}</p>"
+    heading = gettext("Question {id}:").format(id=question.id)
+    return f"<p><strong>{heading}</strong> {inline(question.text)}</p>"

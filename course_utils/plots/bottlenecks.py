@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from course_utils.config import Qwen3Config
 from course_utils.costs import copied_bytes, pass_bytes
+from course_utils.language import gettext
 from course_utils.plots.figure import CACHED, GENERATED, HATCHES, INK, SERIES, style
 
 _POINTS = 9
@@ -28,16 +29,18 @@ def step_bytes(config: Qwen3Config, max_length: int, batch: int = 1) -> Figure:
     costs = [pass_bytes(config, 1, length, batch) for length in lengths]
     copied = [copied_bytes(config, length, batch) for length in lengths]
     lines = (
-        ("with a growing cache, which is copied", "--", "D", [cost.total + c for cost, c in zip(costs, copied)]),
-        ("with a fixed cache", "-", "^", [cost.total for cost in costs]),
-        ("weights alone", ":", "", [cost.weights for cost in costs]),
+        (gettext("with a growing cache, which is copied"), "--", "D",
+         [cost.total + c for cost, c in zip(costs, copied)]),
+        (gettext("with a fixed cache"), "-", "^", [cost.total for cost in costs]),
+        (gettext("weights alone"), ":", "", [cost.weights for cost in costs]),
     )
     with style():
         fig, ax = pyplot.subplots()
         for name, line, marker, moved in lines:
             ax.plot(lengths, [each / 1e9 for each in moved], marker=marker, linestyle=line, label=name,
                     color=CACHED if marker else INK)
-        ax.set(xlabel="tokens in each text", ylabel="moved in one step, GB", xlim=(0, None), ylim=(0, None))
+        ax.set(xlabel=gettext("tokens in each text"), ylabel=gettext("moved in one step, GB"),
+               xlim=(0, None), ylim=(0, None))
         ax.xaxis.set_major_formatter("{x:,.0f}")
         ax.legend()
     return fig
@@ -55,13 +58,13 @@ def throughput_latency(seconds: Mapping[int, float]) -> Figure:
         milliseconds = [1e3 * each for each in seconds.values()]
         rates = [batch / each for batch, each in seconds.items()]
         alone = next(iter(seconds.items()))
-        ax.plot(milliseconds, rates, color=GENERATED, marker="s", label="measured")
+        ax.plot(milliseconds, rates, color=GENERATED, marker="s", label=gettext("measured"))
         ax.axhline(alone[0] / alone[1], color=INK, linestyle=":", marker="", linewidth=1,
-                   label=f"throughput of batch {alone[0]}")
+                   label=gettext("throughput of batch {alone}").format(alone=alone[0]))
         for batch, x, y in zip(seconds, milliseconds, rates):
             # The curve rises to the right, so below it there is room.
             ax.annotate(str(batch), (x, y), (5, -4), textcoords="offset points", va="top", fontsize=9)
-        ax.set(xlabel="latency: one step, ms", ylabel="throughput: tokens/s, all texts",
+        ax.set(xlabel=gettext("latency: one step, ms"), ylabel=gettext("throughput: tokens/s, all texts"),
                xlim=(0, 1.1 * max(milliseconds)), ylim=(0, 1.15 * max(rates)))
         ax.legend(loc="upper left")
     return fig
@@ -86,9 +89,10 @@ def slots(schedules: Mapping[str, Schedule]) -> Figure:
                                       sharex=True, squeeze=False, height_ratios=heights)
         for ax, (name, schedule) in zip(panels[:, 0], schedules.items()):
             _draw_slots(ax, schedule)
-            ax.set_title(f"{name}: {len(schedule)} steps", fontsize=11, loc="left")
+            title = gettext("{name}: {count} steps").format(name=name, count=len(schedule))
+            ax.set_title(title, fontsize=11, loc="left")
             ax.set_xlim(0, longest)
-        panels[-1, 0].set_xlabel("decoding steps")
+        panels[-1, 0].set_xlabel(gettext("decoding steps"))
         panels[-1, 0].locator_params(axis="x", integer=True)
     return fig
 
@@ -104,5 +108,6 @@ def _draw_slots(ax: Axes, schedule: Schedule) -> None:
                 ax.text(step + length / 2, slot, str(request), ha="center", va="center", fontsize=9,
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})
             step += length
-    ax.set_yticks(range(len(schedule[0])), [f"slot {slot}" for slot in range(len(schedule[0]))], fontsize=9)
+    slots = [gettext("slot {slot}").format(slot=slot) for slot in range(len(schedule[0]))]
+    ax.set_yticks(range(len(slots)), slots, fontsize=9)
     ax.invert_yaxis()

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from course_utils.config import Qwen3Config
 from course_utils.kv_cache import StaticKVCache
+from course_utils.language import gettext, noted
 from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, SERIES, style
 
 
@@ -50,13 +51,15 @@ def _passes(prompt_tokens: int, new_tokens: int, cached: bool) -> Figure:
                     _cell(ax, place, step, "white", color, "//")
         ax.set_xlim(-0.2, prompt_tokens + new_tokens)
         ax.set_ylim(new_tokens + 0.1, -0.2)
-        ax.set_yticks([step + 0.4 for step in range(new_tokens)], [f"pass {step + 1}" for step in range(new_tokens)])
+        passes = [gettext("pass {step}").format(step=step + 1) for step in range(new_tokens)]
+        ax.set_yticks([step + 0.4 for step in range(new_tokens)], passes)
         ax.set_xticks([])
-        ax.set_xlabel("tokens of the text so far")
-        before = (Patch(facecolor=CACHED, edgecolor="white", hatch="..", label="not computed: cached") if cached
-                  else Patch(facecolor="white", edgecolor=INK, hatch="//", label="computed before"))
-        ax.legend(handles=[Patch(facecolor=PROMPT, edgecolor=INK, label="prompt"),
-                           Patch(facecolor=GENERATED, edgecolor=INK, label="generated"), before],
+        ax.set_xlabel(gettext("tokens of the text so far"))
+        before = (Patch(facecolor=CACHED, edgecolor="white", hatch="..", label=gettext("not computed: cached"))
+                  if cached
+                  else Patch(facecolor="white", edgecolor=INK, hatch="//", label=gettext("computed before")))
+        ax.legend(handles=[Patch(facecolor=PROMPT, edgecolor=INK, label=gettext("prompt")),
+                           Patch(facecolor=GENERATED, edgecolor=INK, label=gettext("generated")), before],
                   loc="upper right", fontsize=9)
     return fig
 
@@ -68,8 +71,10 @@ def _cell(ax: Axes, place: int, step: int, face: str, edge: str = INK, hatch: st
 # Face, edge and hatch of a place. What is copied was cached before, so it has the same colour as what stays.
 _PROMPT, _TOKEN, _STAYS = (PROMPT, "white", ""), (GENERATED, "white", "//"), (CACHED, "white", "..")
 _COPIED, _IDLE = ("white", CACHED, ".."), ("white", SERIES[2], "")
-_NAMES = {_PROMPT: "written: prompt", _TOKEN: "written: new token", _COPIED: "copied to new memory",
-          _STAYS: "stays where it is", _IDLE: "reserved, not used yet"}
+_NAMES = {_PROMPT: noted("written: prompt"), _TOKEN: noted("written: new token"),
+          _COPIED: noted("copied to new memory"),
+          _STAYS: noted("stays where it is"),
+          _IDLE: noted("reserved, not used yet")}
 
 
 def cache_kinds(prompt_tokens: int, steps: int, max_length: int) -> Figure:
@@ -88,13 +93,14 @@ def cache_kinds(prompt_tokens: int, steps: int, max_length: int) -> Figure:
             held = prompt_tokens + step - 1
             _draw_row(growing, step, [_COPIED] * held + [_TOKEN])
             _draw_row(fixed, step, [_STAYS] * held + [_TOKEN] + [_IDLE] * (max_length - held - 1))
-        growing.set_title("growing: everything is copied")
-        fixed.set_title("fixed: one place is written")
+        growing.set_title(gettext("growing: everything is copied"))
+        fixed.set_title(gettext("fixed: one place is written"))
         for ax in (growing, fixed):
-            ax.set(xlim=(0.4, max_length + 0.6), ylim=(steps + 0.6, -0.6), xlabel="place in the cache",
+            ax.set(xlim=(0.4, max_length + 0.6), ylim=(steps + 0.6, -0.6), xlabel=gettext("place in the cache"),
                    yticks=range(steps + 1))
-        growing.set_yticklabels(["prompt", *(f"token {step}" for step in range(1, steps + 1))])
-        fig.legend(handles=[Patch(facecolor=face, edgecolor=edge, hatch=hatch, label=name)
+        tokens = [gettext("token {step}").format(step=step) for step in range(1, steps + 1)]
+        growing.set_yticklabels([gettext("prompt"), *tokens])
+        fig.legend(handles=[Patch(facecolor=face, edgecolor=edge, hatch=hatch, label=gettext(name))
                             for (face, edge, hatch), name in _NAMES.items()], loc="outside lower center", ncols=3)
     return fig
 
@@ -122,7 +128,7 @@ def cache_memory(configs: Mapping[str, Qwen3Config], max_length: int, weights: M
             ax.plot([0, max_length], [0, whole / 1e9], label=name)
         for (name, size), line in zip(weights.items(), ("--", ":", "-.")):
             ax.axhline(size / 1e9, color=INK, linestyle=line, linewidth=1.5, marker="", label=name)
-        ax.set(xlabel="tokens in the text", ylabel="memory, GB", xlim=(0, max_length))
+        ax.set(xlabel=gettext("tokens in the text"), ylabel=gettext("memory, GB"), xlim=(0, max_length))
         ax.set_ylim(bottom=0)
         ax.xaxis.set_major_formatter("{x:,.0f}")
         ax.legend()
@@ -138,10 +144,10 @@ def step_time(lengths: Sequence[int], without_cache: Sequence[float], with_cache
     """
     with style():
         fig, ax = pyplot.subplots()
-        for seconds, name, color, marker in ((without_cache, "without a cache", SERIES[0], "o"),
-                                             (with_cache, "with a cache", CACHED, "^")):
+        for seconds, name, color, marker in ((without_cache, gettext("without a cache"), SERIES[0], "o"),
+                                             (with_cache, gettext("with a cache"), CACHED, "^")):
             ax.plot(lengths, [1e3 * each for each in seconds], color=color, marker=marker, label=name)
-        ax.set(xlabel="tokens in the text", ylabel="one step, ms", xticks=list(lengths))
+        ax.set(xlabel=gettext("tokens in the text"), ylabel=gettext("one step, ms"), xticks=list(lengths))
         ax.set_ylim(bottom=0)
         ax.legend()
     return fig

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from course_utils.language import gettext, noted
 from course_utils.plots.diagram import Place, arrow, box, canvas
 from course_utils.plots.figure import CACHED, GENERATED, PROMPT, style
 
@@ -25,24 +26,24 @@ class Chapter(NamedTuple):
 
 
 CHAPTERS: dict[int, Chapter] = {
-    1: Chapter("Environment", 60, (), (0, 0)),
-    2: Chapter("Tokenizer", 90, (1,), (1, 0)),
-    3: Chapter("The model", 105, (2,), (2, 0)),
-    4: Chapter("One step", 70, (3,), (3, 0)),
-    5: Chapter("The loop", 90, (4,), (4, 0)),
-    6: Chapter("KV cache", 120, (5,), (5, 0)),
-    7: Chapter("Compilation", 150, (6,), (6, 0)),
-    8: Chapter("Sampling", 125, (6,), (4, 1)),
-    9: Chapter("Inside", 180, (6,), (2, 1)),
-    10: Chapter("Chat, prefixes", 145, (8,), (3, 1)),
-    11: Chapter("Bottlenecks", 145, (7,), (6, 1)),
-    12: Chapter("Speculation", 140, (8, 11), (5, 1)),
-    13: Chapter("Training", 130, (9,), (2, 2)),
-    14: Chapter("Fine-tuning", 90, (13, 10), (3, 2)),
-    15: Chapter("Many machines", 110, (13, 11), (6, 2)),
+    1: Chapter(noted("Environment"), 60, (), (0, 0)),
+    2: Chapter(noted("Tokenizer"), 90, (1,), (1, 0)),
+    3: Chapter(noted("The model"), 105, (2,), (2, 0)),
+    4: Chapter(noted("One step"), 70, (3,), (3, 0)),
+    5: Chapter(noted("The loop"), 90, (4,), (4, 0)),
+    6: Chapter(noted("KV cache"), 120, (5,), (5, 0)),
+    7: Chapter(noted("Compilation"), 150, (6,), (6, 0)),
+    8: Chapter(noted("Sampling"), 125, (6,), (4, 1)),
+    9: Chapter(noted("Inside"), 170, (6,), (2, 1)),
+    10: Chapter(noted("Chat, prefixes"), 145, (8,), (3, 1)),
+    11: Chapter(noted("Bottlenecks"), 145, (7,), (6, 1)),
+    12: Chapter(noted("Speculation"), 140, (8, 11), (5, 1)),
+    13: Chapter(noted("Training"), 130, (9,), (2, 2)),
+    14: Chapter(noted("Fine-tuning"), 95, (13, 10), (3, 2)),
+    15: Chapter(noted("Many machines"), 105, (13, 11), (6, 2)),
 }
-PATHS: tuple[tuple[str, str], ...] = (("Just the road: 1 to 7", PROMPT), ("Serving: 8 to 12", CACHED),
-                                      ("Changing: 13 to 15", GENERATED))
+PATHS: tuple[tuple[str, str], ...] = ((noted("Just the road: 1 to 7"), PROMPT), (noted("Serving: 8 to 12"), CACHED),
+                                      (noted("Changing: 13 to 15"), GENERATED))
 _STEP, _ROW, _SIZE = 1.4, 1.5, (1.2, 0.8)  # inches: from box to box, from row to row, and of a box
 
 
@@ -54,11 +55,12 @@ def course_map() -> Figure:
             minutes = sum(chapter.minutes for chapter in CHAPTERS.values() if chapter.place[1] == row)
             # The first row leaves no room beside its boxes.
             x, y = 0.15, _middle((0, row))[1] + (0 if row else 0.65)
-            words = f"{title}, about {minutes / 60:.0f} hours"
+            words = gettext("{title}, about {minutes:.0f} hours").format(title=gettext(title), minutes=minutes / 60)
             ax.text(x, y, words.replace(": ", ":\n").replace(", ", ",\n") if row else words, va="center", weight="bold")
             for number, chapter in CHAPTERS.items():
                 if chapter.place[1] == row:
-                    box(ax, _middle(chapter.place), _SIZE, f"{number}", f"{chapter.name}\n{chapter.minutes} min", color)
+                    words = gettext("{name}\n{minutes} min").format(name=gettext(chapter.name), minutes=chapter.minutes)
+                    box(ax, _middle(chapter.place), _SIZE, f"{number}", words, color)
         for chapter in CHAPTERS.values():
             for needed in chapter.needs:
                 _connect(ax, CHAPTERS[needed].place, chapter.place)

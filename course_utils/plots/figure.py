@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import io
+import re
+import warnings
 from contextlib import AbstractContextManager
 
 import matplotlib
@@ -15,6 +17,9 @@ from matplotlib import font_manager, pyplot
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
+from matplotlib.text import Text
+
+from course_utils.language import gettext
 
 # Each of these colours has a meaning, in all chapters the same. They differ for colour-blind readers too, and have a
 # contrast of at least 3:1 on white (Okabe and Ito, 2008), which is enough for shapes; text is black.
@@ -39,7 +44,11 @@ SIGNED = LinearSegmentedColormap.from_list("signed", [SERIES[1], "white", SERIES
 _CJK_FONTS = (
     "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "PingFang SC", "Hiragino Sans GB", "Heiti TC",
     "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Arial Unicode MS",
+    "Noto Sans CJK JP",  # so an earlier matplotlib than 3.11 calls Noto Sans CJK, and draws its Japanese forms
 )
+# Written into a picture that has Chinese characters where nothing can draw them; in English, for that can be drawn.
+_NO_FONT = "No font here has Chinese characters, so there are boxes: install one, such as Noto Sans CJK."
+_CHINESE = re.compile("[\u2e80-\u9fff\uff00-\uffef]")
 
 
 def ink_on(value: float) -> str:
@@ -114,8 +123,16 @@ def in_notebook() -> bool:
 def as_output(fig: Figure, description: str) -> dict[str, str]:
     """A picture and its sentence as a notebook keeps them, by media type. The picture is closed."""
     png = io.BytesIO()
-    # No version of matplotlib inside, so the same picture is the same file.
-    fig.savefig(png, format="png", dpi=100, facecolor="white", metadata={"Software": None})
+    if not has_cjk_font() and any(_CHINESE.search(text.get_text()) for text in fig.findobj(Text)):
+        fig.suptitle(fig.get_suptitle() or _NO_FONT, fontsize=8)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")  # the picture says it, once and in one sentence
+        # No version of matplotlib inside, so the same picture is the same file.
+        fig.savefig(png, format="png", dpi=100, facecolor="white", metadata={"Software": None})
     pyplot.close(fig)  # an open figure would be shown a second time at the end of the cell
-    return {"image/png": base64.b64encode(png.getvalue()).decode(),
-            "text/plain": f"Figure: {' '.join(description.split())}"}
+    return {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": as_sentence(description)}
+
+
+def as_sentence(description: str) -> str:
+    """A picture's sentence as it stands under the picture, on one line."""
+    return gettext("Figure: {sentence}").format(sentence=" ".join(description.split()))

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
+from course_utils.language import gettext
 from course_utils.plots.diagram import arrow, box, canvas, note
 from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, SERIES, style
 from course_utils.qwen3 import Qwen3Model
@@ -34,9 +35,9 @@ def pipeline(prompt: str, token_ids: Sequence[int], next_id: int, next_token: st
     """
     with style():
         fig, ax = canvas(0.1 + 6 * _STEP, 2.0)
-        _row(ax, 0.85, [*_to_logits(prompt, token_ids), ("next token", str(next_id), GENERATED),
-                        ("text", f'"{next_token}"', GENERATED)],
-             ["encode", "embed", "output layer", "choose", "decode"])
+        _row(ax, 0.85, [*_to_logits(prompt, token_ids), (gettext("next token"), str(next_id), GENERATED),
+                        (gettext("text"), f'"{next_token}"', GENERATED)],
+             [gettext("encode"), gettext("embed"), gettext("output layer"), gettext("choose"), gettext("decode")])
     return fig
 
 
@@ -51,18 +52,19 @@ def generation_loop(prompt: str, token_ids: Sequence[int], next_token: str) -> F
     with style():
         fig, ax = canvas(0.1 + 5 * _STEP, 3.2)
         middle, low = 2.05, 2.05 - _HEIGHT / 2 - 0.08
-        _row(ax, middle, [*_to_logits(prompt, token_ids), ("next token", f'"{next_token}"', GENERATED)],
-             ["encode", "embed", "output layer", "choose"])
+        _row(ax, middle, [*_to_logits(prompt, token_ids), (gettext("next token"), f'"{next_token}"', GENERATED)],
+             [gettext("encode"), gettext("embed"), gettext("output layer"), gettext("choose")])
         arrow(ax, (_place(4), low), (_place(1), low), GENERATED, bend=-0.17)
-        note(ax, (_place(3.6), 0.5), "append it and go round again")
-        box(ax, (_place(2), 0.4), (2.4, 0.55), "keys and values, cached", color=CACHED)
+        note(ax, (_place(3.6), 0.5), gettext("append it and go round again"))
+        box(ax, (_place(2), 0.4), (2.4, 0.55), gettext("keys and values, cached"), color=CACHED)
         arrow(ax, (_place(2), 0.72), (_place(2), low), CACHED, heads="<|-|>")
     return fig
 
 
 def _to_logits(prompt: str, token_ids: Sequence[int]) -> list[_Part]:
-    return [("text", f'"{prompt}"', PROMPT), ("token ids", str(list(token_ids)), PROMPT),
-            ("Qwen3", "attention and MLP, layer by layer", INK), ("logits", "one score for every token", INK)]
+    return [(gettext("text"), f'"{prompt}"', PROMPT), (gettext("token ids"), str(list(token_ids)), PROMPT),
+            ("Qwen3", gettext("attention and MLP, layer by layer"), INK),
+            ("logits", gettext("one score for every token"), INK)]
 
 
 def _place(number: float) -> float:
@@ -99,10 +101,11 @@ def record_shapes(model: Qwen3Model, token_ids: Tensor) -> list[PartShape]:
     Returns:
         Token ids, embeddings, what the layers and the last norm give out, logits, the last row, the next token.
     """
-    stages = [PartShape("token ids", tuple(token_ids.shape))]
+    stages = [PartShape(gettext("token ids"), tuple(token_ids.shape))]
     layers = model.config.num_hidden_layers
     parts: list[tuple[str, nn.Module]] = [
-        ("embed_tokens", model.model.embed_tokens), (f"{layers} layers", model.model.layers[-1]),
+        ("embed_tokens", model.model.embed_tokens),
+        (gettext("{layers} layers").format(layers=layers), model.model.layers[-1]),
         ("norm", model.model.norm), ("lm_head: logits", model.lm_head)]
     handles = []
     for name, part in parts:
@@ -116,11 +119,13 @@ def record_shapes(model: Qwen3Model, token_ids: Tensor) -> list[PartShape]:
         for handle in handles:
             handle.remove()
     next_token = last.argmax(dim=-1, keepdim=True)
-    return [*stages, PartShape("last row", tuple(last.shape)), PartShape("next token", tuple(next_token.shape))]
+    return [*stages, PartShape(gettext("last row"), tuple(last.shape)),
+            PartShape(gettext("next token"), tuple(next_token.shape))]
 
 
 # In the layers a row reads the rows before it, so they take in all rows; of what they give out, the last is enough.
-_READ_WHOLE = ("token ids", "embed_tokens")
+# The first two stages, ids and embeddings, go into them.
+_READ_WHOLE = 2
 
 
 def model_shapes(stages: Sequence[PartShape], rows: int) -> Figure:
@@ -141,7 +146,7 @@ def model_shapes(stages: Sequence[PartShape], rows: int) -> Figure:
             # The two last stages have only the row that counts, at the height it had before.
             drawn = range(rows) if number < len(stages) - 2 else [rows - 1]
             for row in drawn:
-                counts = row == rows - 1 or stage.name in _READ_WHOLE
+                counts = row == rows - 1 or number < _READ_WHOLE
                 color = GENERATED if number == len(stages) - 1 else PROMPT
                 ax.add_patch(Rectangle((left, -row), width, 0.86, facecolor=color if counts else "white",
                                        edgecolor="white" if counts else color, hatch="//" if counts else ""))
@@ -176,8 +181,8 @@ def time_by_length(seconds: Mapping[str, Mapping[int, float]]) -> Figure:
             ax.plot(list(times), [1000 * value for value in times.values()],
                     color=SERIES[number % 2], marker=_MARKERS[number % 2])
             ax.set_title(name)
-            ax.set_xlabel("tokens in the text")
-            ax.set_ylabel("milliseconds per step")
+            ax.set_xlabel(gettext("tokens in the text"))
+            ax.set_ylabel(gettext("milliseconds per step"))
             ax.set_xlim(left=0)
             ax.set_ylim(bottom=0)
     return fig
@@ -196,12 +201,12 @@ def prefill_and_decode(seconds: Sequence[float], prompt_tokens: int) -> Figure:
         for number, length in enumerate(seconds):
             ax.barh(0, 1000 * length, left=1000 * start, height=0.6, edgecolor="white",
                     facecolor=GENERATED if number else PROMPT, hatch="//" if number else "",
-                    label=f"prefill: {prompt_tokens} tokens in one pass" if number == 0
-                    else "decode: one token a pass" if number == 1 else None)
+                    label=gettext("prefill: {count} tokens in one pass").format(count=prompt_tokens) if number == 0
+                    else gettext("decode: one token a pass") if number == 1 else None)
             start += length
         ax.set_yticks([])
         ax.spines["left"].set_visible(False)
         ax.set_ylim(-0.45, 1)
-        ax.set_xlabel("milliseconds since the prompt was given")
+        ax.set_xlabel(gettext("milliseconds since the prompt was given"))
         ax.legend(loc="upper left", ncols=2, fontsize=9)
     return fig

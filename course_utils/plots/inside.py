@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.plots.figure import FAINT, INK, SERIES, SHARE, SIGNED, ink_on, style
 from course_utils.plots.labels import shortened, token_labels, width
 from course_utils.plots.sampling import LEAST
@@ -30,8 +31,8 @@ def word_similarity(matrix: Tensor, words: Sequence[str]) -> Figure:
     """
     n = len(words)
     if matrix.shape != (n, n) or not n:
-        raise InputError(f"The matrix has shape {tuple(matrix.shape)} and there are {n} words: give a row and a column "
-                         "for each word.")
+        raise InputError(gettext("The matrix has shape {shape} and there are {n} words: give a row and a column for "
+                                 "each word.").format(shape=tuple(matrix.shape), n=n))
     values = matrix.detach().float().cpu().numpy()
     side = 0.6 * n + 0.085 * max(map(width, words)) + 0.3
     with style():
@@ -59,24 +60,25 @@ def position_waves(encoding: Tensor) -> Figure:
         InputError: if it is not a matrix of at least two positions.
     """
     if encoding.dim() != 2 or encoding.shape[0] < 2:
-        raise InputError(f"The encoding has shape {tuple(encoding.shape)}: give (positions, size) with at least two "
-                         "positions.")
+        raise InputError(gettext("The encoding has shape {shape}: give (positions, size) with at least two "
+                                 "positions.").format(shape=tuple(encoding.shape)))
     values = encoding.detach().float().cpu().numpy()
     positions, size = values.shape
     with style():
         fig, (left, right) = pyplot.subplots(1, 2, figsize=(9.5, 3.6))
         for line, column in enumerate(range(0, size, max(2, size // _WAVES // 2 * 2))):
-            left.plot(values[:, column], label=f"column {column}", markevery=(2 * line, max(1, positions // 6)))
-        left.set_xlabel("position")
-        left.set_ylabel("value")
+            left.plot(values[:, column], label=gettext("column {column}").format(column=column),
+                      markevery=(2 * line, max(1, positions // 6)))
+        left.set_xlabel(gettext("position"))
+        left.set_ylabel(gettext("value"))
         left.set_ylim(-1.1, 1.6)
         left.set_yticks([-1, 0, 1])
         left.legend(loc="upper right", ncols=2, fontsize=9)
         table = right.imshow(values, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-        right.set_xlabel("column")
+        right.set_xlabel(gettext("column"))
         right.locator_params(axis="x", integer=True)
-        right.set_ylabel("position")
-        fig.colorbar(table, ax=right, ticks=[-1, 0, 1], label="value")
+        right.set_ylabel(gettext("position"))
+        fig.colorbar(table, ax=right, ticks=[-1, 0, 1], label=gettext("value"))
     return fig
 
 
@@ -95,8 +97,9 @@ def rotary_angles(frequencies: Tensor, pairs: Sequence[int], positions: int = 12
         InputError: if there is no such pair, or nothing to draw.
     """
     if not pairs or positions < 2 or not all(0 <= pair < len(frequencies) for pair in pairs):
-        raise InputError(f"Pairs {list(pairs)} at {positions} positions cannot be drawn: give pairs from 0 to "
-                         f"{len(frequencies) - 1}, and at least two positions.")
+        raise InputError(gettext("Pairs {pairs} at {positions} positions cannot be drawn: give pairs from 0 to {count}"
+                                 ", and at least two positions.").format(
+            pairs=list(pairs), positions=positions, count=len(frequencies) - 1))
     places = torch.arange(positions)
     with style():
         fig, axes = pyplot.subplots(1, len(pairs), squeeze=False, figsize=(2.5 * len(pairs), 2.9))
@@ -114,7 +117,7 @@ def rotary_angles(frequencies: Tensor, pairs: Sequence[int], positions: int = 12
             reach = 1.35 * positions
             ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
-            ax.set_title(f"pair {pair}", fontsize=11, color=INK)
+            ax.set_title(gettext("pair {pair}").format(pair=pair), fontsize=11, color=INK)
     return fig
 
 
@@ -139,8 +142,10 @@ def attention_maps(attention: Tensor, labels: Sequence[str], titles: Sequence[st
     """
     heads, t = len(titles), len(labels)
     if attention.shape != (heads, t, t) or not 0 < t <= _MOST_TOKENS or not heads:
-        raise InputError(f"attention has shape {tuple(attention.shape)}, with {heads} titles and {t} labels: give "
-                         f"(heads, tokens, tokens), a title for each head, and labels for 1 to {_MOST_TOKENS} tokens.")
+        raise InputError(gettext("attention has shape {shape}, with {heads} titles and {t} labels: give "
+                                 "(heads, tokens, tokens), a title for each head, and labels for 1 to "
+                                 "{most_tokens} tokens.").format(
+            shape=tuple(attention.shape), heads=heads, t=t, most_tokens=_MOST_TOKENS))
     # Beside the cells there must be room for the labels, which are as long at the left as they are below.
     side = max(1.2, (0.42 if t <= _FEW else 0.2) * t)
     room = 0.6 + 0.085 * max(map(width, labels))
@@ -169,8 +174,8 @@ def _draw_map(ax: Axes, weights: np.ndarray, labels: Sequence[str], title: str) 
     ax.set_xticks(range(t), labels, rotation=90, fontsize=9, parse_math=False)
     ax.set_yticks(range(t), labels, fontsize=9, parse_math=False)
     ax.set_title(title, fontsize=11)
-    ax.set_xlabel("looks at", fontsize=9)
-    ax.set_ylabel("token", fontsize=9)
+    ax.set_xlabel(gettext("looks at"), fontsize=9)
+    ax.set_ylabel(gettext("token"), fontsize=9)
 
 
 _MOST_COLUMNS = 12  # tokens; with more, the words in the cells would run into each other
@@ -192,8 +197,9 @@ def likeliest_by_layer(logits: Tensor, tokenizer: Qwen3Tokenizer, labels: Sequen
         InputError: if there is not one label for each token, or there are too many tokens to be read.
     """
     if logits.dim() != 3 or logits.shape[1] != len(labels) or not 0 < len(labels) <= _MOST_COLUMNS:
-        raise InputError(f"logits has shape {tuple(logits.shape)}, with {len(labels)} labels: give (layers + 1, "
-                         f"tokens, vocabulary) of one text, and labels for 1 to {_MOST_COLUMNS} tokens.")
+        raise InputError(gettext("logits has shape {shape}, with {count} labels: give (layers + 1, tokens, vocabulary) "
+                                 "of one text, and labels for 1 to {most_columns} tokens.").format(
+            shape=tuple(logits.shape), count=len(labels), most_columns=_MOST_COLUMNS))
     values, ids = logits.float().softmax(dim=-1).max(dim=-1)
     room = int(_CELLS_WIDTH / len(labels) / _LETTER)  # letters in a cell
     shares = values.tolist()
@@ -209,6 +215,7 @@ def likeliest_by_layer(logits: Tensor, tokenizer: Qwen3Tokenizer, labels: Sequen
                 ax.text(place, layer, text, ha="center", va="center", fontsize=9, parse_math=False, linespacing=1.1,
                         color=ink_on(share))
         ax.set_xticks(range(len(labels)), labels, fontsize=9, parse_math=False)
-        ax.set_yticks(range(rows), ["embeddings", *[f"after layer {layer}" for layer in range(rows - 1)]], fontsize=9)
-        ax.set_xlabel("token of the text; in the cells, what would come next", fontsize=9)
+        layers = [gettext("after layer {layer}").format(layer=layer) for layer in range(rows - 1)]
+        ax.set_yticks(range(rows), [gettext("embeddings"), *layers], fontsize=9)
+        ax.set_xlabel(gettext("token of the text; in the cells, what would come next"), fontsize=9)
     return fig

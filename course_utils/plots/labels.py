@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 
 from course_utils.plots.figure import has_cjk_font
+from course_utils.printable import width
 from course_utils.tokenizer import Qwen3Tokenizer
 
 _LONGEST = 12
@@ -31,11 +31,6 @@ def _label(tokenizer: Qwen3Tokenizer, token_id: int) -> str:
 def with_visible_spaces(text: str) -> str:
     """A token's text, of which spaces are a part that would not be seen."""
     return text.replace(" ", "␣")
-
-
-def width(text: str) -> int:
-    """How many letters wide a text is drawn: a Chinese character is as wide as two."""
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def shortened(text: str, longest: int) -> str:

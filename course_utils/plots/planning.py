@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.planner import USABLE, Gpu, Plan, Work
 from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT, SERIES, style
 
@@ -26,10 +27,12 @@ def memory_plan(plans: Mapping[str, Plan]) -> Figure:
     """
     gpus = {each.gpu for each in plans.values()}
     if len(gpus) != 1:
-        raise InputError(f"The plans are for {len(gpus)} kinds of GPU: give at least one plan, all for the same kind.")
+        raise InputError(gettext("The plans are for {count} kinds of GPU: give at least one plan, all for the same "
+                                 "kind.").format(count=len(gpus)))
     gpu = gpus.pop()
     highest = max(each.memory for each in plans.values()) / 1e9
-    parts = (("weights", SERIES[0], ""), ("caches", CACHED, ".."), ("workspace", SERIES[2], "xx"))
+    parts = ((gettext("weights"), SERIES[0], ""), (gettext("caches"), CACHED, ".."),
+             (gettext("workspace"), SERIES[2], "xx"))
     with style():
         fig, ax = pyplot.subplots(figsize=(7.0, 1.4 + 0.4 * len(plans)))
         left = [0.0] * len(plans)
@@ -47,7 +50,7 @@ def memory_plan(plans: Mapping[str, Plan]) -> Figure:
         ax.set_xlim(0, 1.05 * max(highest, count / 2 * room))
         ax.set_yticks(range(len(plans)), list(plans))
         ax.invert_yaxis()
-        ax.set_xlabel("memory, GB")
+        ax.set_xlabel(gettext("memory, GB"))
         fig.legend(loc="outside lower center", ncols=len(parts))
     return fig
 
@@ -77,20 +80,22 @@ def planned_roofline(plan: Plan, decode: Work, prefill: Work, yours: Gpu | None 
         if yours is not None:
             heights += _draw_roof(roofs, yours.bandwidth, yours.arithmetic, yours.name, "--")
         # One label hangs below its point and the other stands above, so that they never meet.
-        for what, work, color, marker, up in (("decode", decode, GENERATED, "o", -1),
-                                              ("prefill", prefill, PROMPT, "s", 1)):
+        for what, work, color, marker, up in ((gettext("decode"), decode, GENERATED, "o", -1),
+                                              (gettext("prefill"), prefill, PROMPT, "s", 1)):
             rate = count * min(plan.gpu.arithmetic, work.intensity * plan.gpu.bandwidth) / 1e12
-            bound = "memory" if work.intensity < plan.gpu.arithmetic / plan.gpu.bandwidth else "arithmetic"
+            ridge = plan.gpu.arithmetic / plan.gpu.bandwidth
+            bound = gettext("memory") if work.intensity < ridge else gettext("arithmetic")
             roofs.plot([work.intensity], [rate], color=color, marker=marker, markersize=9)
             right = work.intensity > _MIDDLE
-            roofs.annotate(f"{what}:\nbound by {bound}", (work.intensity, rate), (-4 if right else 8, 8 * up),
+            words = gettext("{what}:\nbound by {bound}").format(what=what, bound=bound)
+            roofs.annotate(words, (work.intensity, rate), (-4 if right else 8, 8 * up),
                            textcoords="offset points", fontsize=9, ha="right" if right else "left",
                            va="bottom" if up > 0 else "top",
                            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8})
         room = 3 * (max(heights) / min(heights))**0.25  # for the labels, whatever the scale
         limits = min(heights) / room, max(heights) * room
-        roofs.set(xscale="log", yscale="log", xlim=_INTENSITIES, ylim=limits, xlabel="operations per byte read",
-                  ylabel="trillion operations/s")
+        roofs.set(xscale="log", yscale="log", xlim=_INTENSITIES, ylim=limits,
+                  xlabel=gettext("operations per byte read"), ylabel=gettext("trillion operations/s"))
         roofs.minorticks_off()
         for axis, (lowest, highest) in ((roofs.xaxis, _INTENSITIES), (roofs.yaxis, limits)):
             powers = [10.0**n for n in range(math.ceil(math.log10(lowest)), math.floor(math.log10(highest)) + 1)]
@@ -114,13 +119,13 @@ def _draw_memory(ax: Axes, plan: Plan) -> None:
     count = plan.gpus or 1
     room, left = count * USABLE * plan.gpu.memory / 1e9, 0.0
     # The workspace is needed on each machine, the rest is shared out.
-    parts = (("weights", plan.weights, SERIES[0], ""), ("caches", plan.caches, CACHED, ".."),
-             ("workspace", count * plan.workspace, SERIES[2], "xx"))
+    parts = ((gettext("weights"), plan.weights, SERIES[0], ""), (gettext("caches"), plan.caches, CACHED, ".."),
+             (gettext("workspace"), count * plan.workspace, SERIES[2], "xx"))
     for name, size, color, hatch in parts:
         ax.barh(0, size / 1e9, left=left, color=color, edgecolor="white", linewidth=0.4, hatch=hatch, label=name)
         left += size / 1e9
-    ax.axvline(room, color=INK, linestyle="--", marker="", linewidth=1.5, label="usable")
-    ax.set(xlim=(0, 1.1 * max(room, left)), yticks=(), xlabel="memory, GB")
+    ax.axvline(room, color=INK, linestyle="--", marker="", linewidth=1.5, label=gettext("usable"))
+    ax.set(xlim=(0, 1.1 * max(room, left)), yticks=(), xlabel=gettext("memory, GB"))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -1.15), ncols=4, fontsize=9)
 
 
@@ -131,10 +136,10 @@ def split_matrices() -> Figure:
     """Draw both ways, input times matrix is output; what a machine holds has its colour and its hatching."""
     with style():
         fig, (outputs, inputs) = pyplot.subplots(1, 2, figsize=(9.0, 2.4))
-        _draw_product(outputs, "by outputs: the halves stand side by side",
+        _draw_product(outputs, gettext("by outputs: the halves stand side by side"),
               [(0, 2, 2, 0.5, _BOTH)], [(3.2, 1.25, 1, 2, _FIRST), (4.2, 1.25, 1, 2, _SECOND)],
               [(6.4, 2, 1, 0.5, _FIRST), (7.4, 2, 1, 0.5, _SECOND)])
-        _draw_product(inputs, "by inputs: the two results are added",
+        _draw_product(inputs, gettext("by inputs: the two results are added"),
               [(0, 2, 1, 0.5, _FIRST), (1, 2, 1, 0.5, _SECOND)],
               [(3.2, 2.25, 2, 1, _FIRST), (3.2, 1.25, 2, 1, _SECOND)],
               [(6.4, 2.6, 2, 0.5, _FIRST), (6.4, 1.4, 2, 0.5, _SECOND)])
@@ -143,7 +148,7 @@ def split_matrices() -> Figure:
 
 
 def _draw_product(ax: Axes, title: str, *parts: list[tuple[float, float, float, float, tuple[str, str]]]) -> None:
-    for name, x, boxes in zip(("input", "matrix", "output"), (1.0, 4.2, 7.4), parts):
+    for name, x, boxes in zip((gettext("input"), gettext("matrix"), gettext("output")), (1.0, 4.2, 7.4), parts):
         for left, bottom, width, height, (color, hatch) in boxes:
             ax.add_patch(Rectangle((left, bottom), width, height, facecolor="white", hatch=hatch, edgecolor=color,
                                    linewidth=1.5))

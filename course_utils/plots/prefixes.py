@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from course_utils.language import gettext, noted
 from course_utils.plots.figure import CACHED, GENERATED, INK, REJECTED, has_cjk_font, style
 from course_utils.prefix_cache import PrefixCache
 from course_utils.tokenizer import Qwen3Tokenizer
@@ -20,8 +21,8 @@ from course_utils.tokenizer import Qwen3Tokenizer
 Tree = dict[tuple[int, ...], int]
 
 # Colour, line and width of a box; what happened to it is also written in it.
-_STYLES = {"new": (GENERATED, "-", 2.2), "reused": (CACHED, "-", 2.2), "evicted": (REJECTED, "--", 1.6),
-           "": (INK, "-", 0.9)}
+_STYLES = {noted("new"): (GENERATED, "-", 2.2), noted("reused"): (CACHED, "-", 2.2),
+           noted("evicted"): (REJECTED, "--", 1.6), "": (INK, "-", 0.9)}
 _COLUMN, _WIDTH, _ROW, _HEIGHT = 2.45, 2.1, 0.78, 0.62  # inches
 _LINE = 30  # characters that fit into a box
 
@@ -89,7 +90,7 @@ def radix_tree(step: TreeStep, tokenizer: Qwen3Tokenizer) -> Figure:
         ax.set_xlim(-0.45, max(4.5, 0.5 + _COLUMN * (columns - 1)))
         ax.set_ylim(_ROW * (rows - 0.4), -_ROW * 0.6)
         ax.set_axis_off()
-        _box(ax, (-0.35, _ROW * places[()][1]), 0.7, "root", "" if nodes else "empty", "")
+        _box(ax, (-0.35, _ROW * places[()][1]), 0.7, gettext("root"), "" if nodes else gettext("empty"), "")
         for path, own in nodes.items():
             column, row = places[path]
             state = next((name for name in ("new", "reused", "evicted") if path in getattr(step, name)), "")
@@ -99,7 +100,8 @@ def radix_tree(step: TreeStep, tokenizer: Qwen3Tokenizer) -> Figure:
             colour, line, width = _STYLES[state]
             ax.plot([right_of_upper, left], [_ROW * upper_row, middle], color=colour, linestyle=line, linewidth=width,
                     marker="", zorder=1)
-            title = f"{own} token{'s' if own > 1 else ''}" + (f", {state}" if state else "")
+            title = gettext("1 token") if own == 1 else gettext("{count} tokens").format(count=own)
+            title += f", {gettext(state)}" if state else ""
             _box(ax, (left, middle), _WIDTH, title, _label(path[-own:], tokenizer), state)
     return fig
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from course_utils.generation import Step
+from course_utils.language import gettext
 from course_utils.plots.figure import GENERATED, INK, REJECTED, SERIES, has_cjk_font, style
 from course_utils.plots.labels import token_labels
 from course_utils.sampling import Sampling
@@ -39,7 +40,7 @@ def likeliest_tokens(candidates: Sequence[tuple[int, float]], tokenizer: Qwen3To
         ax.invert_yaxis()
         ax.set_xlim(0, 1.1)
         ax.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
-        ax.set_xlabel("probability")
+        ax.set_xlabel(gettext("probability"))
     return fig
 
 
@@ -77,10 +78,13 @@ class CandidateTable:
     def _numbers(self, probability: float, chance: float) -> str:
         if not self._drawn:
             return f"{probability:.0%}"
-        return f"{probability:.0%} → {chance:.0%}" if chance else f"{probability:.0%}, cut off"
+        if not chance:
+            return gettext("{probability:.0%}, cut off").format(probability=probability)
+        return f"{probability:.0%} → {chance:.0%}"
 
     def __repr__(self) -> str:
-        return "\n".join(f"step {number}: " + ", ".join(self._entry(*candidate) for candidate in row)
+        return "\n".join(gettext("step {number}: ").format(number=number)
+                         + ", ".join(self._entry(*candidate) for candidate in row)
                          for number, row in enumerate(self._rows, start=self._first))
 
     def _entry(self, chosen: bool, text: str, probability: float, chance: float) -> str:
@@ -88,13 +92,13 @@ class CandidateTable:
 
     def _repr_html_(self) -> str:
         width = max((len(row) for row in self._rows), default=0)
-        names = [f"candidate {n}" for n in range(1, width + 1)]
-        caption = "Candidates of each step with at least 1 %"
+        names = [gettext("candidate {n}").format(n=n) for n in range(1, width + 1)]
+        caption = gettext("Candidates of each step with at least 1 %")
         if self._drawn:
-            caption += "; behind the arrow, the chance with which one was drawn; the drawn one is framed"
+            caption += gettext("; behind the arrow, the chance with which one was drawn; the drawn one is framed")
         elif names:
-            names[0] = "chosen"
-        header = "".join(f'<th scope="col" style="{_CELL}">{name}</th>' for name in ("step", *names))
+            names[0] = gettext("chosen")
+        header = "".join(f'<th scope="col" style="{_CELL}">{name}</th>' for name in (gettext("step"), *names))
         rows = "".join(f'<tr style="background:white"><th scope="row" style="{_CELL}">{number}</th>'
                        + "".join(self._cell(*candidate) for candidate in row)
                        + f'<td style="{_CELL}"></td>' * (width - len(row)) + "</tr>"
@@ -143,13 +147,14 @@ def candidate_lines(steps: Sequence[Step], tokenizer: Qwen3Tokenizer) -> Figure:
                 left += probability
                 if drawn:
                     ax.text(1.02, row, label, va="center", fontsize=9, parse_math=False)
-        ax.set_yticks(range(len(steps)), [f"step {number}" for number in range(1, len(steps) + 1)])
+        ax.set_yticks(range(len(steps)), [gettext("step {number}").format(number=number)
+                                          for number in range(1, len(steps) + 1)])
         ax.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
-        ax.set(xlim=(0, 1.25), ylim=(len(steps) - 0.4, -0.6), xlabel="probability by the model")
+        ax.set(xlim=(0, 1.25), ylim=(len(steps) - 0.4, -0.6), xlabel=gettext("probability by the model"))
         ax.spines["left"].set_visible(False)
-        fig.legend(handles=[Patch(facecolor=GENERATED, edgecolor=INK, label="drawn"),
-                            Patch(facecolor="white", edgecolor=SERIES[0], label="in the draw"),
-                            Patch(facecolor="white", edgecolor=REJECTED, hatch="///", label="cut off")],
+        fig.legend(handles=[Patch(facecolor=GENERATED, edgecolor=INK, label=gettext("drawn")),
+                            Patch(facecolor="white", edgecolor=SERIES[0], label=gettext("in the draw")),
+                            Patch(facecolor="white", edgecolor=REJECTED, hatch="///", label=gettext("cut off"))],
                    loc="outside upper center", ncols=3, fontsize=9)
     return fig
 
@@ -204,11 +209,11 @@ def ranked_probabilities(steps: Mapping[str, Tensor], kept: Mapping[str, Mapping
                 ax.axvline(count + 0.5, color=color, linestyle=line, marker="")
                 ax.plot([count + 0.5], [ranked[count - 1]], color=color, linestyle=line, marker=marker,
                         label=f"{way}: {count}")
-            ax.set(xscale="log", yscale="log", xlabel="rank", ylim=(1e-7, 3))
+            ax.set(xscale="log", yscale="log", xlabel=gettext("rank"), ylim=(1e-7, 3))
             ax.set_title(name, fontsize=11, parse_math=False)
             if kept:
-                ax.legend(title="tokens kept", fontsize=9, title_fontsize=9, loc="upper right")
-        axes[0, 0].set_ylabel("probability")
+                ax.legend(title=gettext("tokens kept"), fontsize=9, title_fontsize=9, loc="upper right")
+        axes[0, 0].set_ylabel(gettext("probability"))
     return fig
 
 
@@ -231,5 +236,5 @@ def at_temperatures(logits: Tensor, labels: Sequence[str], temperatures: Sequenc
             ax.set_xticks(range(len(labels)), labels, rotation=90, fontsize=9, parse_math=False)
         axes[0, 0].margins(y=0.12)
         axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
-        axes[0, 0].set_ylabel("probability")
+        axes[0, 0].set_ylabel(gettext("probability"))
     return fig

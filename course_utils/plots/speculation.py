@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.plots.diagram import arrow, box, canvas, note
 from course_utils.plots.figure import GENERATED, HATCHES, INK, REJECTED, SERIES, style
 from course_utils.plots.labels import shortened, with_visible_spaces
@@ -35,18 +36,20 @@ def speculation_step(one: Round, write: Callable[[int], str]) -> Figure:
     """
     columns = max(len(one.drafted), len(one.new_tokens))
     if not one.drafted or columns > _MOST_COLUMNS:
-        raise InputError(f"In this round {len(one.drafted)} tokens were drafted: choose another one, with at least one "
-                         f"draft and at most {_MOST_COLUMNS} tokens in all.")
+        raise InputError(gettext("In this round {count} tokens were drafted: choose another one, "
+                                 "with at least one draft and at most {most_columns} tokens in "
+                                 "all.").format(count=len(one.drafted), most_columns=_MOST_COLUMNS))
     columns = max(columns, _LEAST_COLUMNS)
     drafted, new = ([_label(write(token), _LONGEST_IN_BOX) for token in tokens]
                     for tokens in (one.drafted, one.new_tokens))
     rejects = len(new) > one.accepted  # where the text has ended, nothing was rejected
     with style():
         fig, ax = canvas(_LEFT + _STEP * columns, 3.75)
-        for height, title in ((_DRAFT, "draft"), (_VERIFY, "verify"), (_JUDGE, "accept, reject"), (_KEEP, "new text")):
+        for height, title in ((_DRAFT, gettext("draft")), (_VERIFY, gettext("verify")),
+                              (_JUDGE, gettext("accept, reject")), (_KEEP, gettext("new text"))):
             note(ax, (0.65, height), title)
         box(ax, (_place((columns - 1) / 2), _VERIFY), (_STEP * (columns - 1) + _WIDTH, _HEIGHT),
-            "one pass of the target over all of them")
+            gettext("one pass of the target over all of them"))
         for column, text in enumerate(drafted):
             x, accepted = _place(column), column < one.accepted
             box(ax, (x, _DRAFT), (_WIDTH, _HEIGHT), text)
@@ -56,7 +59,8 @@ def speculation_step(one: Round, write: Callable[[int], str]) -> Figure:
             color = GENERATED if accepted else REJECTED
             judged = accepted or (rejects and column == one.accepted)
             _down(ax, column, _VERIFY, _JUDGE, color)
-            box(ax, (x, _JUDGE), (_WIDTH, _HEIGHT), ("✓ " if accepted else "✗ ") + text if judged else "not judged",
+            verdict = ("✓ " if accepted else "✗ ") + text if judged else gettext("not judged")
+            box(ax, (x, _JUDGE), (_WIDTH, _HEIGHT), verdict,
                 color=color, line="-" if judged else ":")
         for column, text in enumerate(new):
             if column < one.accepted:
@@ -64,7 +68,8 @@ def speculation_step(one: Round, write: Callable[[int], str]) -> Figure:
             elif column >= len(drafted):
                 _down(ax, column, _VERIFY, _KEEP, GENERATED)
             box(ax, (_place(column), _KEEP), (_WIDTH, _HEIGHT), text, color=GENERATED)
-            note(ax, (_place(column), _KEEP - 0.42), "accepted" if column < one.accepted else "the target's own")
+            note(ax, (_place(column), _KEEP - 0.42),
+                 gettext("accepted") if column < one.accepted else gettext("the target's own"))
     return fig
 
 
@@ -103,14 +108,17 @@ def speculation_rounds(rounds: Sequence[Round], write: Callable[[int], str]) -> 
         ax.set_xlim(-0.1, columns)
         ax.set_ylim(len(rounds), -0.1)
         ax.set_xticks([column + 0.45 for column in range(columns)],
-                      [*(f"drafted {number}" for number in range(1, columns)), "target's own"])
-        ax.set_yticks([row + 0.4 for row in range(len(rounds))], [f"round {row + 1}" for row in range(len(rounds))])
+                      [*(gettext("drafted {number}").format(number=number) for number in range(1, columns)),
+                       gettext("target's own")])
+        ax.set_yticks([row + 0.4 for row in range(len(rounds))],
+                      [gettext("round {row}").format(row=row + 1) for row in range(len(rounds))])
         ax.tick_params(length=0, top=False, labelsize=9)
         ax.xaxis.tick_top()
         for spine in ax.spines.values():
             spine.set_visible(False)
-        fig.legend(handles=[_patch(GENERATED, None, "accepted"), _patch(REJECTED, "xx", "rejected"),
-                            _patch(REJECTED, "..", "does not count"), _patch(GENERATED, "//", "the target's own")],
+        fig.legend(handles=[_patch(GENERATED, None, gettext("accepted")), _patch(REJECTED, "xx", gettext("rejected")),
+                            _patch(REJECTED, "..", gettext("does not count")),
+                            _patch(GENERATED, "//", gettext("the target's own"))],
                    loc="outside lower center", ncols=4, fontsize=9)
     return fig
 
@@ -140,9 +148,10 @@ def tokens_per_pass(measured: Mapping[int, float], predicted: Mapping[float, Map
         fig, ax = pyplot.subplots(figsize=(7, 3.6))
         for (rate, curve), colour, line in zip(predicted.items(), SERIES, ("--", "-", ":")):
             ax.plot(list(curve), list(curve.values()), color=colour, linestyle=line, marker="",
-                    label=f"formula, {rate:.0%} accepted")
-        ax.plot(list(measured), list(measured.values()), color=INK, linestyle="none", marker="D", label="measured")
-        ax.set(xlabel="drafted tokens per pass", ylabel="new tokens per pass", xticks=list(measured))
+                    label=gettext("formula, {rate:.0%} accepted").format(rate=rate))
+        ax.plot(list(measured), list(measured.values()), color=INK, linestyle="none", marker="D",
+                label=gettext("measured"))
+        ax.set(xlabel=gettext("drafted tokens per pass"), ylabel=gettext("new tokens per pass"), xticks=list(measured))
         ax.set_ylim(bottom=0)
         ax.legend(fontsize=9)
     return fig
@@ -164,7 +173,7 @@ def token_shares(labels: Sequence[str], shares: Mapping[str, Sequence[float]]) -
                    edgecolor=colour, hatch=hatch)
         ax.set_xticks(range(len(labels)), labels, parse_math=False)
         ax.tick_params(axis="x", length=0, colors=INK)
-        ax.set_ylabel("share of the draws, %")
+        ax.set_ylabel(gettext("share of the draws, %"))
         ax.legend(fontsize=9)
     return fig
 
@@ -182,12 +191,12 @@ def speculation_gain(gains: Mapping[str, Mapping[float, Mapping[int, float]]]) -
             for (rate, curve), colour, line in zip(curves.items(), SERIES, ("-", "--", "-.", ":")):
                 best = max(curve, key=lambda count: curve[count])
                 ax.plot(list(curve), list(curve.values()), color=colour, linestyle=line, marker="",
-                        label=f"{rate:.0%} accepted")
+                        label=gettext("{rate:.0%} accepted").format(rate=rate))
                 ax.plot([best], [curve[best]], color=colour, linestyle="none", marker="o")
             ax.axhline(1, color=INK, linewidth=1)
             ax.set_title(title, fontsize=11)
-            ax.set_xlabel("drafted tokens per pass")
-        axes[0][0].set_ylabel("times as fast")
+            ax.set_xlabel(gettext("drafted tokens per pass"))
+        axes[0][0].set_ylabel(gettext("times as fast"))
         axes[0][0].set_ylim(bottom=0)
         fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
     return fig

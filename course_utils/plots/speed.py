@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from course_utils.benchmark.report import Report, RowResult
 from course_utils.costs import pass_flops
 from course_utils.errors import InputError
-from course_utils.plots.figure import GENERATED, INK, PROMPT, SERIES, style
+from course_utils.language import gettext
+from course_utils.plots.figure import GENERATED, INK, PROMPT, SERIES, as_sentence, style
 
 
 def call_times(uncompiled: Sequence[float], compiled: Sequence[float]) -> Figure:
@@ -23,10 +24,10 @@ def call_times(uncompiled: Sequence[float], compiled: Sequence[float]) -> Figure
     """
     with style():
         fig, ax = pyplot.subplots()
-        for seconds, name, color, marker in ((uncompiled, "regular", SERIES[0], "o"),
-                                             (compiled, "compiled", SERIES[1], "s")):
+        for seconds, name, color, marker in ((uncompiled, gettext("regular"), SERIES[0], "o"),
+                                             (compiled, gettext("compiled"), SERIES[1], "s")):
             ax.plot(range(1, len(seconds) + 1), seconds, color=color, marker=marker, label=name)
-        ax.set(xlabel="call", ylabel="seconds", yscale="log", xticks=range(1, len(compiled) + 1))
+        ax.set(xlabel=gettext("call"), ylabel=gettext("seconds"), yscale="log", xticks=range(1, len(compiled) + 1))
         ax.legend()
     return fig
 
@@ -52,12 +53,13 @@ def _draw_speed_bars(ax: Axes, speeds: Mapping[str, float], limit: float | Mappi
     if isinstance(limit, Mapping):
         limits = [limit[name] for name in speeds]
         ax.plot(limits, list(speeds), color=INK, linestyle="none", marker="|", markersize=18, markeredgewidth=2,
-                label="limit of the memory")
+                label=gettext("limit of the memory"))
     else:
         limits = [limit]
-        ax.axvline(limit, color=INK, linestyle="--", label=f"limit of the memory: {limit:.1f}")
+        ax.axvline(limit, color=INK, linestyle="--", label=gettext("limit of the memory: {limit:.1f}").format(
+            limit=limit))
     ax.bar_label(bars, fmt="%.1f", padding=3)
-    ax.set(xlabel="tokens per second", xlim=(0, 1.15 * max(*limits, *speeds.values())))
+    ax.set(xlabel=gettext("tokens per second"), xlim=(0, 1.15 * max(*limits, *speeds.values())))
     ax.invert_yaxis()
 
 
@@ -119,8 +121,8 @@ def _draw_roofline(ax: Axes, decode: Mapping[str, Point], prefill: Mapping[str, 
         ax.annotate(name, (point.intensity, point.rate / 1e9), (x, y), fontsize=8, va="center",
                     arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5, "relpos": (0.0, 0.5)})
     lowest, highest = min(y for _, y in placed), max(y for _, y in placed)
-    ax.set(xscale="log", yscale="log", xlim=(left, right), xlabel="operations per byte read",
-           ylabel="billion operations per second", ylim=(0.8 * lowest, 3 * max(arithmetic / 1e9, highest)))
+    ax.set(xscale="log", yscale="log", xlim=(left, right), xlabel=gettext("operations per byte read"),
+           ylabel=gettext("billion operations per second"), ylim=(0.8 * lowest, 3 * max(arithmetic / 1e9, highest)))
     ax.legend(loc="upper left")
 
 
@@ -147,8 +149,8 @@ def benchmark_picture(report: Report) -> Figure:
 def benchmark_sentence(report: Report) -> str:
     """The picture in words: its alternative text."""
     speeds = ", ".join(f"{name} {speed:.1f}" for name, speed in _speeds(report.rows).items())
-    return (f"Decoding speeds of {report.model} in tokens per second, each beside the limit of the memory ({speeds}); "
-            "below, the same rows and their prefill in a roofline.")
+    return gettext("Decoding speeds of {model} in tokens per second, each beside the limit of the memory ({speeds}); "
+                   "below, the same rows and their prefill in a roofline.").format(model=report.model, speeds=speeds)
 
 
 def save_benchmark_picture(report: Report, path: Path) -> str:
@@ -157,11 +159,12 @@ def save_benchmark_picture(report: Report, path: Path) -> str:
     Raises:
         InputError: if nothing was measured, or the file cannot be written.
     """
-    sentence, fig = f"Figure: {benchmark_sentence(report)}", benchmark_picture(report)
+    sentence, fig = as_sentence(benchmark_sentence(report)), benchmark_picture(report)
     try:
         fig.savefig(path, dpi=150, metadata={"Description": sentence})
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be written ({error}): choose another file.") from error
+        raise InputError(gettext("{path!r} cannot be written ({error}): choose another "
+                                 "file.").format(path=str(path), error=error)) from error
     finally:
         pyplot.close(fig)
     return sentence

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.plots.figure import INK, SERIES, TINTS, style
 from course_utils.plots.labels import with_visible_spaces
 from course_utils.tokenizer import Qwen3Tokenizer
@@ -33,13 +34,15 @@ class TokenPieces:
 
     def __repr__(self) -> str:
         width = max((len(str(token_id)) for token_id, _, _ in self.pieces), default=0)
-        lines = [f"{token_id:>{width}}  {text}  ({data.hex(' ')})" + (", special" if token_id in self.special else "")
+        special = gettext(", special")
+        lines = [f"{token_id:>{width}}  {text}  ({data.hex(' ')})" + (special if token_id in self.special else "")
                  for token_id, data, text in self.pieces]
-        return "\n".join([f"{len(lines)} tokens:", *lines])
+        return "\n".join([gettext("{count} tokens:").format(count=len(lines)), *lines])
 
     def _repr_html_(self) -> str:
         boxes = "".join(_box(position, *piece, piece[0] in self.special) for position, piece in enumerate(self.pieces))
-        return (f'<div role="list" aria-label="{len(self.pieces)} tokens" style="background: white; color: {INK}; '
+        label = gettext("{count} tokens").format(count=len(self.pieces))
+        return (f'<div role="list" aria-label="{label}" style="background: white; color: {INK}; '
                 f'padding: 8px; line-height: 1.3">{boxes}</div>')
 
 
@@ -73,7 +76,7 @@ def _box(position: int, token_id: int, data: bytes, text: str, special: bool) ->
             f'<div style="font-family: monospace; font-weight: bold; white-space: pre">{html.escape(text)}</div>'
             f'<div style="{small}">{token_id}</div>'
             f'<div style="{small}; font-family: monospace">{_hex(data)}</div>'
-            + (f'<div style="{small}">special</div>' if special else "") + "</div>")
+            + (f'<div style="{small}">{gettext("special")}</div>' if special else "") + "</div>")
 
 
 def _hex(data: bytes) -> str:
@@ -92,7 +95,8 @@ def vocabulary_sizes(sizes: Mapping[str, int], highlighted: str) -> Figure:
         InputError: if `highlighted` is not among them.
     """
     if highlighted not in sizes:
-        raise InputError(f"There is no vocabulary {highlighted!r}: choose one of {', '.join(sizes)}.")
+        raise InputError(gettext("There is no vocabulary {highlighted!r}: choose one of "
+                                 "{sizes}.").format(highlighted=highlighted, sizes=", ".join(sizes)))
     with style():
         fig, ax = pyplot.subplots(figsize=(7.0, 0.8 + 0.42 * len(sizes)))
         for row, (name, size) in enumerate(sizes.items()):
@@ -104,7 +108,7 @@ def vocabulary_sizes(sizes: Mapping[str, int], highlighted: str) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         ax.set_xlim(0, max(sizes.values()) * 1.18)
-        ax.set_xlabel("tokens in the vocabulary")
+        ax.set_xlabel(gettext("tokens in the vocabulary"))
         ax.invert_yaxis()
     return fig
 
@@ -122,7 +126,8 @@ def vocabulary_trade(sizes: Sequence[int], tokens: Mapping[str, Sequence[int]]) 
         InputError: if a text has not one number for each size.
     """
     if any(len(counts) != len(sizes) for counts in tokens.values()):
-        raise InputError(f"There are {len(sizes)} vocabulary sizes: give as many numbers of tokens for every text.")
+        raise InputError(gettext("There are {count} vocabulary sizes: give as many numbers of tokens for every "
+                                 "text.").format(count=len(sizes)))
     with style():
         fig, ax = pyplot.subplots()
         for name, counts in tokens.items():
@@ -131,7 +136,7 @@ def vocabulary_trade(sizes: Sequence[int], tokens: Mapping[str, Sequence[int]]) 
         ax.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
         ax.minorticks_off()
         ax.set_ylim(bottom=0)
-        ax.set_xlabel("tokens in the vocabulary")
-        ax.set_ylabel("tokens of the text")
+        ax.set_xlabel(gettext("tokens in the vocabulary"))
+        ax.set_ylabel(gettext("tokens of the text"))
         ax.legend()
     return fig

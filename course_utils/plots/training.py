@@ -10,6 +10,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.plots.figure import HATCHES, INK, SERIES, as_output, in_notebook, style
 from course_utils.training.loop import TrainingPlan
 from course_utils.training.records import Record
@@ -43,8 +44,9 @@ def packed_blocks(blocks: Sequence[np.ndarray], end_id: int) -> Figure:
                 if end < len(block):
                     ax.barh(row, 1, left=end, height=0.75, color=INK)
                 start = end + 1
-        ax.set(xlabel="tokens", xlim=(0, len(blocks[0])))
-        ax.set_yticks(range(len(blocks)), [f"block {row + 1}" for row in range(len(blocks))], fontsize=9)
+        ax.set(xlabel=gettext("tokens"), xlim=(0, len(blocks[0])))
+        names = [gettext("block {row}").format(row=row + 1) for row in range(len(blocks))]
+        ax.set_yticks(range(len(blocks)), names, fontsize=9)
         ax.locator_params(axis="x", integer=True)
         ax.invert_yaxis()
     return fig
@@ -56,10 +58,11 @@ def learning_rate(plan: TrainingPlan) -> Figure:
     rising = plan.warm_up_steps
     with style():
         fig, ax = pyplot.subplots(figsize=(7.0, 2.8))
-        ax.plot(range(rising), rates[:rising], color=SERIES[1], marker="", linestyle="--", label="warm-up")
-        ax.plot(range(rising, plan.steps), rates[rising:], color=SERIES[0], marker="", label="half a cosine")
-        ax.axhline(plan.learning_rate, color=INK, linewidth=1, linestyle=":", marker="", label="peak")
-        ax.set(xlabel="step", ylabel="learning rate", xlim=(0, plan.steps), ylim=(0, 1.1 * plan.learning_rate))
+        ax.plot(range(rising), rates[:rising], color=SERIES[1], marker="", linestyle="--", label=gettext("warm-up"))
+        ax.plot(range(rising, plan.steps), rates[rising:], color=SERIES[0], marker="", label=gettext("half a cosine"))
+        ax.axhline(plan.learning_rate, color=INK, linewidth=1, linestyle=":", marker="", label=gettext("peak"))
+        ax.set(xlabel=gettext("step"), ylabel=gettext("learning rate"), xlim=(0, plan.steps),
+               ylim=(0, 1.1 * plan.learning_rate))
         ax.legend(loc="lower left", bbox_to_anchor=(0.12, 0.02))
     return fig
 
@@ -78,11 +81,13 @@ def learning_curve(trained: Mapping[int, float], held_out: Mapping[int, float],
     """
     with style():
         fig, ax = pyplot.subplots()
-        ax.plot(list(trained), list(trained.values()), color=SERIES[0], marker="", linewidth=1, label="trained on")
-        ax.plot(list(held_out), list(held_out.values()), color=SERIES[1], marker="s", markersize=5, label="held out")
+        ax.plot(list(trained), list(trained.values()), color=SERIES[0], marker="", linewidth=1,
+                label=gettext("trained on"))
+        ax.plot(list(held_out), list(held_out.values()), color=SERIES[1], marker="s", markersize=5,
+                label=gettext("held out"))
         for (name, loss), line in zip((levels or {}).items(), _LEVELS):
             ax.axhline(loss, color=INK, linestyle=line, marker="", linewidth=1.5, label=name)
-        ax.set(xlabel="step", ylabel="loss, nats per token", xlim=(0, None), ylim=(0, None))
+        ax.set(xlabel=gettext("step"), ylabel=gettext("loss, nats per token"), xlim=(0, None), ylim=(0, None))
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig
 
@@ -107,8 +112,9 @@ def live_learning_curve(records: Generator[Record, None, None],
             if record.held_out_loss is not None:
                 held_out[record.step] = record.held_out_loss
                 picture.show(learning_curve(trained, held_out, levels), (
-                    f"the loss after {record.step} steps: {record.loss:.2f} nats per token on the text of that step, "
-                    f"{record.held_out_loss:.2f} on held-out text."))
+                    gettext("the loss after {step} steps: {loss:.2f} nats per token on "
+                            "the text of that step, {held_out_loss:.2f} on held-out "
+                            "text.").format(step=record.step, loss=record.loss, held_out_loss=record.held_out_loss)))
             yield record
 
 
@@ -143,7 +149,7 @@ def training_memory(parts: Mapping[str, Mapping[str, float]]) -> Figure:
             left = [start + size for start, size in zip(left, sizes)]
         for place, total in enumerate(left):
             ax.annotate(f"{total:,.0f}", (total, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
-        ax.set(xlabel="million bytes", xlim=(0, 1.15 * max(left)))
+        ax.set(xlabel=gettext("million bytes"), xlim=(0, 1.15 * max(left)))
         ax.invert_yaxis()
         fig.legend(loc="outside upper center", ncols=3, fontsize=9)
     return fig
@@ -161,8 +167,8 @@ def abilities(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     """
     names = list(next(iter(shares.values()), {}))
     if not names or len(shares) > len(_LOOKS) or any(list(each) != names for each in shares.values()):
-        raise InputError(f"There are {len(shares)} models: give one to {len(_LOOKS)}, with the same abilities in the "
-                         "same order.")
+        raise InputError(gettext("There are {count} models: give one to {count2}, with the same abilities in the same "
+                                 "order.").format(count=len(shares), count2=len(_LOOKS)))
     with style():
         fig, ax = pyplot.subplots(figsize=(7.4, 1.0 + (0.25 + 0.17 * len(shares)) * len(names)))
         height = 0.8 / len(shares)
@@ -171,7 +177,7 @@ def abilities(shares: Mapping[str, Mapping[str, float]]) -> Figure:
             bars = ax.barh(places, [100 * share for share in each.values()], height, color=colour, hatch=hatch,
                            edgecolor="white", label=model)
             ax.bar_label(bars, fmt="%.0f", padding=3, fontsize=8)
-        ax.set(xlabel="right to the letter, %", xlim=(0, 108))
+        ax.set(xlabel=gettext("right to the letter, %"), xlim=(0, 108))
         ax.set_yticks(range(len(names)), names, fontsize=10)
         ax.invert_yaxis()
         fig.legend(loc="outside upper center", ncols=len(shares), fontsize=9)

@@ -8,6 +8,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from course_utils.errors import InputError
+from course_utils.language import gettext, noted
 from course_utils.plots.figure import INK, SERIES, style
 from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import format_bytes
@@ -24,7 +25,8 @@ def model_sizes(sizes: Mapping[str, int], free: int | None = None) -> Figure:
         InputError: if there is no model, or one without a size.
     """
     if not sizes or min(sizes.values()) <= 0:
-        raise InputError(f"The sizes are {dict(sizes)}: give at least one model, each with a positive number of bytes.")
+        raise InputError(gettext("The sizes are {sizes}: give at least one model, each with a positive number of "
+                                 "bytes.").format(sizes=dict(sizes)))
     with style():
         fig, ax = pyplot.subplots(figsize=(7.0, 0.9 + 0.38 * len(sizes)))
         for row, size in enumerate(sizes.values()):
@@ -33,13 +35,14 @@ def model_sizes(sizes: Mapping[str, int], free: int | None = None) -> Figure:
             ax.text(size * 1.1, row, format_bytes(size), va="center",
                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         if free:
-            ax.axvline(free, color=INK, linestyle="--", marker="", label=f"free here: {format_bytes(free)}")
+            ax.axvline(free, color=INK, linestyle="--", marker="", label=gettext("free here: {format_bytes}").format(
+                format_bytes=format_bytes(free)))
             ax.legend(loc="lower left", bbox_to_anchor=(0, 1))
         ax.set_xscale("log")
         ax.set_xlim(min(sizes.values()) / 3, max(*sizes.values(), free or 0, 1) * 12)
         ax.set_yticks(range(len(sizes)), list(sizes))
         ax.invert_yaxis()
-        ax.set_xlabel("bytes", color=INK)
+        ax.set_xlabel(gettext("bytes"), color=INK)
     return fig
 
 
@@ -47,7 +50,8 @@ def model_sizes(sizes: Mapping[str, int], free: int | None = None) -> Figure:
 FORMATS: dict[str, tuple[int, int, int]] = {
     "float32": (1, 8, 23), "TF32": (1, 8, 10), "bfloat16": (1, 8, 7), "float16": (1, 5, 10), "int8": (1, 0, 7),
 }
-_BITS = (("sign", INK, "S"), ("exponent: how large", SERIES[1], "E"), ("fraction: how exact", SERIES[0], "F"))
+_BITS = ((noted("sign"), INK, "S"), (noted("exponent: how large"), SERIES[1], "E"),
+         (noted("fraction: how exact"), SERIES[0], "F"))
 
 
 def number_formats(names: Sequence[str]) -> Figure:
@@ -61,7 +65,8 @@ def number_formats(names: Sequence[str]) -> Figure:
     """
     unknown = [name for name in names if name not in FORMATS]
     if unknown or not names:
-        raise InputError(f"The formats are {list(names)}: choose some of {', '.join(FORMATS)}.")
+        raise InputError(gettext("The formats are {names}: choose some of "
+                                 "{formats}.").format(names=list(names), formats=", ".join(FORMATS)))
     with style():
         fig, ax = pyplot.subplots(figsize=(8.0, 0.8 + 0.5 * len(names)))
         for row, name in enumerate(names):
@@ -69,9 +74,9 @@ def number_formats(names: Sequence[str]) -> Figure:
             for column, (_, colour, letter) in enumerate(bits):
                 ax.barh(row, 1, left=column, height=0.7, color=colour, edgecolor="white")
                 ax.text(column + 0.5, row, letter, ha="center", va="center", color="white", fontsize=8)
-            ax.text(len(bits) + 0.4, row, f"{len(bits)} bits", va="center", color=INK)
+            ax.text(len(bits) + 0.4, row, gettext("{count} bits").format(count=len(bits)), va="center", color=INK)
         for label, colour, _ in _BITS:
-            ax.barh(0, 0, color=colour, label=label)
+            ax.barh(0, 0, color=colour, label=gettext(label))
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
         ax.set_yticks(range(len(names)), list(names))
         ax.set_xlim(0, 36)
@@ -82,8 +87,8 @@ def number_formats(names: Sequence[str]) -> Figure:
 
 
 # The output layer is a table of the same size as the embedding, in small models the very same one.
-_PARTS = {"embedding": (SERIES[0], ""), "attention": (SERIES[1], "//"), "MLP": (SERIES[2], ".."), "norms": (INK, ""),
-          "output": (SERIES[0], "xx")}
+_PARTS = {noted("embedding"): (SERIES[0], ""), noted("attention"): (SERIES[1], "//"), noted("MLP"): (SERIES[2], ".."),
+          noted("norms"): (INK, ""), noted("output"): (SERIES[0], "xx")}
 
 
 def parameters_by_part(model: Qwen3Model) -> dict[str, int]:
@@ -110,7 +115,8 @@ def parameter_parts(models: Mapping[str, Mapping[str, int]]) -> Figure:
     """
     empty = [name for name, counts in models.items() if not sum(counts.values())]
     if empty or not models:
-        raise InputError(f"There is nothing to draw for {empty or 'no model'}: count the parameters of a model first.")
+        raise InputError(gettext("There is nothing to draw for {model}: count the parameters of a model "
+                                 "first.").format(model=empty or gettext("no model")))
     with style():
         fig, ax = pyplot.subplots(figsize=(7.5, 1.2 + 0.5 * len(models)))
         for row, counts in enumerate(models.values()):
@@ -118,7 +124,7 @@ def parameter_parts(models: Mapping[str, Mapping[str, int]]) -> Figure:
             for part, (colour, hatch) in _PARTS.items():
                 share = counts[part] / total
                 ax.barh(row, share, left=left, color=colour, edgecolor="white", hatch=hatch, linewidth=0,
-                        label=part if row == 0 else None)
+                        label=gettext(part) if row == 0 else None)
                 if share > 0.06:
                     ax.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", color=INK,
                             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
@@ -127,7 +133,7 @@ def parameter_parts(models: Mapping[str, Mapping[str, int]]) -> Figure:
         ax.set_yticks(range(len(models)), list(models))
         ax.set_xlim(0, 1.28)
         ax.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
-        ax.set_xlabel("share of the parameters", loc="left")
+        ax.set_xlabel(gettext("share of the parameters"), loc="left")
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(_PARTS))
         ax.invert_yaxis()
     return fig

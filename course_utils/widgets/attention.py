@@ -9,6 +9,7 @@ from matplotlib.colors import to_hex
 from torch import Tensor
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.number import require_whole_number
 from course_utils.plots.figure import FAINT, INK, SHARE, ink_on
 from course_utils.plots.labels import shortened, with_visible_spaces
@@ -56,8 +57,10 @@ def attention_table(recording: Recording, tokenizer: Qwen3Tokenizer, layer: int,
             f"{head}: how much each token, a row, looks at each, in per cent</caption>"
             f'<thead><tr style="background:white"><td style="{_HEAD}"></td>{header}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>")
-    return View(html, f"In layer {layer}, head {head}, the token at position {position}, '{labels[position]}', looks "
-                      f"at {_in_words(weights[position], labels, position)}.")
+    return View(html, gettext("In layer {layer}, head {head}, the token at position {position}, '{labels}', looks at "
+                              "{in_words}.").format(
+        layer=layer, head=head, position=position, labels=labels[position],
+        in_words=_in_words(weights[position], labels, position)))
 
 
 def explore_attention(model: Qwen3Model, tokenizer: Qwen3Tokenizer, text: str) -> Explorer:
@@ -85,17 +88,17 @@ def explore_attention(model: Qwen3Model, tokenizer: Qwen3Tokenizer, text: str) -
     config = model.config
     last = min(len(tokenizer.encode(text)), MOST_TOKENS) - 1
     return Explorer(draw, {
-        "text": text_field("Text", text, rows=2),
-        "layer": number("Layer", 0, 0, config.num_hidden_layers - 1, step=1),
-        "head": number("Head", 0, 0, config.num_attention_heads - 1, step=1),
-        "position": number("Position of the token", max(last, 0), 0, MOST_TOKENS - 1, step=1),
+        "text": text_field(gettext("Text"), text, rows=2),
+        "layer": number(gettext("Layer"), 0, 0, config.num_hidden_layers - 1, step=1),
+        "head": number(gettext("Head"), 0, 0, config.num_attention_heads - 1, step=1),
+        "position": number(gettext("Position of the token"), max(last, 0), 0, MOST_TOKENS - 1, step=1),
     })
 
 
 def _check_length(tokens: int) -> None:
     if tokens > MOST_TOKENS:
-        raise InputError(f"The text has {tokens} tokens, and a table of more than {MOST_TOKENS} cannot be read: "
-                         "shorten it.")
+        raise InputError(gettext("The text has {tokens} tokens, and a table of more than {most_tokens} cannot be read: "
+                                 "shorten it.").format(tokens=tokens, most_tokens=MOST_TOKENS))
 
 
 def _row(place: int, label: str, weights: Tensor, chosen: bool) -> str:
@@ -119,6 +122,8 @@ _SHADES = [to_hex(SHARE(percent / 100)) for percent in range(101)]
 
 def _in_words(weights: Tensor, labels: list[str], position: int) -> str:
     order = weights[:position + 1].sort(descending=True, stable=True)
-    named = [("itself" if place == position else f"'{labels[place]}' at {place}") + f" with {share:.0%}"
+    named = [(gettext("itself with {share:.0%}") if place == position
+              else gettext("'{label}' at {place} with {share:.0%}")).format(
+                  label=labels[place], place=place, share=share)
              for share, place in zip(order.values[:_NAMED].tolist(), order.indices.tolist())]
-    return named[0] if len(named) == 1 else ", ".join(named[:-1]) + " and " + named[-1]
+    return named[0] if len(named) == 1 else ", ".join(named[:-1]) + gettext(" and ") + named[-1]

@@ -17,6 +17,7 @@ from typing import Any
 
 from course_utils.conversation import Conversation
 from course_utils.errors import CourseError
+from course_utils.language import gettext, noted
 from course_utils.plots.figure import GENERATED, INK, PROMPT
 from course_utils.prefix_cache import PrefixCache
 from course_utils.qwen3 import Qwen3Model
@@ -28,9 +29,10 @@ SAMPLE = "Hello!"
 _SAMPLE_TOKENS = 32
 _BETWEEN_DRAWINGS = 0.05  # seconds; a page that is told of each token falls behind a fast model
 _AFTER_ENTER = 0.1  # seconds; the page sends the event first, and what was typed right behind it
-_SPEAKERS = {"system": (INK, "dotted"), "user": (PROMPT, "solid"), "assistant": (GENERATED, "dashed")}
-_BUSY = "The model is still answering: wait for it, or press Stop."
-_READY = "Type a message and press Enter, or Send."
+_SPEAKERS = {noted("system"): (INK, "dotted"), noted("user"): (PROMPT, "solid"),
+             noted("assistant"): (GENERATED, "dashed")}
+_BUSY = noted("The model is still answering: wait for it, or press Stop.")
+_READY = noted("Type a message and press Enter, or Send.")
 
 
 def chat_box(model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> ChatBox:
@@ -51,18 +53,20 @@ def transcript(messages: Sequence[Mapping[str, str]]) -> View:
         messages: each `{"role": ..., "content": ...}`, such as `Conversation.messages`.
     """
     turns = "".join(_turn(message["role"], message["content"]) for message in messages)
-    return View(_page(turns), " ".join(f"{message['role']}: {message['content']}" for message in messages))
+    return View(_page(turns), " ".join(f"{gettext(message['role'])}: {message['content']}" for message in messages))
 
 
 def _page(turns: str) -> str:
-    return (f'<div role="log" aria-label="conversation" style="background: white; color: {INK}; padding: 4px">'
+    label = gettext("conversation")
+    return (f'<div role="log" aria-label="{label}" style="background: white; color: {INK}; padding: 4px">'
             f"{turns}</div>")
 
 
 def _turn(role: str, content: str) -> str:
+    speaker = escape(gettext(role))
     color, line = _SPEAKERS.get(role, (INK, "dotted"))
     return (f'<div style="border-left: 4px {line} {color}; margin: 6px 0; padding: 2px 8px; background: white; '
-            f'color: {INK}; line-height: 1.4; white-space: pre-wrap"><b>{escape(role)}</b>: {escape(content)}</div>')
+            f'color: {INK}; line-height: 1.4; white-space: pre-wrap"><b>{speaker}</b>: {escape(content)}</div>')
 
 
 def _prefixes(model: Qwen3Model) -> PrefixCache:
@@ -92,18 +96,18 @@ class ChatBox(Panel):
 
     def _make(self) -> Any:
         ipywidgets = importlib.import_module("ipywidgets")
-        self.system = text("system prompt", SYSTEM).widget()
-        self.message = text("message", "").widget()
+        self.system = text(gettext("system prompt"), SYSTEM).widget()
+        self.message = text(gettext("message"), "").widget()
         self.message.continuous_update = False  # else what was typed quickly may come after the event of Enter
         self.message.on_msg(self._on_key)
         self.send_button, self.stop_button, self.restart_button = (
-            ipywidgets.Button(description=label) for label in ("Send", "Stop", "Start over"))
+            ipywidgets.Button(description=label) for label in (gettext("Send"), gettext("Stop"), gettext("Start over")))
         self.send_button.on_click(lambda _: self.send())
         self.stop_button.on_click(lambda _: self.stop())
         self.restart_button.on_click(lambda _: self.restart())
         self.log, self.answer, self.status = (ipywidgets.HTML() for _ in range(3))
         self.log.value = _page("")
-        self._say(_READY)
+        self._say(gettext(_READY))
         return ipywidgets.VBox([self.system, self.log, self.answer, self.status, self.message,
                                 ipywidgets.Box([self.send_button, self.stop_button, self.restart_button])])
 
@@ -115,7 +119,7 @@ class ChatBox(Panel):
     def send(self) -> None:
         """Say what stands in the field; returns at once."""
         if self.answering:
-            self._say(_BUSY)
+            self._say(gettext(_BUSY))
             return
         said, self.message.value = self.message.value, ""
         self._stop.clear()
@@ -129,10 +133,10 @@ class ChatBox(Panel):
     def restart(self) -> None:
         """Forget the conversation."""
         if self.answering:
-            self._say(_BUSY)
+            self._say(gettext(_BUSY))
             return
         self._begin()
-        self._say(_READY)
+        self._say(gettext(_READY))
 
     def wait(self) -> None:
         """Wait until the answer has ended."""
@@ -176,7 +180,7 @@ class ChatBox(Panel):
         return messages[0]["content"] if messages and messages[0]["role"] == "system" else ""
 
     def _stream(self, said: str) -> None:
-        self._say("The model is answering.")
+        self._say(gettext("The model is answering."))
         question, answer, drawn = _turn("user", said), "", 0.0
         stream = self.conversation.say(said)
         try:
@@ -193,8 +197,10 @@ class ChatBox(Panel):
             self.log.value = self.view.html
         turn = self.conversation.last_turn
         assert turn is not None  # the stream has ended without an error
-        self._say(f"{'Stopped. ' if self._stop.is_set() else ''}{turn.prompt_tokens} tokens read, "
-                  f"{turn.reused_tokens} of them from the cache; {turn.new_tokens} written.")
+        self._say(gettext("{stopped}{prompt_tokens} tokens read, {reused_tokens} of them from the cache; {new_tokens} "
+                          "written.").format(
+            stopped=gettext("Stopped. ") if self._stop.is_set() else "", prompt_tokens=turn.prompt_tokens,
+            reused_tokens=turn.reused_tokens, new_tokens=turn.new_tokens))
 
     def _say(self, sentence: str) -> None:
         self.status.value = live_line(sentence)

@@ -8,6 +8,7 @@ from html import escape
 
 from course_utils.costs import cache_elements
 from course_utils.generation import Step, generate_trace
+from course_utils.language import gettext
 from course_utils.number import require_whole_number
 from course_utils.plots.figure import CACHED, GENERATED, INK, PROMPT
 from course_utils.plots.labels import with_visible_spaces
@@ -88,12 +89,16 @@ def generation_step(recorded: RecordedGeneration, step: int) -> View:
 def _sentence(recorded: RecordedGeneration, step: int) -> str:
     before, after = recorded.held(step - 1), recorded.held(step)
     size = format_bytes(after * recorded.bytes_per_position)
-    read = f"the {after} tokens of the prompt" if step == 1 else f"1 token, at position {before}"
+    read = gettext("the {after} tokens of the prompt").format(
+        after=after) if step == 1 else gettext("1 token, at position {before}").format(
+        before=before)
     chosen = recorded.steps[step - 1]
     probability = dict(chosen.candidates)[chosen.token_id]
-    end = " The text ends here." if chosen.token_id in recorded.tokenizer.end_token_ids else ""
-    return (f"Step {step} of {len(recorded.steps)} reads {read}. The cache held {before} tokens and now holds {after}, "
-            f"in {size}. Chosen: '{recorded.tokenizer.token_text(chosen.token_id)}', with {probability:.0%}.{end}")
+    end = gettext(" The text ends here.") if chosen.token_id in recorded.tokenizer.end_token_ids else ""
+    return gettext("Step {step} of {count} reads {read}. The cache held {before} tokens and now holds {after}, in "
+                   "{size}. Chosen: '{token_text}', with {probability:.0%}.{end}").format(
+        step=step, count=len(recorded.steps), read=read, before=before, after=after, size=size,
+        token_text=recorded.tokenizer.token_text(chosen.token_id), probability=probability, end=end)
 
 
 def _text(recorded: RecordedGeneration, step: int) -> str:
@@ -107,10 +112,11 @@ def _text(recorded: RecordedGeneration, step: int) -> str:
         text = with_visible_spaces(recorded.tokenizer.token_text(token_ids[position]))
         boxes.append(_box(text, mark, position < len(recorded.prompt_ids)))
     left_out = len(token_ids) - len(boxes)
+    earlier = gettext("… {count} tokens before").format(count=left_out) if left_out else ""
+    legend = gettext("solid line: prompt; dashed line: generated. Cache: {held} held before this step, {added} added "
+                     "by it, {not_yet} not in it yet.").format(held=_HELD, added=_ADDED, not_yet=_NOT_YET)
     return (f'<div style="background: white; color: {INK}; padding: 8px; line-height: 1.3">'
-            f'{f"… {left_out} tokens before" if left_out else ""}{"".join(boxes)}'
-            f'<div>solid line: prompt; dashed line: generated. Cache: {_HELD} held before this step, '
-            f'{_ADDED} added by it, {_NOT_YET} not in it yet.</div></div>')
+            f"{earlier}{''.join(boxes)}<div>{legend}</div></div>")
 
 
 def _box(text: str, mark: str, is_prompt: bool) -> str:

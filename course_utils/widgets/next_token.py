@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from course_utils.generation import last_logits
+from course_utils.language import gettext
 from course_utils.plots.figure import GENERATED, INK, REJECTED, SERIES
 from course_utils.plots.labels import with_visible_spaces
 from course_utils.qwen3 import Qwen3Model
@@ -38,17 +39,19 @@ def next_token_table(tokenizer: Qwen3Tokenizer, logits: Tensor, sampling: Sampli
              str(token_id), float(probabilities[token_id]), float(chances[token_id])) for token_id in likeliest]
     others = torch.ones_like(chances, dtype=torch.bool)
     others[likeliest] = False
-    rows.append((f"{tokenizer.vocab_size - SHOWN} others", "", float(probabilities[others].sum()),
-                 float(chances[others].sum())))
+    rows.append((gettext("{count} others").format(count=tokenizer.vocab_size - SHOWN), "",
+                 float(probabilities[others].sum()), float(chances[others].sum())))
     header = "".join(f'<th scope="col" style="{_CELL}">{name}</th>'
-                     for name in ("next token", "id", "probability by the model", "chance to be drawn"))
+                     for name in (gettext("next token"), gettext("id"), gettext("probability by the model"),
+                                  gettext("chance to be drawn")))
     html = (f'<table style="border-collapse:collapse;background:white;color:{INK}"><thead><tr>{header}</tr></thead>'
             f"<tbody>{''.join(_row(*row) for row in rows)}</tbody></table>")
     kept = int((chances > 0).sum())
     first = likeliest[0]
-    return View(html, f"{kept} of {tokenizer.vocab_size} tokens can be drawn. The likeliest, "
-                      f"'{_label(tokenizer, first)}', has {_percent(float(probabilities[first]))} by the model and "
-                      f"is drawn with {_percent(float(chances[first]))}.")
+    return View(html, gettext("{kept} of {vocab_size} tokens can be drawn. The likeliest, '{label}', has {percent} by "
+                              "the model and is drawn with {chance}.").format(
+        kept=kept, vocab_size=tokenizer.vocab_size, label=_label(tokenizer, first),
+        percent=_percent(float(probabilities[first])), chance=_percent(float(chances[first]))))
 
 
 def explore_next_token(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompt: str) -> Explorer:
@@ -71,11 +74,11 @@ def explore_next_token(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompt: str
         return next_token_table(tokenizer, logits(prompt), Sampling(temperature, top_k or None, top_p, min_p))
 
     return Explorer(draw, {
-        "prompt": text_field("Prompt", prompt, rows=2),
-        "temperature": number("Temperature (1 changes nothing)", 1.0, step=0.1),
-        "top_k": number("Top-k (0 keeps all)", 0, step=1),
-        "top_p": number("Top-p (1 keeps all)", 1.0, step=0.05),
-        "min_p": number("Min-p (0 keeps all)", 0.0, step=0.01),
+        "prompt": text_field(gettext("Prompt"), prompt, rows=2),
+        "temperature": number(gettext("Temperature (1 changes nothing)"), 1.0, step=0.1),
+        "top_k": number(gettext("Top-k (0 keeps all)"), 0, step=1),
+        "top_p": number(gettext("Top-p (1 keeps all)"), 1.0, step=0.05),
+        "min_p": number(gettext("Min-p (0 keeps all)"), 0.0, step=0.01),
     })
 
 
@@ -89,7 +92,7 @@ def _row(token: str, token_id: str, probability: float, chance: float) -> str:
     if not chance:
         # Hatched, and as long as what it loses.
         stripes = f"repeating-linear-gradient(45deg,{REJECTED} 0 2px,white 2px 6px)"
-        after = _bar("cut off", probability, f"background:{stripes};border:2px solid {REJECTED}")
+        after = _bar(gettext("cut off"), probability, f"background:{stripes};border:2px solid {REJECTED}")
     cells = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in (token_id, before, after))
     return (f'<tr style="background:white"><th scope="row" style="{_CELL};font-weight:normal">{token}</th>'
             f"{cells}</tr>")
@@ -102,4 +105,4 @@ def _bar(words: str, share: float, style: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}" if share >= 0.001 or not share else "under 0.1%"
+    return f"{share:.1%}" if share >= 0.001 or not share else gettext("under 0.1%")

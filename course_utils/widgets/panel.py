@@ -20,10 +20,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from course_utils.errors import CourseError
-from course_utils.plots.figure import as_output
+from course_utils.language import gettext, noted
+from course_utils.plots.figure import as_output, as_sentence
 
-WITHOUT_WIDGETS = ("The controls of this cell need ipywidgets, which is not installed: install it by "
-                   "python -m pip install ipywidgets, restart the kernel and run the cell again.")
+WITHOUT_WIDGETS = noted("The controls of this cell need ipywidgets, which is not installed: install it by "
+                        "python -m pip install ipywidgets, restart the kernel and run the cell again.")
 
 # Seconds without a further change before a panel redraws: while changes queue up, only the last one is drawn.
 _PAUSE = 0.02
@@ -57,7 +58,7 @@ class View:
     def static(self) -> dict[str, str]:
         """The same as an output of a notebook, by media type."""
         if self.png:
-            return {"image/png": self.png, "text/plain": f"Figure: {self.sentence}"}
+            return {"image/png": self.png, "text/plain": as_sentence(self.sentence)}
         return {"text/html": f"{self.html}<p>{escape(self.sentence)}</p>", "text/plain": self.sentence}
 
     def __repr__(self) -> str:
@@ -156,7 +157,7 @@ class Panel:
         if self.widget is None:
             if self.view.png:  # a notebook shows no sentence beside a picture
                 print(repr(self))
-            print(WITHOUT_WIDGETS)
+            print(gettext(WITHOUT_WIDGETS))
 
 
 class Explorer(Panel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from course_utils.language import gettext
 from course_utils.loading import DEFAULT_MODEL, load_model, load_tokenizer
 from course_utils.number import require_whole_number
 from course_utils.plots.prefixes import radix_tree
@@ -23,7 +24,7 @@ def explore_prefix_cache(story: Story | None = None) -> Explorer:
 
     # It begins at the end, where a budget shows in what is left.
     return Explorer(draw, {"step": step_control(len(told.scenes), at=len(told.scenes)),
-                           "max_tokens": number("most tokens held", BUDGET, step=10)}, step_buttons())
+                           "max_tokens": number(gettext("most tokens held"), BUDGET, step=10)}, step_buttons())
 
 
 def prefix_cache_step(story: Story, step: int, max_tokens: int = BUDGET) -> View:
@@ -39,30 +40,37 @@ def prefix_cache_step(story: Story, step: int, max_tokens: int = BUDGET) -> View
     """
     step = require_whole_number("step", step, 1, len(story.scenes))
     moment = replay(story, max_tokens)[step - 1]
-    sentence = f"Step {step} of {len(story.scenes)}. {describe(moment, max_tokens)}"
+    sentence = gettext("Step {step} of {count}. {what}").format(
+        step=step, count=len(story.scenes), what=describe(moment, max_tokens))
     return View.of_figure(radix_tree(moment.tree, story.tokenizer), sentence)
 
 
 def describe(moment: Moment, max_tokens: int) -> str:
     """What a step did to the tree, in sentences."""
     tree, stats, scene = moment.tree, moment.stats, moment.scene
-    said = [scene.title + ("" if scene.title[-1] in ".!?" else ".")]
+    title = gettext(scene.title)
+    said = [title if title[-1] in ".!?。！？" else gettext("{sentence}.").format(sentence=title)]
     if scene.texts:
         answers = ", ".join(f"\"{text.answer}\"" for text in scene.texts)
-        said += [f"Answered: {answers}",
-                 f"Of {stats.tokens_asked} prompt tokens {stats.tokens_reused} were reused; "
-                 f"{_tokens(sum(tree.new.values()))} are new in the tree."]
+        said += [gettext("Answered: {answers}").format(answers=answers),
+                 gettext("Of {tokens_asked} prompt tokens {tokens_reused} were reused; {tokens} are new in "
+                         "the tree.").format(
+                     tokens_asked=stats.tokens_asked, tokens_reused=stats.tokens_reused,
+                     tokens=_tokens(sum(tree.new.values())))]
     if tree.split:
-        said.append(f"{len(tree.split)} node{'s were' if len(tree.split) > 1 else ' was'} split.")
+        said.append(gettext("1 node was split.") if len(tree.split) == 1
+                    else gettext("{count} nodes were split.").format(count=len(tree.split)))
     if stats.tokens_evicted:
-        said.append(f"{_tokens(stats.tokens_evicted)} had to go.")
+        said.append(gettext("{tokens} had to go.").format(tokens=_tokens(stats.tokens_evicted)))
     if stats.tokens_not_kept:
-        said.append(f"{_tokens(stats.tokens_not_kept)} found no room.")
-    said.append(f"The tree holds {moment.held} of at most {_tokens(max_tokens)}.")
+        said.append(gettext("{tokens} found no room.").format(tokens=_tokens(stats.tokens_not_kept)))
+    said.append(gettext("The tree holds {held} of at most {tokens}"
+                        ".").format(held=moment.held, tokens=_tokens(max_tokens)))
     if moment.total.lookups:
-        said.append(f"So far {moment.total.reuse_rate:.0%} of all prompt tokens were reused.")
+        said.append(gettext("So far {reuse_rate:.0%} of all prompt tokens were "
+                            "reused.").format(reuse_rate=moment.total.reuse_rate))
     return " ".join(said)
 
 
 def _tokens(count: int) -> str:
-    return f"{count} token{'' if count == 1 else 's'}"
+    return gettext("1 token") if count == 1 else gettext("{count} tokens").format(count=count)

@@ -15,6 +15,7 @@ import torch
 from course_utils.config import Qwen3Config
 from course_utils.generation import generate_tokens, greedy
 from course_utils.kv_cache import KVCache
+from course_utils.language import noted
 from course_utils.plots.prefixes import TreeStep, snapshot
 from course_utils.prefix_cache import PrefixCache, PrefixStats
 from course_utils.qwen3 import Qwen3Model
@@ -70,7 +71,7 @@ class _Teller:
 
     def __init__(self, model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.scenes = [Scene("An empty tree")]
+        self.scenes = [Scene(noted("An empty tree"))]
 
     def scene(self, title: str, prompts: Sequence[list[int]], ends: Collection[int] = (),
               sampler: Sampler | None = None) -> list[int]:
@@ -109,14 +110,14 @@ def tell(model: Qwen3Model, tokenizer: Qwen3Tokenizer) -> Story:
     line_end = {*tokenizer.turn_end_token_ids, *tokenizer.encode("\n")}
     draws = Sampler(Sampling(temperature=1), seed=10, vocab_size=tokenizer.vocab_size)
 
-    chat_1 = teller.scene("A first chat: Hello!", [teller.chat("Hello!")])
-    chat_1 = teller.scene("Its next turn: Tell me a story.", [teller.next_turn(chat_1, "Tell me a story.")])
-    chat_2 = teller.scene("A second chat: What is attention?", [teller.chat("What is attention?")])
-    teller.scene("It goes on: Say it again.", [teller.next_turn(chat_2, "Say it again.")])
-    teller.scene("Examples, and a question: cat", [teller.few_shot("cat")], line_end)
-    teller.scene("Two more questions: dog, bat", [teller.few_shot("dog"), teller.few_shot("bat")], line_end)
-    teller.scene("The first chat goes on: Thank you!", [teller.next_turn(chat_1, "Thank you!")])
-    teller.scene("The same question, four answers drawn: bat", 4 * [teller.few_shot("bat")], line_end, draws)
+    chat_1 = teller.scene(noted("A first chat: Hello!"), [teller.chat("Hello!")])
+    chat_1 = teller.scene(noted("Its next turn: Tell me a story."), [teller.next_turn(chat_1, "Tell me a story.")])
+    chat_2 = teller.scene(noted("A second chat: What is attention?"), [teller.chat("What is attention?")])
+    teller.scene(noted("It goes on: Say it again."), [teller.next_turn(chat_2, "Say it again.")])
+    teller.scene(noted("Examples, and a question: cat"), [teller.few_shot("cat")], line_end)
+    teller.scene(noted("Two more questions: dog, bat"), [teller.few_shot("dog"), teller.few_shot("bat")], line_end)
+    teller.scene(noted("The first chat goes on: Thank you!"), [teller.next_turn(chat_1, "Thank you!")])
+    teller.scene(noted("The same question, four answers drawn: bat"), 4 * [teller.few_shot("bat")], line_end, draws)
     return Story(tuple(teller.scenes), tokenizer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from course_utils.language import gettext
 from course_utils.plots.tokens import pieces_of
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.widgets.panel import Explorer, View
@@ -19,14 +20,18 @@ def token_table(tokenizer: Qwen3Tokenizer, text: str) -> View:
     """
     token_ids = tokenizer.encode(text)
     if not token_ids:
-        return View("", "No text, no tokens: type something.")
+        return View("", gettext("No text, no tokens: type something."))
     special = sum(token_id in tokenizer.special_tokens.values() for token_id in token_ids)
-    size = len(text.encode())
-    sentence = (f"{_count(len(token_ids), 'token')}" + (f" ({special} special)" if special else "")
-                + f" for {_count(len(text), 'character')}, which are {_count(size, 'byte')}: "
-                f"{size / len(token_ids):.1f} bytes a token.")
+    count = len(text.encode())
+    tokens = gettext("1 token") if len(token_ids) == 1 else gettext("{count} tokens").format(count=len(token_ids))
+    if special:
+        tokens = gettext("{tokens} ({special} special)").format(tokens=tokens, special=special)
+    characters = gettext("1 character") if len(text) == 1 else gettext("{count} characters").format(count=len(text))
+    size = gettext("1 byte") if count == 1 else gettext("{count} bytes").format(count=count)
+    sentence = gettext("{tokens} for {characters}, which are {size}: {rate:.1f} bytes a token.").format(
+        tokens=tokens, characters=characters, size=size, rate=count / len(token_ids))
     if len(token_ids) > _MOST_SHOWN:
-        sentence += f" Shown are the first {_MOST_SHOWN} tokens."
+        sentence += gettext(" Shown are the first {most_shown} tokens.").format(most_shown=_MOST_SHOWN)
     return View(pieces_of(tokenizer, token_ids[:_MOST_SHOWN])._repr_html_(), sentence)
 
 
@@ -37,8 +42,4 @@ def explore_tokens(tokenizer: Qwen3Tokenizer, text: str) -> Explorer:
         tokenizer: whose tokens.
         text: the text to begin with.
     """
-    return Explorer(lambda text: token_table(tokenizer, text), {"text": text_field("Text", text, rows=3)})
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("s" if number != 1 else "")
+    return Explorer(lambda text: token_table(tokenizer, text), {"text": text_field(gettext("Text"), text, rows=3)})

@@ -10,6 +10,7 @@ from typing import Any
 from course_utils.exercises.answers import NotYet, close, describe, items, mapping, number, whole
 from course_utils.exercises.chapters.tokenizers_for_checks import bundled_tokenizer, bytewise_tokenizer
 from course_utils.exercises.exercise import Answer, Exercise
+from course_utils.language import gettext
 from course_utils.tokenizer import Qwen3Tokenizer
 
 # ---- 2.1 -------------------------------------------------------------------------------------------------
@@ -73,8 +74,9 @@ def _verify_pieces(answer: Answer) -> str | None:
         if given == [slip(tokenizer, text) for tokenizer, text in cases]:
             return hint
     at = next(at for at, one in enumerate(given) if one != right[at])
-    return (f"for {cases[at][1]!r} and a tokenizer of {cases[at][0].vocab_size} tokens it returned {given[at]}, and "
-            f"{right[at]} is right: one entry for each id, in their order.")
+    return gettext("for {cases!r} and a tokenizer of {vocab_size} tokens it returned {given}, and {right} is right: "
+                   "one entry for each id, in their order.").format(
+        cases=cases[at][1], vocab_size=cases[at][0].vocab_size, given=given[at], right=right[at])
 
 
 def _list_of_bytes(returned: Any) -> list[bytes]:
@@ -89,7 +91,8 @@ def _list_of_bytes(returned: Any) -> list[bytes]:
                      "bytes as they are.")
     for piece in entries:
         if not isinstance(piece, (bytes, bytearray)):
-            raise NotYet(f"an entry is {describe(piece)}. Return {asked}, as tokenizer.token_bytes gives them.")
+            raise NotYet(gettext("an entry is {describe}. Return {asked}, as tokenizer.token_bytes gives "
+                                 "them.").format(describe=describe(piece), asked=gettext(asked)))
     return [bytes(piece) for piece in entries]
 
 
@@ -137,25 +140,31 @@ def _verify_first_merges(answer: Answer) -> str | None:
     first, second, third = (_piece(entry) for entry in items(
         answer(), "a list of three pieces, the one that is learned first in front", 3))
     if len(first) != 2:
-        return f"{first!r} cannot be first: in the beginning a token is one byte, and a merge joins two tokens."
+        return gettext("{first!r} cannot be first: in the beginning a token is one byte, and a merge joins two "
+                       "tokens.").format(first=first)
     if first == "ow":
         return "'ow' occurs three times, and so does another pair, which comes earlier in the text: that one is taken."
     if first != "lo":
-        return f"{first!r} is not the most frequent pair of the text. Count each pair, spaces included."
+        return gettext("{first!r} is not the most frequent pair of the text. Count each pair, spaces "
+                       "included.").format(first=first)
     if second == "ow":
         return "after the first merge no o is left, only the new token lo: write the text down once more with it."
     if second != "low":
-        return f"{second!r} is not second. Write the text down with the token lo, and count the pairs again."
+        return gettext("{second!r} is not second. Write the text down with the token lo, and count the pairs "
+                       "again.").format(second=second)
     if third in ("we", "er", "es"):
-        return f"{third!r} is not third: the w has gone into the token low, so count pairs of low and its neighbours."
+        return gettext("{third!r} is not third: the w has gone into the token low, so count pairs of low and its "
+                       "neighbours.").format(third=third)
     if third == "lowe":
         return "low and e stand together twice, and so does another pair, which comes earlier in the text."
     if third == "low ":
         return "low and a space after it stand together only once. Other neighbours of low come more often."
     if third in (" l", " lo"):
-        return f"{third!r} is not third: after two merges each low is one token. With what is the space joined?"
+        return gettext("{third!r} is not third: after two merges each low is one token. With what is the space "
+                       "joined?").format(third=third)
     if third != " low":
-        return f"{third!r} is not third. Spaces are bytes as well: which neighbours has low, and how often?"
+        return gettext("{third!r} is not third. Spaces are bytes as well: which neighbours has low, and how "
+                       "often?").format(third=third)
     return None
 
 
@@ -166,7 +175,8 @@ def _piece(entry: Any) -> str:
     if isinstance(entry, (bytes, bytearray)):
         entry = bytes(entry).decode("utf-8", "replace")
     if not isinstance(entry, str):
-        raise NotYet(f'an entry is {describe(entry)}. Return the three pieces as texts, such as "th".')
+        raise NotYet(gettext("an entry is {describe}. Return the three pieces as texts, such "
+                             "as \"th\".").format(describe=describe(entry)))
     return entry.translate(_SPACE_SIGNS)
 
 
@@ -306,7 +316,8 @@ def _verify_count_pairs_in_words(answer: Answer) -> str | None:
     if given[at] == sum(right[:at + 1], Counter()):
         return ("what it counted in an earlier call is still there in the next. Make the Counter inside the function, "
                 "not outside and not as a default argument.")
-    return f"for {_WORDS[at]} it returned {dict(given[at])}, and {dict(right[at])} is right."
+    return gettext("for {words} it returned {given}, and {right} is "
+                   "right.").format(words=_WORDS[at], given=dict(given[at]), right=dict(right[at]))
 
 
 def _counts(returned: Any) -> Counter[Any]:
@@ -436,13 +447,15 @@ def _verify_bytes_per_token(answer: Answer) -> str | None:
             if all(close(one, slip(*case)) for one, case in zip(given, cases)):
                 return hint
         tokenizer, text = cases[differing[0]]
-        return (f"{text!r} has {len(text.encode())} bytes of UTF-8 and {len(tokenizer.encode(text))} tokens, and it "
-                f"returned {given[differing[0]]:.4g}. Divide the number of bytes by the number of ids.")
+        return gettext("{text!r} has {count} bytes of UTF-8 and {num_tokens} tokens, and it returned {given:.4g}. "
+                       "Divide the number of bytes by the number of ids.").format(
+            text=text, count=len(text.encode()), num_tokens=len(tokenizer.encode(text)), given=given[differing[0]])
     try:
         empty = number(answer(cases[0][0], ""), "0.0 for the empty text")
     except ZeroDivisionError:
         return "it is right, except for the empty text, which has no tokens to divide by. Return 0.0 there."
-    return None if empty == 0 else f"for the empty text it returned {empty:g}. Return 0.0 there."
+    return None if empty == 0 else gettext("for the empty text it returned {empty:g}. Return 0.0 "
+                                           "there.").format(empty=empty)
 
 
 def _mean_of_pieces(tokenizer: Qwen3Tokenizer, text: str) -> float:

@@ -24,6 +24,7 @@ from course_utils.exercises.answers import number, whole
 from course_utils.exercises.calls import calls_of
 from course_utils.exercises.exercise import Answer, Exercise
 from course_utils.family import FAMILY
+from course_utils.language import gettext
 from course_utils.qwen3 import Qwen3Model
 
 _SMALL, _LARGE = FAMILY["Qwen/Qwen3-0.6B"], FAMILY["Qwen/Qwen3-8B"]
@@ -58,8 +59,9 @@ def _verify_stored_parameters(answer: Answer) -> str | None:
         right = [sum(map(math.prod, shapes.values())) for shapes in _STORED]
         if given != right:
             return _stored_slip(given) or next(
-                f"for a file with tensors of the shapes {list(shapes.values())} it returned {told}, and these are "
-                f"{expected} numbers. Multiply the numbers of each shape, and add that up for all tensors."
+                gettext("for a file with tensors of the shapes {values} it returned {told}, and these are "
+                        "{expected} numbers. Multiply the numbers of each shape, and add that up for all "
+                        "tensors.").format(values=list(shapes.values()), told=told, expected=expected)
                 for shapes, told, expected in zip(_STORED, given, right) if told != expected)
         path = Path(folder) / "with_metadata.safetensors"
         _write(path, _STORED[0], {"format": "pt"})
@@ -107,7 +109,8 @@ def _reads_too_much(answer: Answer, path: Path) -> str | None:
     if peak > _OF_ALL_NUMBERS:
         return ("it reads all of the file, which may have more gigabytes than your memory. Read only the header: "
                 "file.read(8), then file.read(length).")
-    return None if told == math.prod(_MUCH) else f"for one tensor of {_MUCH} it returned {told}."
+    return None if told == math.prod(_MUCH) else gettext("for one tensor of {much} it returned "
+                                                         "{told}.").format(much=_MUCH, told=told)
 
 
 class _LargestTensor(TorchFunctionMode):
@@ -282,10 +285,12 @@ def _verify_tensors_stored(answer: Answer) -> str | None:
             return hint
     at = next(at for at, one in enumerate(given) if one != right[at])
     if given[at] > 1000:
-        return f"it returned {given[at]:,}, which counts numbers. A matrix is one tensor, however many numbers it has."
-    tied = "tied" if _DEPTHS[at].tie_word_embeddings else "not tied"
-    return (f"a model with {_DEPTHS[at].num_hidden_layers} layers, {tied}, stores {right[at]} tensors, and it returned "
-            f"{given[at]}. Count the names of one layer in the header.")
+        return gettext("it returned {given:,}, which counts numbers. A matrix is one tensor, however many numbers it "
+                       "has.").format(given=given[at])
+    tied = gettext("tied") if _DEPTHS[at].tie_word_embeddings else gettext("not tied")
+    return gettext("a model with {num_hidden_layers} layers, {tied}, stores {right} tensors, and it returned {given}. "
+                   "Count the names of one layer in the header.").format(
+        num_hidden_layers=_DEPTHS[at].num_hidden_layers, tied=tied, right=right[at], given=given[at])
 
 
 def _by_names(config: Qwen3Config) -> int:
@@ -415,9 +420,10 @@ def _verify_count_parameters(answer: Answer) -> str | None:
         if given == [slip(config) for config in _COUNTED]:
             return hint
     at = next(at for at in (1, *range(len(given))) if given[at] != right[at])  # `base`, if it is wrong there
-    return (f"for a model of {_COUNTED[at].num_hidden_layers} layers with {right[at]:,} parameters it returned "
-            f"{given[at]:,.0f}. Go through the printed summary line by line: each matrix and each norm of a layer, "
-            "then what stands outside the layers.")
+    return gettext("for a model of {num_hidden_layers} layers with {right:,} parameters it "
+                   "returned {given:,.0f}. Go through the printed summary line by line: "
+                   "each matrix and each norm of a layer, then what stands outside the "
+                   "layers.").format(num_hidden_layers=_COUNTED[at].num_hidden_layers, right=right[at], given=given[at])
 
 
 def _by_building_it(config: Qwen3Config) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from course_utils.exercises.answers import NotYet, close, items, tensor, whole, wholes
 from course_utils.exercises.exercise import Answer, Exercise
+from course_utils.language import gettext
 
 # ---- 4.1 -------------------------------------------------------------------------------------------------
 
@@ -42,8 +43,8 @@ def _judge_choice(chosen: Any, expected: Tensor, t: int) -> str | None:
     if isinstance(chosen, (torch.return_types.max, torch.return_types.topk)):
         return "You return a pair, as `max` and `topk` do: values and positions. argmax gives positions alone."
     if chosen is not None and not isinstance(chosen, Tensor):  # an array or a list would not fit after the text
-        return (f"You return a {type(chosen).__name__}, and a tensor of shape (b, 1) is asked for, which torch.cat can "
-                "put after the text: leave out .item(), .tolist() and .numpy().")
+        return gettext("You return a {kind}, and a tensor of shape (b, 1) is asked for, which torch.cat can put after "
+                       "the text: leave out .item(), .tolist() and .numpy().").format(kind=type(chosen).__name__)
     chosen = tensor(chosen, "a tensor of shape (b, 1)")
     if chosen.is_floating_point():
         return "These are scores, and a token is the position of the highest score: use argmax instead of max."
@@ -54,9 +55,11 @@ def _judge_choice(chosen: Any, expected: Tensor, t: int) -> str | None:
     if t > 1 and chosen.shape == (t, 1):
         return "You choose a token for each row of the last text: logits[-1] is a text, logits[:, -1] a row of each."
     if chosen.shape == (b,):
-        return f"The tokens have shape ({b},), and ({b}, 1) is asked for: keepdim=True keeps the dimension."
+        return gettext("The tokens have shape ({b},), and ({b}, 1) is asked for: keepdim=True keeps the "
+                       "dimension.").format(b=b)
     if chosen.shape != (b, 1):
-        return f"The shape is {tuple(chosen.shape)} for {b} texts, and ({b}, 1) is asked for."
+        return gettext("The shape is {shape} for {b} texts, and ({b}, 1) is asked "
+                       "for.").format(shape=tuple(chosen.shape), b=b)
     if t > 1 and bool((chosen == _EARLIER).all()):
         return "This is what an earlier row would choose: the row that knows the whole text is the last, logits[:, -1]."
     if not torch.equal(chosen.long(), expected):
@@ -141,7 +144,8 @@ def _judge_probabilities(returned: object, logits: Tensor, token_ids: Tensor) ->
     if given.shape in ((t - 1,), ()):
         return "The batch dimension is gone: (1, t - 1) is asked for, so that several texts would fit."
     if given.shape != (1, t - 1):
-        return f"The shape is {tuple(given.shape)} for a text of {t} tokens, and (1, {t - 1}) is asked for."
+        return gettext("The shape is {shape} for a text of {t} tokens, and (1, {predictions}) is asked "
+                       "for.").format(shape=tuple(given.shape), t=t, predictions=t - 1)
     if close(given, text_probabilities(logits, token_ids), atol=1e-5):
         return None
     shares, told = logits.softmax(dim=-1), token_ids[:, 1:, None]
@@ -311,15 +315,18 @@ def _verify_spread(answer: Answer) -> str | None:
     at, given = next((at, given) for at, given in enumerate(told) if given != right[at])
     scores, share = cases[at]
     if at >= len(cases) - _EXACT:
-        return (f"Of {len(scores)} equal tokens it takes {right[at]} to have {share} together, and you return {given}. "
-                "Where the sum is the share exactly, that is enough.")
-    return (f"Of {len(scores)} tokens it takes {right[at]} to have {0.9 if share is None else share} together, and you "
-            f"return {given}. Sort the probabilities, add them up, count.")
+        return gettext("Of {count} equal tokens it takes {right} to have {share} together, and "
+                       "you return {given}. Where the sum is the share exactly, that is "
+                       "enough.").format(count=len(scores), right=right[at], share=share, given=given)
+    return gettext("Of {count} tokens it takes {right} to have {share} together, and you return {given}. Sort the "
+                   "probabilities, add them up, count.").format(
+        count=len(scores), right=right[at], share=0.9 if share is None else share, given=given)
 
 
 def _how_many(returned: Any) -> int:
     if isinstance(returned, Tensor) and returned.numel() > 1:
-        raise NotYet(f"You return {returned.numel()} numbers. One is asked for: how many tokens it takes.")
+        raise NotYet(gettext("You return {returned} numbers. One is asked for: how many tokens it "
+                             "takes.").format(returned=returned.numel()))
     return whole(returned, "one whole number: how many tokens it takes")
 
 
@@ -409,7 +416,8 @@ def _verify_shapes(answer: Answer) -> str | None:
         given = items(answer(b, t, vocab_size), "a list of five shapes, one for each line, in their order", 5)
         for number, shape in enumerate(given, start=1):
             if isinstance(shape, Number):
-                return f"Shape {number} is {shape!r}, no tuple. With one entry it needs a comma: (b,), since (b) is b."
+                return gettext("Shape {number} is {shape!r}, no tuple. With one entry it needs a comma: (b,), since "
+                               "(b) is b.").format(number=number, shape=shape)
         told = [tuple(wholes(shape, "a list of tuples of whole numbers")) for shape in given]
         if b > 1 and told == [(1, *shape[1:]) for shape in shapes(b, t, vocab_size)]:
             return "That is right for one prompt. Here there are b of them, and the batch dimension is b."

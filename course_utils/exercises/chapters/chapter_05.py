@@ -14,6 +14,7 @@ from course_utils.exercises.answers import NotYet, close, describe, numbers, tak
 from course_utils.exercises.chapters.scripted_model import ScriptedModel
 from course_utils.exercises.chapters.tokenizers_for_checks import bundled_tokenizer, bytewise_tokenizer
 from course_utils.exercises.exercise import Answer, Exercise
+from course_utils.language import gettext
 from course_utils.tokenizer import Qwen3Tokenizer
 
 # ---- 5.1 -------------------------------------------------------------------------------------------------
@@ -63,23 +64,25 @@ def _verify_generate_stream(answer: Answer) -> str | None:
     for prompt, script, most, end, right, hint in _ENDS:
         model = ScriptedModel(prompt, script)
         stream = _a_stream(answer(model, model.prompt_ids, most, *([] if end is None else [end])))
-        told = [int(token) for token in take(stream, most, f"With max_new_tokens={most} more tokens than that come: "
-                                                           "count them, also where no end token is given.")]
+        told = [int(token) for token in take(stream, most, gettext("With max_new_tokens={most} more tokens than that "
+                                                                   "come: count them, also where no end token is "
+                                                                   "given.").format(most=most))]
         if told == [*right, end]:
             return "It ends at the end token but yields it too: return before the yield."
         if told != right:
             return hint
         if model.passes != len(right) + (end in script):
-            return (f"The right tokens came, after {model.passes} forward passes, and {len(right) + (end in script)} "
-                    "are enough: one for each token that is chosen, the end token included.")
+            return gettext("The right tokens came, after {passes} forward passes, and {count} "
+                           "are enough: one for each token that is chosen, the end token "
+                           "included.").format(passes=model.passes, count=len(right) + (end in script))
     return None
 
 
 def _a_stream(returned: Any) -> Iterator[Any]:
     if not isinstance(returned, Iterator):
         given = "None" if returned is None else describe(returned)
-        raise NotYet(f"You return {given} when everything is done. With `yield token` inside the loop the function "
-                     "becomes a generator, which hands out each token at once.")
+        raise NotYet(gettext("You return {given} when everything is done. With `yield token` inside the loop the "
+                             "function becomes a generator, which hands out each token at once.").format(given=given))
     return returned
 
 
@@ -92,24 +95,25 @@ def _watch(stream: Iterator[Any], model: ScriptedModel) -> str | None:
     if first is None:
         return "Not one token comes out. Does the loop begin, and does it reach the `yield`?"
     if not isinstance(first, Tensor) or first.dim() != 2 or first.shape[0] != 1:
-        return (f"You yield {describe(first)}. Yield a tensor of shape (1, 1), as argmax(dim=-1, keepdim=True) gives "
-                "it: torch.cat can put it after the text.")
+        return gettext("You yield {describe}. Yield a tensor of shape (1, 1), as argmax(dim=-1, keepdim=True) gives "
+                       "it: torch.cat can put it after the text.").format(describe=describe(first))
     if first.shape[1] > 1:
         return _THE_TEXT_SO_FAR
     if model.passes > 1:
-        return (f"The first token came after {model.passes} passes of the model, and one is enough: "
-                "yield inside the loop, not after it.")
+        return gettext("The first token came after {passes} passes of the model, and one is enough: yield inside the "
+                       "loop, not after it.").format(passes=model.passes)
     if model.kept_gradients:
         return "The model ran with gradients recorded, which costs memory: call it in `with torch.inference_mode():`."
     most = len(model.script)
-    tokens = [first, *take(stream, most - 1, f"More than {most} tokens come with max_new_tokens={most}. What ends the "
-                                             "loop where there is no end token?")]
+    tokens = [first, *take(stream, most - 1, gettext("More than {most} tokens come with max_new_tokens={most}. What "
+                                                     "ends the loop where there is no end token?").format(most=most))]
     if any(not isinstance(token, Tensor) or token.shape != (1, 1) for token in tokens):
         return _THE_TEXT_SO_FAR
     if model.astray or set(model.lengths) == {len(model.prompt)}:
         return "The model was not given prompt and new tokens in order: torch.cat each new token to the text, dim=1."
     if model.passes != most:
-        return f"{most} tokens need {most} forward passes, and there were {model.passes}."
+        return gettext("{most} tokens need {most} forward passes, and there were "
+                       "{passes}.").format(most=most, passes=model.passes)
     if [int(token) for token in tokens] != model.script:
         return "The model was called rightly, but its choices did not all come out: yield each one, unchanged."
     return None
@@ -328,31 +332,37 @@ def _verify_read_until(answer: Answer) -> str | None:
 def _judge_stop(answer: Answer, tokenizer: Qwen3Tokenizer, whole: str, stop: str) -> str | None:
     expected, ids = whole[:whole.index(stop) + len(stop)], tokenizer.encode(whole)
     taken: list[int] = []
-    told = text(answer(_count_taken(ids, taken), tokenizer, stop), f"the text of {whole!r} up to the end of {stop!r}")
+    told = text(answer(_count_taken(ids, taken), tokenizer, stop), gettext("the text of {whole!r} up to the end of "
+                                                                           "{stop!r}").format(whole=whole, stop=stop))
     needed = next(n for n in range(1, len(ids) + 1) if stop in tokenizer.decode(ids[:n]))
     if told == tokenizer.decode(ids[:needed]) != expected:
-        return f"For {whole!r} and {stop!r} you return {told!r}: cut what stands after the stop in its token."
+        return gettext("For {whole!r} and {stop!r} you return {told!r}: cut what stands after the stop in its "
+                       "token.").format(whole=whole, stop=stop, told=told)
     if "\ufffd" in told:
-        return (f"{whole!r} came out with replacement characters: a token can be a part of a character. "
-                "Let one tokenizer.stream() put the pieces together.")
+        return gettext("{whole!r} came out with replacement characters: a token can be a part of a character. Let one "
+                       "tokenizer.stream() put the pieces together.").format(whole=whole)
     if len(taken) > needed:
         if told == expected:
-            return (f"You took {len(taken)} tokens where {needed} were enough: every one is a forward pass. "
-                    "Look for the stop after each token.")
-        return (f"The stop {stop!r} in {whole!r} was passed over: it can lie inside a token or across two, "
-                "so look for it in the whole text so far.")
+            return gettext("You took {count} tokens where {needed} were enough: every one is a forward pass. Look for "
+                           "the stop after each token.").format(count=len(taken), needed=needed)
+        return gettext("The stop {stop!r} in {whole!r} was passed over: it can lie inside a token or across two, so "
+                       "look for it in the whole text so far.").format(stop=stop, whole=whole)
     if told == expected:
         return None
     if told == expected.removesuffix(stop):
-        return f"The text lacks the stop {stop!r} itself: it belongs to the sentence, so cut after it."
+        return gettext("The text lacks the stop {stop!r} itself: it belongs to the sentence, so cut after "
+                       "it.").format(stop=stop)
     if told == expected.strip():
-        return f"For {whole!r} and {stop!r} you return {told!r}: a space at its beginning or end belongs to the text."
+        return gettext("For {whole!r} and {stop!r} you return {told!r}: a space at its beginning or end belongs to the "
+                       "text.").format(whole=whole, stop=stop, told=told)
     if expected.startswith(told) and len(taken) < needed:
-        return f"For {whole!r} and {stop!r} you return {told!r}: you stopped too soon, the stop had not come yet."
+        return gettext("For {whole!r} and {stop!r} you return {told!r}: you stopped too soon, the stop had not come "
+                       "yet.").format(whole=whole, stop=stop, told=told)
     if told.startswith(expected):
-        return (f"For {whole!r} and {stop!r} you return {told!r}: the stop comes twice in that token. Cut at the "
-                "first, which text.index finds.")
-    return f"For {whole!r} and {stop!r} you return {told!r}, and {expected!r} is right."
+        return gettext("For {whole!r} and {stop!r} you return {told!r}: the stop comes twice in that token. Cut at the "
+                       "first, which text.index finds.").format(whole=whole, stop=stop, told=told)
+    return gettext("For {whole!r} and {stop!r} you return {told!r}, and {expected!r} is "
+                   "right.").format(whole=whole, stop=stop, told=told, expected=expected)
 
 
 def _judge_rest(answer: Answer, tokenizer: Qwen3Tokenizer, ids: list[int]) -> str | None:
@@ -361,10 +371,13 @@ def _judge_rest(answer: Answer, tokenizer: Qwen3Tokenizer, ids: list[int]) -> st
     if told == expected:
         return None
     if told == expected.strip():
-        return f"Without the stop you return {told!r}: spaces and line breaks at both ends belong to the text."
+        return gettext("Without the stop you return {told!r}: spaces and line breaks at both ends belong to the "
+                       "text.").format(told=told)
     if told == expected.removesuffix("\ufffd"):
-        return f"Without the stop this stream should give {expected!r}: ask the decoder to finish()."
-    return f"Without the stop this stream should give {expected!r}, all of its text, and you return {told!r}."
+        return gettext("Without the stop this stream should give {expected!r}: ask the decoder to "
+                       "finish().").format(expected=expected)
+    return gettext("Without the stop this stream should give {expected!r}, all of its text, and you return "
+                   "{told!r}.").format(expected=expected, told=told)
 
 
 def _count_taken(token_ids: list[int], taken: list[int]) -> Iterator[Tensor]:
@@ -660,13 +673,15 @@ def _verify_measure_stream(answer: Answer) -> str | None:
                 return hint
         at = next(at for at in range(len(given)) if not same(given[at:at + 1], right[at:at + 1]))
         waits = _STREAMS[at][1]
-        return (f"{len(waits)} tokens took {waits} seconds, one after the other: that is {right[at][0]:g} s to the "
-                f"first and {right[at][1]:g} tokens per second, and you return {given[at][0]:g} and {given[at][1]:g}.")
+        return gettext("{count} tokens took {waits} seconds, one after the other: that is {right:g} s to the first and "
+                       "{right_speed:g} tokens per second, and you return {given:g} and {given_speed:g}.").format(
+            count=len(waits), waits=waits, right=right[at][0], right_speed=right[at][1], given=given[at][0],
+            given_speed=given[at][1])
     clock = _Clock(3.0)
     first, speed = numbers(answer(clock.stream([4.0]), clock), "two numbers, also for a stream of one token", 2)
     if not close(first, 4.0) or not close(speed, 0.25):
-        return (f"A stream of one token, after 4 seconds: that is 4 s to the first and 0.25 tokens per second, and you "
-                f"return {first:g} and {speed:g}.")
+        return gettext("A stream of one token, after 4 seconds: that is 4 s to the first and 0.25 tokens per second, "
+                       "and you return {first:g} and {speed:g}.").format(first=first, speed=speed)
     return None
 
 
@@ -816,8 +831,10 @@ def _verify_pass_lengths(answer: Answer) -> str | None:
             return hint
     at = next(at for at, one in enumerate(given) if one != right[at])
     prompt, new, ended, cached = _GENERATIONS[at]
-    return (f"Prompt tokens: {prompt}, new tokens: {new}, {'ended by itself' if ended else 'stopped by the limit'}, "
-            f"{'with' if cached else 'without'} a cache: the passes are {right[at]}, and you return {given[at]}.")
+    return gettext("Prompt tokens: {prompt}, new tokens: {new}, {end}, {cache}: the passes are {right}, and you return "
+                   "{given}.").format(
+        prompt=prompt, new=new, end=gettext("ended by itself") if ended else gettext("stopped by the limit"),
+        cache=gettext("with a cache") if cached else gettext("without a cache"), right=right[at], given=given[at])
 
 
 def _by_playing(prompt: int, new: int, ended: bool, cached: bool) -> Iterator[int]:

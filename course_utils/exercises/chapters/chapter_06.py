@@ -21,6 +21,7 @@ from course_utils.exercises.chapters.varied_model import CONFIG, Pass, varied_mo
 from course_utils.exercises.exercise import Answer, Exercise
 from course_utils.generation import generate_text_basic_cache, generate_text_basic_stream, generate_tokens
 from course_utils.kv_cache import KVCache, StaticKVCache
+from course_utils.language import gettext
 from course_utils.qwen3 import Qwen3Model
 
 # ---- 6.1 -------------------------------------------------------------------------------------------------
@@ -52,8 +53,9 @@ def _verify_generate(answer: Answer) -> str | None:
             except Exception as error:
                 if len(rows) == 1:
                     raise
-                return (f"It is right for one text, and with two side by side it stops with {type(error).__name__}: "
-                        "each text has its own next token, logits[:, -1].argmax(dim=-1, keepdim=True), (batch, 1).")
+                return gettext("It is right for one text, and with two side by side it stops with {kind}: each "
+                               "text has its own next token, logits[:, -1].argmax(dim=-1, keepdim=True), (batch, "
+                               "1).").format(kind=type(error).__name__)
         if hint := _judge_passes(passes, prompt, expected) or _judge_new_tokens(returned, prompt, expected):
             return hint
     return None
@@ -76,9 +78,9 @@ def _judge_passes(passes: list[Pass], prompt: Tensor, expected: Tensor) -> str |
         return ("After the first step the model is given more than one token per row. The cache holds the "
                 "others: give it the newest token alone.")
     if not torch.equal(passes[0].token_ids, prompt):
-        return (f"The first pass is given {tuple(passes[0].token_ids.shape)} tokens, and the prompt has "
-                f"{tuple(prompt.shape)}. It should be given just the prompt: that is the prefill, which fills the "
-                "cache.")
+        return gettext("The first pass is given {shape} tokens, and the prompt has {whole}. It "
+                       "should be given just the prompt: that is the prefill, which fills the "
+                       "cache.").format(shape=tuple(passes[0].token_ids.shape), whole=tuple(prompt.shape))
     fed = [one.token_ids for one in passes[1:]]
     if len(fed) > 1 and all(torch.equal(one, prompt[:, -1:]) for one in fed):
         return "Each later pass is given the last token of the prompt again. Give it the token that was chosen last."
@@ -86,12 +88,13 @@ def _judge_passes(passes: list[Pass], prompt: Tensor, expected: Tensor) -> str |
         return ("Each later pass is given the first new token, again and again. Give it the token that was chosen "
                 "last: set `inputs` anew in each step.")
     if len(passes) != n:
-        return (f"{n} new tokens took {len(passes)} forward passes. The first pass, over {t} tokens, chooses one, and "
-                f"the last token needs no pass of its own: {n} are enough.")
+        return gettext("{n} new tokens took {count} forward passes. The first pass, over {t} tokens, chooses one, and "
+                       "the last token needs no pass of its own: {n} are enough.").format(n=n, count=len(passes), t=t)
     for at, (given, right) in enumerate(zip(fed, expected.T), start=2):
         if not torch.equal(given[:, 0], right):
-            return (f"Pass {at} is given {given[:, 0].tolist()}, and the likeliest after what came before is "
-                    f"{right.tolist()}. Take argmax over the last position's logits, and feed what it chose.")
+            return gettext("Pass {at} is given {given}, and the likeliest after what came before is "
+                           "{right}. Take argmax over the last position's logits, and feed what it "
+                           "chose.").format(at=at, given=given[:, 0].tolist(), right=right.tolist())
     return None
 
 
@@ -102,8 +105,8 @@ def _judge_new_tokens(returned: Any, prompt: Tensor, expected: Tensor) -> str | 
     if given.shape == (b, t + n) and torch.equal(given[:, :t].long(), prompt):
         return "The prompt is returned too. Return the new tokens alone."
     if given.shape != (b, n):
-        return (f"For {b} prompts and {n} new tokens the result has shape {tuple(given.shape)}, not ({b}, {n}): join "
-                "the new tokens with torch.cat(..., dim=1).")
+        return gettext("For {b} prompts and {n} new tokens the result has shape {shape}, not ({b}, {n}): join the new "
+                       "tokens with torch.cat(..., dim=1).").format(b=b, n=n, shape=tuple(given.shape))
     if not torch.equal(given.long(), expected):
         return "The passes are right, and what is returned are other tokens: keep each one that was chosen, in order."
     return None
@@ -334,15 +337,16 @@ def _verify_speed_up(answer: Answer) -> str | None:
     right = [speed for speed, _ in all_of(speed_up)]
     if all(map(close, given, right)):
         runs = next((clock.runs for _, clock in told if clock.runs != [6, 6]), None)
-        return (f"The number is right, and it took {runs[0]} and {runs[1]} runs. One to warm up and five that are "
-                "timed make six of each." if runs else None)
+        return (gettext("The number is right, and it took {slow} and {fast} runs. One to warm up and five that are "
+                        "timed make six of each.").format(slow=runs[0], fast=runs[1]) if runs else None)
     for slip, hint in _SPEED_SLIPS:
         if all(map(close, given, [speed for speed, _ in all_of(slip)])):
             return hint
     at = next(at for at, one in enumerate(given) if not close(one, right[at]))
     slow, fast = (median(runs[1:]) for runs in _DURATIONS[at])
-    return (f"With medians of {slow:g} and {fast:g} seconds it returns {given[at]:g}, and {right[at]:g} is right. Time "
-            "each run by itself, five of each function after one warm-up, and divide the medians.")
+    return gettext("With medians of {slow:g} and {fast:g} seconds it returns {given:g}, and {right:g} is "
+                   "right. Time each run by itself, five of each function after one warm-up, and divide the "
+                   "medians.").format(slow=slow, fast=fast, given=given[at], right=right[at])
 
 
 def _alternating(slow: Callable[[], object], fast: Callable[[], object], clock: Callable[[], float]) -> float:
@@ -470,9 +474,12 @@ def _verify_longest(answer: Answer) -> str | None:
             return hint
     at = next(at for at, one in enumerate(given) if one != right[at])
     config, *others = _ROOMS[at]
-    return (f"For a model of {config.num_hidden_layers} layers, {config.num_key_value_heads} key-value heads of "
-            f"{config.head_dim} numbers and a context of {config.max_position_embeddings}, and with the arguments "
-            f"{', '.join(map(str, others))} after it, {right[at]} tokens fit, and it returns {given[at]}.")
+    return gettext("For a model of {num_hidden_layers} layers, {num_key_value_heads} key-value heads of {head_dim} "
+                   "numbers and a context of {max_position_embeddings}, and with the arguments {others} after it, "
+                   "{right} tokens fit, and it returns {given}.").format(
+        num_hidden_layers=config.num_hidden_layers, num_key_value_heads=config.num_key_value_heads,
+        head_dim=config.head_dim, max_position_embeddings=config.max_position_embeddings,
+        others=", ".join(map(str, others)), right=right[at], given=given[at])
 
 
 def _by_a_cache(config: Qwen3Config, free_bytes: int, bytes_per_number: int = 2, batch_size: int = 1) -> int:
@@ -575,15 +582,17 @@ def _judge_turn(passes: list[Pass], text: Tensor, held: int, expected: Tensor) -
         return ("One token is lost, the first that the cache lacks: it is never fed to the model. cache.length is the "
                 "position of that token, since positions count from 0.")
     if passes[0].held != start or not torch.equal(passes[0].token_ids, text[:, start:]):
-        return (f"The cache holds {held} of {t} tokens. The first pass is given {first} and finds {passes[0].held} in "
-                f"the cache, and it should be given {t - start} and find {start}: see cache.length.")
+        return gettext("The cache holds {held} of {t} tokens. The first pass is given {first} and finds {first_held} "
+                       "in the cache, and it should be given {new} and find {start}: see cache.length.").format(
+            held=held, t=t, first=first, first_held=passes[0].held, new=t - start, start=start)
     if len(passes) != n:
-        return (f"{n} new tokens took {len(passes)} forward passes. The last one needs no pass of its own: {n} are "
-                "enough.")
+        return gettext("{n} new tokens took {count} forward passes. The last one needs no pass of its own: {n} are "
+                       "enough.").format(n=n, count=len(passes))
     for one, right in zip(passes[1:], expected.T):
         if one.token_ids.flatten().tolist() != right.tolist():
-            return (f"The first pass is right. A later one is given {one.token_ids.flatten().tolist()}, and the token "
-                    f"that was chosen last, the likeliest, is {right.tolist()}.")
+            return gettext("The first pass is right. A later one is given {flatten}, "
+                           "and the token that was chosen last, the likeliest, is "
+                           "{right}.").format(flatten=one.token_ids.flatten().tolist(), right=right.tolist())
     return None
 
 

@@ -23,6 +23,7 @@ from course_utils.generation import (
     generate_with_stats,
 )
 from course_utils.kv_cache import Cache, KVCache
+from course_utils.language import gettext
 from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import median_seconds, timed
 
@@ -129,7 +130,8 @@ def _verify_graphs(answer: Answer) -> str | None:
             return hint
     at = next(at for at, graphs in enumerate(told) if graphs != right[at])
     how = ("without dynamic", "with dynamic=None", "with dynamic=False", "with dynamic=True")[at % 4]
-    return f"For the lengths {_LENGTHS[at // 4]} {how} it is {right[at]}, and it returns {told[at]}."
+    return gettext("For the lengths {lengths} {how} it is {right}, and it returns {told}"
+                   ".").format(lengths=_LENGTHS[at // 4], how=gettext(how), right=right[at], told=told[at])
 
 
 def _by_going_through(lengths: Sequence[int], dynamic: bool | None = None) -> int:
@@ -244,10 +246,11 @@ def _verify_pay(answer: Answer) -> str | None:
     at = next(at for at, tokens in enumerate(told) if tokens != right[at])
     warm_up, regular, compiled = _SAVINGS[at]
     if right[at] is None:
-        return (f"With {regular} seconds a token regularly and {compiled} compiled it returns {told[at]}. Nothing is "
-                "saved, so it never pays: None.")
-    return (f"{warm_up} seconds of warm-up, and each token takes {compiled} seconds instead of {regular}: that is "
-            f"{right[at]} tokens, and it returns {told[at]}.")
+        return gettext("With {regular} seconds a token regularly and {compiled} compiled it returns {told}. Nothing is "
+                       "saved, so it never pays: None.").format(regular=regular, compiled=compiled, told=told[at])
+    return gettext("{warm_up} seconds of warm-up, and each token takes {compiled} seconds instead of {regular}: that "
+                   "is {right} tokens, and it returns {told}.").format(
+        warm_up=warm_up, compiled=compiled, regular=regular, right=right[at], told=told[at])
 
 
 def _counted(warm_up: float, regular: float, compiled: float) -> int | None:
@@ -314,7 +317,8 @@ def _verify_groups(answer: Answer) -> str | None:
         asked = "three tensors: the small integers, the scales and the offsets"
         integers, scales, offsets = (tensor(part, asked) for part in items(returned, asked, 3))
         if integers.dtype != torch.uint8:
-            return f"The integers are stored as {integers.dtype}. Round them, then use .to(torch.uint8)."
+            return gettext("The integers are stored as {dtype}. Round them, then use "
+                           ".to(torch.uint8).").format(dtype=integers.dtype)
         told.append((integers, scales, offsets))
     for slip, hint in _GROUP_SLIPS:
         if all(all(map(close, parts, slip(*matrix))) for parts, matrix in zip(told, _matrices())):
@@ -330,11 +334,13 @@ def _judge_groups(parts: Parts, weight: Tensor, group_size: int) -> str | None:
     rows, columns = weight.shape
     size = (rows, columns // group_size)
     if integers.shape != weight.shape:
-        return (f"The integers have shape {tuple(integers.shape)}; they need that of the weight, "
-                f"{tuple(weight.shape)}.")
+        return gettext("The integers have shape {shape}; they need that of the weight, "
+                       "{right}.").format(shape=tuple(integers.shape), right=tuple(weight.shape))
     if scales.shape != size or offsets.shape != size:
-        return (f"Scales and offsets have the shapes {tuple(scales.shape)} and {tuple(offsets.shape)}. A row of "
-                f"{columns} has {size[1]} groups of {group_size}, each with a scale and an offset of its own: {size}.")
+        return gettext("Scales and offsets have the shapes {shape} and {right}. A row of {columns} has {size} groups "
+                       "of {group_size}, each with a scale and an offset of its own: {groups}.").format(
+            shape=tuple(scales.shape), right=tuple(offsets.shape), columns=columns, size=size[1],
+            group_size=group_size, groups=size)
     groups = weight.view(*size, group_size)
     smallest, largest = groups.aminmax(dim=-1)
     if not close(offsets, smallest):
@@ -609,9 +615,11 @@ def _verify_speeds(answer: Answer) -> str | None:
         asked = "a dictionary: for each device its tokens per second"
         speeds = {str(device): number(speed, asked) for device, speed in mapping(returned, asked).items()}
         if set(speeds) != set(devices):
-            return f"For the devices {list(devices)} it returns the speeds of {sorted(speeds)}. Return {asked}."
+            return gettext("For the devices {devices} it returns the speeds of {speeds}. Return "
+                           "{asked}.").format(devices=list(devices), speeds=sorted(speeds), asked=gettext(asked))
         if missing := [device for device in devices if device not in models]:
-            return f"No model was made by build({missing[0]!r}). It puts the weights where they belong, on each device."
+            return gettext("No model was made by build({missing!r}). It puts the weights where they belong, on each "
+                           "device.").format(missing=missing[0])
         for device in devices:
             if hint := (_how_it_ran(models[device], device, length, new_tokens)
                         or (_judge_speed(speeds[device], device, length, new_tokens) if clock.reads else None)):
@@ -622,7 +630,8 @@ def _verify_speeds(answer: Answer) -> str | None:
 def _how_it_ran(model: _JustInTime, device: str, length: int, new_tokens: int) -> str | None:
     """A hint if the passes of a model are not those of a measurement after a warm-up, with a cache."""
     if not model.runs:
-        return f"The model that build({device!r}) made has not computed anything. Generate with it."
+        return gettext("The model that build({device!r}) made has not computed anything. Generate with "
+                       "it.").format(device=device)
     if model.unmoved:
         return ("The prompt was not moved to the model's device. On a GPU that is an error: "
                 "use token_ids.to(device).")
@@ -636,8 +645,8 @@ def _how_it_ran(model: _JustInTime, device: str, length: int, new_tokens: int) -
     if model.prompt != list(range(length)):
         return "It generates from another prompt than the one that it was given: use token_ids."
     if model.runs[-1] != new_tokens:
-        return (f"{new_tokens} new tokens are asked for, which take {new_tokens} passes with a cache, and the last run "
-                f"had {model.runs[-1]}.")
+        return gettext("{new_tokens} new tokens are asked for, which take {new_tokens} passes with a cache, and the "
+                       "last run had {runs}.").format(new_tokens=new_tokens, runs=model.runs[-1])
     return None
 
 
@@ -659,10 +668,11 @@ def _judge_speed(speed: float, device: str, length: int, new_tokens: int) -> str
     )
     for values, hint in slips:
         if any(math.isclose(speed, value, rel_tol=1e-3) for value in values):
-            return f"{speed:.4g} tokens per second {hint}"
-    return (f"{speed:.4g} tokens per second for {device!r}: by the clock of the check, which time.perf_counter and "
-            f"generate_with_stats read, it is {new_tokens / run:.4g}, or {1 / step:.4g} without the prompt. Divide the "
-            "number of new tokens by the seconds of the last run.")
+            return gettext("{speed:.4g} tokens per second {hint}").format(speed=speed, hint=hint)
+    return gettext("{speed:.4g} tokens per second for {device!r}: by the clock of the check, which "
+                   "time.perf_counter and generate_with_stats read, it is {new_tokens:.4g}, or "
+                   "{step:.4g} without the prompt. Divide the number of new tokens by the seconds of the "
+                   "last run.").format(speed=speed, device=device, new_tokens=new_tokens / run, step=1 / step)
 
 
 def _each_device(measure: Callable[[Qwen3Model, Tensor, int], float]) -> Answer:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from course_utils.exercises.answers import NotYet, close, number, tensor, wholes
 from course_utils.exercises.exercise import Answer, Exercise
+from course_utils.language import gettext
 from course_utils.sampling import Sampling, keep_min_p, keep_top_k, keep_top_p
 
 # ---- 8.1 -------------------------------------------------------------------------------------------------
@@ -105,16 +106,18 @@ def _verify_perplexity(answer: Answer) -> str | None:
                 return hint
         at = next(at for at, one in enumerate(given) if not _near([one], [right[at]]))
         logits, temperature = _CHOICES[at]
-        return (f"For the logits {[round(logit, 2) for logit in logits.tolist()]} and the temperature {temperature} it "
-                f"returns {given[at]:.4g}, and {right[at]:.4g} is right. Softmax first, then the sum of -p ln p, then "
-                "exp.")
+        return gettext("For the logits {logits} and the temperature {temperature} it returns {given:.4g}, and "
+                       "{right:.4g} is right. Softmax first, then the sum of -p ln p, then exp.").format(
+            logits=[round(logit, 2) for logit in logits.tolist()], temperature=temperature, given=given[at],
+            right=right[at])
     for temperature in (1.0, 0.5):
         cut = told(_CUT, temperature)
         if math.isnan(cut):
             return ("With a token of probability 0 it returns NaN, for 0 times the logarithm of 0. Such a token counts "
                     "nothing: torch.special.entr knows that.")
         if not _near([cut], [2.0]):
-            return f"Two equal tokens and two that were cut off are 2 choices, and it returns {cut:.4g}."
+            return gettext("Two equal tokens and two that were cut off are 2 choices, and it returns {cut:.4g}"
+                           ".").format(cut=cut)
     return None
 
 
@@ -207,7 +210,8 @@ def _verify_how_many_stay(answer: Answer) -> str | None:
     told = wholes(answer(), "four whole numbers, how many words stay in each setting: (a, b, c, d)", 4)
     for letter, stay, expected, hints in zip("abcd", told, _LEFT, _STAY_HINTS):
         if stay != expected:
-            return f"{letter}: " + hints.get(stay, f"it is not {stay}. Write down what is left after each step.")
+            other = gettext("it is not {stay}. Write down what is left after each step.").format(stay=stay)
+            return f"{letter}: {gettext(hints.get(stay, other))}"
     return None
 
 
@@ -292,13 +296,14 @@ def _verify_top_p(answer: Answer) -> str | None:
         return "For p = 1 all tokens stay as they are."
     for p in (0.5, 0.75):
         if not _alike(_cut(answer, _EXACT, p), top_p(_EXACT, p)):
-            return (f"Of the row {_EXACT[0].tolist()} with p = {p}, {1 if p == 0.5 else 2} of the tokens have exactly "
-                    "p together. That is enough: the smallest set is asked for.")
+            return gettext("Of the row {exact} with p = {p}, {count} of the tokens have "
+                           "exactly p together. That is enough: the smallest set is asked "
+                           "for.").format(exact=_EXACT[0].tolist(), p=p, count=1 if p == 0.5 else 2)
     for probabilities, p in _LEVEL:
         if not _alike(_cut(answer, probabilities, p).sort().values, top_p(probabilities, p).sort().values):
-            return (f"In the row {probabilities[0].tolist()} with p = {p} some tokens are equally likely, and one of "
-                    "them is not needed. The smallest set is asked for, so do not choose by a bound that all of them "
-                    "reach.")
+            return gettext("In the row {probabilities} with p = {p} some tokens are equally likely, and one of them is "
+                           "not needed. The smallest set is asked for, so do not choose by a bound that all of them "
+                           "reach.").format(probabilities=probabilities[0].tolist(), p=p)
     return None
 
 
@@ -307,9 +312,9 @@ def _what_was_cut(given: list[Tensor]) -> str:
         if all(_alike(one, slip(probabilities.clone(), p)) for one, (probabilities, p) in zip(given, _USUAL)):
             return hint
     (row, *_), p = _USUAL[0]
-    return (f"For the row {[round(one, 2) for one in row.tolist()]} and p = {p} it returns "
-            f"{[round(one, 3) for one in given[0][0].tolist()]}. Which tokens are the likeliest, up to the first sum "
-            "that reaches p, and what is each of them divided by?")
+    return gettext("For the row {row} and p = {p} it returns {given}. Which tokens are the likeliest, up to the first "
+                   "sum that reaches p, and what is each of them divided by?").format(
+        row=[round(one, 2) for one in row.tolist()], p=p, given=[round(one, 3) for one in given[0][0].tolist()])
 
 
 def _in_the_given_order(probabilities: Tensor, p: float) -> Tensor:
@@ -613,8 +618,8 @@ def _verify_forbid_repeats(answer: Answer) -> str | None:
         try:
             result = answer(given, ids, n)
         except IndexError:
-            return (f"For the text {text} and n = {n} it reaches beyond the end of the text. The last place at which a "
-                    "run of n can begin is n tokens before it.")
+            return gettext("For the text {text} and n = {n} it reaches beyond the end of the text. The last place at "
+                           "which a run of n can begin is n tokens before it.").format(text=text, n=n)
         changed |= not torch.equal(given, logits) or ids != text
         told.append(tensor(result, "the logits, (v,), with minus infinity for each forbidden token",
                            tuple(logits.shape)))
@@ -640,11 +645,13 @@ def _what_went_wrong(text: list[int], n: int, given: Tensor, right: Tensor, logi
         return "A forbidden token can still be drawn: its logit must be minus infinity, not just another one."
     if cut == forbidden:
         return "The right tokens are forbidden, but the logits of those that are allowed have changed."
-    case = f"After {text} with n = {n}"
+    case = gettext("After {text} with n = {n}").format(text=text, n=n)
     if len(text) < n:
-        return f"{case} nothing can repeat yet, for the text is too short, and you forbid {sorted(cut)}."
-    return (f"{case}, the forbidden tokens are {sorted(forbidden) or 'none'}, and you forbid {sorted(cut) or 'none'}. "
-            f"Look where the last n - 1 = {n - 1} tokens occurred before: what came after them there is forbidden.")
+        return gettext("{case} nothing can repeat yet, for the text is too short, and you forbid {cut}"
+                       ".").format(case=case, cut=sorted(cut))
+    return gettext("{case}, the forbidden tokens are {right}, and you forbid {cut}. Look where the last n - 1 = {n} "
+                   "tokens occurred before: what came after them there is forbidden.").format(
+        case=case, right=sorted(forbidden) or gettext("none"), cut=sorted(cut) or gettext("none"), n=n - 1)
 
 
 def _beyond_the_end(logits: Tensor, token_ids: Sequence[int], n: int) -> Tensor:

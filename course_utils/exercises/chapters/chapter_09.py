@@ -13,6 +13,7 @@ from torch import Tensor
 from course_utils.config import Qwen3Config
 from course_utils.exercises.answers import NotYet, close, tensor, whole, wholes
 from course_utils.exercises.exercise import Answer, Exercise
+from course_utils.language import gettext
 from course_utils.qwen3 import RotaryEmbedding, rotate
 
 
@@ -143,10 +144,11 @@ def _verify_rotation(answer: Answer) -> str | None:
     at = next(at for at, one in enumerate(told) if not _same([one], [right[at]]))
     x, position, theta = cases[at]
     if not math.isclose(float(told[at].norm()), float(x.norm()), rel_tol=1e-4):
-        return (f"The vector of size {len(x)} has another length than before. A rotation changes the direction alone: "
-                "look at signs, and at which numbers make a pair.")
-    return (f"The vector of size {len(x)} is turned, but not as in Qwen3: at position {position} pair i, which is "
-            f"numbers i and i + size / 2, turns by position * theta ** (-2 i / size), and theta is {theta:g}.")
+        return gettext("The vector of size {count} has another length than before. A rotation changes the direction "
+                       "alone: look at signs, and at which numbers make a pair.").format(count=len(x))
+    return gettext("The vector of size {count} is turned, but not as in Qwen3: at position {position} pair i, which "
+                   "is numbers i and i + size / 2, turns by position * theta ** (-2 i / size), and theta is "
+                   "{theta:g}.").format(count=len(x), position=position, theta=theta)
 
 
 def _pair_by_pair(x: Tensor, position: int, theta: float) -> list[float]:
@@ -320,8 +322,8 @@ def _verify_head(answer: Answer) -> str | None:
             return hint
     at = next(at for at, one in enumerate(told) if not _same([one], [right[at]]))
     t, size = cases[at][0].shape
-    return (f"For {t} tokens and a head of size {size} the result is another one. Compare your steps with the cells "
-            "above, for three tokens: scores, scaled scores, mask, weights.")
+    return gettext("For {t} tokens and a head of size {size} the result is another one. Compare your steps with the "
+                   "cells above, for three tokens: scores, scaled scores, mask, weights.").format(t=t, size=size)
 
 
 def _row_by_row(queries: Tensor, keys: Tensor, values: Tensor) -> list[list[float]]:
@@ -465,8 +467,8 @@ def _verify_changes(answer: Answer) -> str | None:
         if told == [slip(*case) for case in _CHANGES]:
             return hint
     case, places = next((case, places) for case, places, known in zip(_CHANGES, told, right) if places != known)
-    return (f"changed_keys{case} returns {places}, and the model says otherwise. Which tokens can know of the change "
-            "when this layer computes its keys?")
+    return gettext("changed_keys{case} returns {places}, and the model says otherwise. Which tokens can know of the "
+                   "change when this layer computes its keys?").format(case=case, places=places)
 
 
 def _marked(num_tokens: int, place: int, layer: int) -> list[int]:
@@ -638,9 +640,10 @@ def _verify_search(answer: Answer) -> str | None:
             return hint
     at = next(at for at, found in enumerate(told) if found != right[at])
     layers, heads, tokens, (layer, head) = _MADE_UP[at]
-    return (f"In a made-up attention of {layers} layers, {heads} heads and {tokens} tokens it finds layer "
-            f"{told[at][0]}, head {told[at][1]}, and it is layer {layer}, head {head}. Take the mean of "
-            "attention[layer, head, i, i - 1] over i from 1 on.")
+    return gettext("In a made-up attention of {layers} layers, {heads} heads and {tokens} tokens it finds layer "
+                   "{told}, head {told_head}, and it is layer {layer}, head {head}. Take the mean of "
+                   "attention[layer, head, i, i - 1] over i from 1 on.").format(
+        layers=layers, heads=heads, tokens=tokens, told=told[at][0], told_head=told[at][1], layer=layer, head=head)
 
 
 def _layer_and_head(returned: object) -> tuple[int, int]:

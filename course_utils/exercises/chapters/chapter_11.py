@@ -13,6 +13,7 @@ import numpy as np
 from course_utils.config import Qwen3Config
 from course_utils.exercises.answers import number, whole, wholes
 from course_utils.exercises.exercise import Answer, Exercise
+from course_utils.language import gettext
 
 # ---- 11.1 ------------------------------------------------------------------------------------------------
 
@@ -92,9 +93,10 @@ def _verify_best(answer: Answer) -> str | None:
     at = next(at for at, speed in enumerate(told) if not _near([speed], [right[at]]))
     _, weights, bandwidth, *named = _MACHINES[at]
     each, context = named + [2, 0][len(named):]
-    return (f"For {weights / 1e6:g} million weights of {each} bytes, a context of {context} and {bandwidth / 1e9:g} "
-            f"GB/s it returns {told[at]:.4g}, and {right[at]:.4g} is right: bytes per second, divided by the bytes of "
-            "the weights and of the cache.")
+    return gettext("For {weights:g} million weights of {each} bytes, a context of {context} and {bandwidth:g} GB/s it "
+                   "returns {told:.4g}, and {right:.4g} is right: bytes per second, divided by the bytes of the "
+                   "weights and of the cache.").format(
+        weights=weights / 1e6, each=each, context=context, bandwidth=bandwidth / 1e9, told=told[at], right=right[at])
 
 
 def _near(given: list[float], expected: list[float]) -> bool:
@@ -200,9 +202,10 @@ def _verify_largest(answer: Answer) -> str | None:
         steps = _Steps(seconds, disturbed)
         result = whole(answer(steps, limit, most), "one whole number: how many texts")
         if beyond := [batch for batch, runs in steps.runs.items() if runs and batch > most]:
-            return f"It tries {beyond[0]} texts although most is {most}."
+            return gettext("It tries {beyond} texts although most is {most}.").format(beyond=beyond[0], most=most)
         if steps.other is not None:
-            return f"It runs a step for {steps.other!r} texts. Try 1, 2, 4, 8 and so on, up to most."
+            return gettext("It runs a step for {other!r} texts. Try 1, 2, 4, 8 and so on, up to "
+                           "most.").format(other=steps.other)
         measured |= any(steps.runs.values())
         told.append(result)
     if not measured:
@@ -216,8 +219,9 @@ def _verify_largest(answer: Answer) -> str | None:
     at = next(at for at, result in enumerate(told) if result != right[at])
     seconds, _, limit, most, expected = _LIMITS[at]
     steps_of = ", ".join(f"{batch}: {1000 * time:g}" for batch, time in seconds.items())
-    return (f"The undisturbed steps take, in ms, {steps_of}. With a limit of {1000 * limit:g} ms and most = {most} it "
-            f"is {expected}, and it returns {told[at]}.")
+    return gettext("The undisturbed steps take, in ms, {steps_of}. With a limit of "
+                   "{limit:g} ms and most = {most} it is {expected}, and it returns {told}"
+                   ".").format(steps_of=steps_of, limit=1000 * limit, most=most, expected=expected, told=told[at])
 
 
 def _largest_batches(answer: Answer) -> list[int]:
@@ -479,8 +483,10 @@ def _verify_finish(answer: Answer) -> str | None:
             return hint
     at = next(at for at, finished in enumerate(told) if finished != right[at])
     lengths, num_slots = _QUEUES[at]
-    return (f"For lengths {lengths} and {num_slots} {'slot' if num_slots == 1 else 'slots'} it is {right[at]}, and it "
-            f"returns {told[at]}. Write down when each slot becomes free, and who takes it then.")
+    return gettext("For lengths {lengths} and {slots} it is {right}, and it returns {told}. Write down when each slot "
+                   "becomes free, and who takes it then.").format(
+        lengths=lengths, right=right[at], told=told[at],
+        slots=gettext("1 slot") if num_slots == 1 else gettext("{count} slots").format(count=num_slots))
 
 
 def _step_by_step(lengths: list[int], num_slots: int) -> list[int]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from course_utils.exercises.answers import NotYet, numbers, whole, wholes
 from course_utils.exercises.exercise import Answer, Exercise
+from course_utils.language import gettext
 from course_utils.sampling import draw
 from course_utils.speculative import Round
 
@@ -54,9 +55,9 @@ def _verify_verify(answer: Answer) -> str | None:
         if told == [slip(drafted, _scores(own)) for drafted, own in _ROUNDS]:
             return hint
     (drafted, own), given, known = next(case for case in zip(_ROUNDS, told, right) if case[1] != case[2])
-    return (f"With drafted tokens {drafted}, where the target would say {own[:-1]} and then {own[-1]}, it returns "
-            f"{given}, and {known} is right: what is accepted from the left, and the target's own choice at the next "
-            "place.")
+    return gettext("With drafted tokens {drafted}, where the target would say {own} and then {last}, it returns "
+                   "{given}, and {known} is right: what is accepted from the left, and the target's own choice at the "
+                   "next place.").format(drafted=drafted, own=own[:-1], last=own[-1], given=given, known=known)
 
 
 def _shifted(drafted: list[int], logits: Tensor) -> list[int]:
@@ -205,9 +206,9 @@ def _verify_places(answer: Answer) -> str | None:
             return hint
     rates, known, rounds = next(case for case in zip(told, right, _MEASURED) if not _same_rates(case[0], case[1]))
     counts = [(len(each.drafted), each.accepted) for each in rounds]
-    return (f"For rounds with (drafted, accepted) = {counts} it returns {[round(rate, 2) for rate in rates]}, and "
-            f"{[round(rate, 2) for rate in known]} is right. A place was judged in the rounds that drafted so far and "
-            "accepted all before it.")
+    return gettext("For rounds with (drafted, accepted) = {counts} it returns {rates}, and {known} is right. A place "
+                   "was judged in the rounds that drafted so far and accepted all before it.").format(
+        counts=counts, rates=[round(rate, 2) for rate in rates], known=[round(rate, 2) for rate in known])
 
 
 def _of_all_rounds(rounds: list[Round]) -> list[float]:
@@ -274,7 +275,9 @@ _PLACE_MISTAKES: tuple[tuple[Answer, str], ...] = (
     (_of_all_that_drafted, "You divide by the rounds that drafted so far. Where a token before was rejected, this one "
                            "was drafted but never judged: leave such rounds out."),
     (_without_its_end, _FOR_UNEQUAL_LENGTHS),
-    (_of_all_that_came_there, f"{_FOR_UNEQUAL_LENGTHS} That also ends the list."),
+    (_of_all_that_came_there, "Drafts may have unequal lengths. A round that accepted all of a short draft did not "
+                              "judge the place after its end: ask for len(each.drafted), too. That also ends "
+                              "the list."),
     (_padded, "You give 0 for a place that nobody judged. Nothing is known of it: end the list before it."),
     (_one_place_late, "All is one place late: the first place is accepted where `accepted` is 1 or more."),
     (_rejected_there, "Those are the shares that were rejected: take the others."),
@@ -367,7 +370,8 @@ def _put_out_token(returned: object, vocab_size: int) -> int:
                      "is rejected, another takes its place.")
     token = whole(returned, "the id of the token that is put out, whether it is the drafted one or another")
     if not 0 <= token < vocab_size:
-        raise NotYet(f"it returned {token}, and the ids go from 0 to {vocab_size - 1}.")
+        raise NotYet(gettext("it returned {token}, and the ids go from 0 to {vocab_size}"
+                             ".").format(token=token, vocab_size=vocab_size - 1))
     return token
 
 
@@ -375,33 +379,36 @@ def _verify_accept(answer: Answer) -> str | None:
     shares, replaced = _put_out(answer, _Q, _P)
     if _near(shares, _P):
         return _verify_certain(answer)
-    told = "Put out were " + ", ".join(f"{share:.0%}" for share in shares.tolist()) + " of the five tokens, and p says "
-    told += ", ".join(f"{share:.0%}" for share in _P.tolist()) + ". "
+    told = gettext("Put out were {shares} of the five tokens, and p says {p}. ").format(
+        shares=", ".join(f"{share:.0%}" for share in shares.tolist()),
+        p=", ".join(f"{share:.0%}" for share in _P.tolist()))
     both = torch.minimum(_P, _Q)
     rejected = 1 - float(both.sum())
     left = (_P - _Q).clamp(min=0)
     if _near(shares, _Q) and not replaced:
-        return told + "That is the draft's q: nothing is ever rejected. Accept with probability p / q."
+        return told + gettext("That is the draft's q: nothing is ever rejected. Accept with probability p / q.")
     if _near(shares, _Q):
-        return told + "After a rejection you draw from what q has more than p, and it is the other way round."
+        return told + gettext("After a rejection you draw from what q has more than p, and it is the other way round.")
     if _near(shares, both + rejected * _P):
-        return told + ("After a rejection you draw from p, which gives likely tokens a second chance: draw from what "
-                       "p has more than q, max(0, p - q).")
+        return told + gettext("After a rejection you draw from p, which gives likely tokens a second chance: draw "
+                              "from what p has more than q, max(0, p - q).")
     if _near(shares, both + rejected * (_P - _Q).abs() / (_P - _Q).abs().sum()):
-        return told + "A difference below zero counts for nothing, and you take its size: clamp p - q at 0."
+        return told + gettext("A difference below zero counts for nothing, and you take its size: clamp p - q at 0.")
     unscaled = rejected * left
     for last in (0, len(_P) - 1):  # where the rest of the line falls
         rest = torch.zeros(len(_P))
         rest[last] = rejected * (1 - float(left.sum()))
         if _near(shares, both + unscaled + rest):
-            return told + "What is left of p adds up to less than 1: divide it by its sum before drawing."
+            return told + gettext("What is left of p adds up to less than 1: divide it by its sum before drawing.")
     swapped = _Q * (_Q / _P.clamp(min=1e-9)).clamp(max=1)
     if _near(shares, swapped + (1 - float(swapped.sum())) * left / left.sum()):
-        return told + "You accept with probability q / p: a token that the draft likes too much must be the one to go."
+        return told + gettext("You accept with probability q / p: a token that the draft likes too much must "
+                              "be the one to go.")
     strict = torch.where(_P >= _Q, _Q, torch.zeros(()))
     if _near(shares, strict + (1 - float(strict.sum())) * left / left.sum()):
-        return told + "Where p is below q you always reject: there chance decides, with probability p / q."
-    return told + "Accept with probability min(1, p / q), and after a rejection draw from max(0, p - q), normalized."
+        return told + gettext("Where p is below q you always reject: there chance decides, with probability p / q.")
+    return told + gettext("Accept with probability min(1, p / q), and after a rejection draw from max(0, p - q), "
+                          "normalized.")
 
 
 def _near(shares: Tensor, expected: Tensor) -> bool:
@@ -418,7 +425,8 @@ def _verify_certain(answer: Answer) -> str | None:
             return "Where q equals p every drafted token is accepted, and one was not."
     p, q = _OTHERS
     if not _near(_put_out(answer, q, p)[0], p):
-        return f"It is right for five tokens, and not for three: with q = {q.tolist()} it does not put out p."
+        return gettext("It is right for five tokens, and not for three: with q = {q} it does not put out "
+                       "p.").format(q=q.tolist())
 
     def seeded() -> list[int]:
         return [_put_out_token(answer(1, _Q.clone(), _P.clone(), torch.Generator().manual_seed(seed)), len(_P))
@@ -580,8 +588,9 @@ def _verify_look_up(answer: Answer) -> str | None:
         if told == [slip(*case) for case in _TEXTS]:
             return hint
     (text, n, num_drafted), given, known = next(case for case in zip(_TEXTS, told, right) if case[1] != case[2])
-    return (f"look_up({text}, {n}, {num_drafted}) returns {given}, and {known} is right: what followed where "
-            f"{text[-n:]} stood last before the end.")
+    return gettext("look_up({text}, {n}, {num_drafted}) returns {given}, and {known} is right: what followed where "
+                   "{end} stood last before the end.").format(
+        text=text, n=n, num_drafted=num_drafted, given=given, known=known, end=text[-n:])
 
 
 def _finds_itself(text: list[int], n: int, num_drafted: int) -> list[int]:
@@ -781,8 +790,9 @@ def _verify_number(answer: Answer) -> str | None:
         if told == [mistake(*situation) for situation in situations]:
             return hint
     situation, given, known = next(case for case in zip(situations, told, right) if case[1] != case[2])
-    return (f"For (a, c, extra, most) = {situation} you draft {given}, and {known} gains most: print the gain of each "
-            f"number from 0 to {situation[-1]}.")
+    return gettext("For (a, c, extra, most) = {situation} you draft {given}, and "
+                   "{known} gains most: print the gain of each number from 0 to "
+                   "{most}.").format(situation=situation, given=given, known=known, most=situation[-1])
 
 
 def _by_the_fraction(a: float, c: float, extra: float, most: int) -> int:

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from course_utils.exercises.answers import close, tensor, whole
 from course_utils.exercises.answers import number as one_number
 from course_utils.exercises.exercise import Answer, Exercise
+from course_utils.language import gettext
 from course_utils.training.dataset import IGNORED
 from course_utils.training.loop import next_token_loss
 
@@ -63,9 +64,11 @@ def _verify_rate(answer: Answer) -> str | None:
     steps = [(step, plan) for plan in _PLANS for step in range(plan[2])]
     (step, (peak, warm_up, of)), given, known = next(
         case for case in zip(steps, told, right) if not _same_numbers([case[1]], [case[2]]))
-    part = "in the warm-up, a straight line" if step < warm_up else "after the warm-up, on half a cosine"
-    return (f"With peak {peak}, {warm_up} steps of warm-up and {of} in all, step {step} has the rate {given:.7g}, "
-            f"and {known:.7g} is right: it is {part}.")
+    part = (gettext("in the warm-up, a straight line") if step < warm_up
+            else gettext("after the warm-up, on half a cosine"))
+    return gettext("With peak {peak}, {warm_up} steps of warm-up and {of} in all, step "
+                   "{step} has the rate {given:.7g}, and {known:.7g} is right: it is "
+                   "{part}.").format(peak=peak, warm_up=warm_up, of=of, step=step, given=given, known=known, part=part)
 
 
 def _from_zero(step: int, peak: float, warm_up: int, steps: int) -> float:
@@ -217,9 +220,10 @@ def _verify_stop(answer: Answer) -> str | None:
             return hint
     (losses, patience), given, known = next(case for case in zip(_LOSSES, told, right) if case[1] != case[2])
     ended = any(number >= known + patience for number in range(len(losses)))
-    why = (f"the lowest loss before {patience} in a row were no better" if ended
-           else "the losses end before the patience does, so it is the lowest of them")
-    return f"For {losses} and a patience of {patience} it returns {given}, and {known} is right: {why}."
+    why = (gettext("the lowest loss before {patience} in a row were no better").format(patience=patience) if ended
+           else gettext("the losses end before the patience does, so it is the lowest of them"))
+    return gettext("For {losses} and a patience of {patience} it returns {given}, and {known} is right: "
+                   "{why}.").format(losses=losses, patience=patience, given=given, known=known, why=why)
 
 
 def _lowest_of_all(losses: list[float], patience: int) -> int:
@@ -385,8 +389,8 @@ def _verify_loss(answer: Answer) -> str | None:
             returned = answer(logits.clone(), token_ids.clone(), counts.clone())
         loss = tensor(returned, "the mean loss, a tensor with one number")
         if loss.numel() != 1:
-            return (f"It returns {loss.numel()} numbers for a text of {len(counts)} tokens. Return one, the mean over "
-                    "those that count.")
+            return gettext("It returns {loss} numbers for a text of {count} tokens. Return one, the mean over those "
+                           "that count.").format(loss=loss.numel(), count=len(counts))
         if any("cross_entropy" in name for name in noting.names):
             return "It calls `cross_entropy`, and the task is to write that for yourself, with `log_softmax`."
         told.append(float(loss))
@@ -398,9 +402,10 @@ def _verify_loss(answer: Answer) -> str | None:
             return hint
     (_, token_ids, counts), given, known = next(
         case for case in zip(cases, told, right) if not _same_losses([case[1]], [case[2]]))
-    return (f"For a text of {len(counts)} tokens of which those at {counts.nonzero()[:, 0].tolist()} count it returns "
-            f"{given:.4f}, and {known:.4f} is right. Row i of the logits predicts token i + 1, and nothing "
-            "predicts the first.")
+    return gettext("For a text of {count} tokens of which those at {nonzero} count it returns {given:.4f}, "
+                   "and {known:.4f} is right. Row i of the logits predicts token i + 1, and nothing predicts "
+                   "the first.").format(
+        count=len(counts), nonzero=counts.nonzero()[:, 0].tolist(), given=given, known=known)
 
 
 def _same_losses(told: list[float], right: list[float]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
@@ -12,148 +12,270 @@ from torch import Tensor
 from course_utils.exercises.answers import close, tensor, whole, wholes
 from course_utils.exercises.exercise import Answer, Exercise
 from course_utils.family import FAMILY
+from course_utils.language import gettext
 from course_utils.lora import TARGETS, Adapters, LoRA, count_trainable
 from course_utils.qwen3 import Qwen3Model
 from course_utils.training.dataset import IGNORED
 
 # ---- 14.1 ------------------------------------------------------------------------------------------------
 
-
-def lora_forward(x: Tensor, W: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
-    rank = A.shape[0]
-    low = x @ A.T  # (..., rank): through the narrow place
-    return x @ W.T + low @ B.T * (alpha / rank)
-
-
-# Shape of x, in_features last; out_features, rank, alpha. With rank 3 and alpha 2 the factor is no whole number.
-_LAYERS: tuple[tuple[tuple[int, ...], int, int, float], ...] = (
-    ((2, 3, 6), 5, 4, 8.0), ((7, 4), 9, 3, 2), ((5,), 8, 2, 3.0), ((1, 1, 10), 3, 1, 16))
+def batch_forward(x: Tensor, W: Tensor, adapters: list[tuple[Tensor, Tensor, float]],
+                  which: list[int | None]) -> Tensor:
+    y = x @ W.T  # once, for all texts
+    for text, number in enumerate(which):
+        if number is not None:
+            A, B, alpha = adapters[number]
+            y[text] += x[text] @ A.T @ B.T * (alpha / A.shape[0])
+    return y
 
 
-def _layers() -> list[tuple[Tensor, Tensor, Tensor, Tensor, float]]:
-    """Arguments of `lora_forward`."""
-    generator = torch.Generator().manual_seed(14)
-    made = []
-    for shape, out_features, rank, alpha in _LAYERS:
-        shapes = (shape, (out_features, shape[-1]), (rank, shape[-1]), (out_features, rank))
-        x, W, A, B = (torch.randn(each, generator=generator) for each in shapes)
-        made.append((x, W, A, B, alpha))
-    return made
+_Adapter = tuple[Tensor, Tensor, float]  # A, (rank, in); B, (out, rank); alpha
+_Batch = tuple[Tensor, Tensor, list[_Adapter], list[int | None]]
 
-
-def _layer_alone(x: Tensor, W: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
-    return x @ W.T
-
-
-def _adapter_alone(x: Tensor, W: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
-    return x @ A.T @ B.T * alpha / A.shape[0]
-
-
-def _without_scaling(x: Tensor, W: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
-    return x @ W.T + x @ A.T @ B.T
-
-
-def _alpha_alone(x: Tensor, W: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
-    return x @ W.T + x @ A.T @ B.T * alpha
-
-
-def _everything_scaled(x: Tensor, W: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
-    return (x @ W.T + x @ A.T @ B.T) * alpha / A.shape[0]
-
-
-def _upside_down(x: Tensor, W: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
-    return x @ W.T + x @ A.T @ B.T * A.shape[0] / alpha
-
-
-def _columns_for_rank(x: Tensor, W: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
-    return x @ W.T + x @ A.T @ B.T * alpha / A.shape[1]
-
-
-def _rows_of_b_for_rank(x: Tensor, W: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
-    return x @ W.T + x @ A.T @ B.T * alpha / B.shape[0]
-
-
-def _whole_factor(x: Tensor, W: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
-    return x @ W.T + x @ A.T @ B.T * (alpha // A.shape[0])
-
-
-# What one may have computed instead, the likeliest slip first.
-_FORWARD_SLIPS: tuple[tuple[Answer, str], ...] = (
-    (_layer_alone, "The result is that of the layer alone: what A and B compute is not added."),
-    (_adapter_alone, "The result is that of A and B alone: the layer's own output, x @ W.T, is a part of it."),
-    (_without_scaling, "A and B are added without their factor: multiply what they compute by alpha / rank."),
-    (_alpha_alone, "What A and B compute is multiplied by alpha alone: the factor is alpha / rank."),
-    (_everything_scaled, "The factor alpha / rank is on the layer's own output too: it is for the adapter alone."),
-    (_upside_down, "The factor is upside down: it is alpha / rank, and the rank is the number of rows of A."),
-    (_columns_for_rank, "You divide alpha by the number of columns of A, and the rank is the number of its rows."),
-    (_rows_of_b_for_rank, "You divide alpha by the number of rows of B, and the rank is the number of its columns."),
-    (_whole_factor, "The factor is rounded down, as `//` does: with alpha 2 and rank 3 it is 2/3."),
+# Shape of x; out_features; rank and alpha of each adapter; the adapter of each text. With rank 3 and alpha 2 the factor
+# is no whole number.
+_BATCHES: tuple[tuple[tuple[int, int, int], int, tuple[tuple[int, float], ...], tuple[int | None, ...]], ...] = (
+    ((3, 2, 6), 5, ((4, 8.0), (2, 3)), (1, None, 0)),
+    ((5, 3, 4), 9, ((3, 2), (1, 16.0), (3, 5)), (0, 2, 0, None, 2)),
+    ((1, 4, 7), 3, ((2, 7.0),), (0,)),
+    ((2, 1, 5), 8, ((2, 3.0), (4, 1)), (None, None)),
 )
 
 
-def _verify_forward(answer: Answer) -> str | None:
-    cases = _layers()
+def _batches() -> list[_Batch]:
+    """Arguments of `batch_forward`."""
+    generator = torch.Generator().manual_seed(14)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    return [(random(*shape), random(width, shape[-1]),
+             [(random(rank, shape[-1]), random(width, rank), alpha) for rank, alpha in settings], list(which))
+            for shape, width, settings, which in _BATCHES]
+
+
+def _added(x: Tensor, adapter: _Adapter, factor: float | None = None) -> Tensor:
+    """What an adapter adds, by default times alpha / rank."""
+    A, B, alpha = adapter
+    return x @ A.T @ B.T * (alpha / len(A) if factor is None else factor)
+
+
+def _scaled(scale: Callable[[Tensor, Tensor, float], float]) -> Answer:
+    """The right answer with another factor in place of alpha / rank."""
+
+    def answer(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+        y = x @ W.T
+        for text, number in enumerate(which):
+            if number is not None:
+                y[text] += _added(x[text], adapters[number], scale(*adapters[number]))
+        return y
+
+    return answer
+
+
+def _layer_alone(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    return x @ W.T
+
+
+def _adapters_alone(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    return batch_forward(x, W * 0, adapters, which)
+
+
+def _never_the_first(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    return batch_forward(x, W, adapters, [number or None for number in which])
+
+
+def _by_place(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    return batch_forward(x, W, adapters, [text if text < len(adapters) else None for text in range(len(x))])
+
+
+def _all_of_them(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    return x @ W.T + sum(_added(x, adapter) for adapter in adapters)
+
+
+def _one_for_all(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    return x @ W.T + _added(x, adapters[0])
+
+
+def _last_for_none(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    return batch_forward(x, W, adapters, [-1 if number is None else number for number in which])
+
+
+def _first_for_none(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    return batch_forward(x, W, adapters, [number or 0 for number in which])
+
+
+def _everything_scaled(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    y = x @ W.T
+    for text, number in enumerate(which):
+        if number is not None:
+            A, B, alpha = adapters[number]
+            y[text] = (y[text] + x[text] @ A.T @ B.T) * (alpha / len(A))
+    return y
+
+
+def _piled_up(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    y, merged = x @ W.T, W.clone()
+    for text, number in enumerate(which):
+        if number is not None:
+            A, B, alpha = adapters[number]
+            merged += B @ A * (alpha / len(A))
+            y[text] = x[text] @ merged.T
+    return y
+
+
+# What one may have computed instead, the likeliest slip first.
+_BATCH_SLIPS: tuple[tuple[Answer, str], ...] = (
+    (_layer_alone, "The result is that of the layer alone: what A and B compute is not added."),
+    (_never_the_first, "Texts with adapter 0 get none: 0 counts as false in Python. Ask `is not None`."),
+    (_last_for_none, "Texts without an adapter get the last one, as an index of -1 does. They get W alone."),
+    (_first_for_none, "Texts without an adapter get adapter 0. They get W alone."),
+    (_adapters_alone, "The result is that of A and B alone: the layer's own output, x @ W.T, is a part of it."),
+    (_scaled(lambda A, B, alpha: 1.0), "A and B are added without their factor: multiply what they compute by "
+                                       "alpha / rank."),
+    (_scaled(lambda A, B, alpha: alpha), "What A and B compute is multiplied by alpha alone: the factor is "
+                                         "alpha / rank."),
+    (_one_for_all, "All texts get adapter 0: which one a text gets stands in `which`."),
+    (_all_of_them, "Every text gets all the adapters: it gets the one that `which` names, or none."),
+    (_by_place, "The first text gets adapter 0, the second adapter 1: `which` says which one a text gets."),
+    (_everything_scaled, "The factor alpha / rank is on the layer's own output too: it is for the adapter alone."),
+    (_scaled(lambda A, B, alpha: len(A) / alpha), "The factor is upside down: it is alpha / rank, and the rank is the "
+                                                  "number of rows of A."),
+    (_scaled(lambda A, B, alpha: alpha / A.shape[1]), "You divide alpha by the number of columns of A, and the rank is "
+                                                      "the number of its rows."),
+    (_scaled(lambda A, B, alpha: alpha / len(B)), "You divide alpha by the number of rows of B, and the rank is the "
+                                                  "number of its columns."),
+    (_scaled(lambda A, B, alpha: alpha // len(A)), "The factor is rounded down, as `//` does: with alpha 2 and rank 3 "
+                                                   "it is 2/3."),
+    (_piled_up, "An adapter that is added to W stays there for the texts after it. Start from W for each text, or add "
+                "to the output instead."),
+)
+
+
+def _verify_batch(answer: Answer) -> str | None:
+    cases = _batches()
     told: list[Tensor] = []
-    for x, W, A, B, alpha in cases:
-        copies = x.clone(), W.clone(), A.clone(), B.clone()
-        told.append(tensor(answer(*copies, alpha), "a tensor, the output of the layer with its adapter"))
-        for name, before, after in zip(("x", "W", "A", "B"), (x, W, A, B), copies):
-            if not torch.equal(before, after):
-                return (f"The argument {name} has been changed. W in particular must stay as it is: add to the output "
-                        "instead.")
+    for x, W, adapters, which in cases:
+        copies = [(A.clone(), B.clone(), alpha) for A, B, alpha in adapters]
+        own = x.clone(), W.clone()
+        told.append(tensor(answer(*own, copies, list(which)), "a tensor, the output of the layer for all texts"))
+        if not torch.equal(own[1], W):
+            return "The argument W has been changed. It serves all texts and must stay: add to the output instead."
+        pairs = [(own[0], x), *((mine[at], adapter[at]) for mine, adapter in zip(copies, adapters) for at in (0, 1))]
+        if not all(torch.equal(mine, before) for mine, before in pairs):
+            return "An argument has been changed, x or one of the adapters. They are needed again: work on copies."
 
     def like(one: Answer) -> bool:
         return all(close(given, one(*case), rtol=1e-4, atol=1e-4) for given, case in zip(told, cases))
 
-    if like(lora_forward):
+    if like(batch_forward):
         return None
-    for slip, hint in _FORWARD_SLIPS:
+    for slip, hint in _BATCH_SLIPS:
         if like(slip):
             return hint
-    for given, case in zip(told, cases):
-        right, shapes = lora_forward(*case), ", ".join(str(tuple(each.shape)) for each in case[:4])
+    for given, (x, W, adapters, which) in zip(told, cases):
+        right = batch_forward(x, W, adapters, which)
+        case = f"With x of shape {tuple(x.shape)}, W of shape {tuple(W.shape)} and which={which}"
         if given.shape != right.shape:
-            return (f"With x, W, A and B of shapes {shapes} the result has the shape {tuple(given.shape)}, and "
-                    f"{tuple(right.shape)} is right.")
-        if not close(given, right, rtol=1e-4, atol=1e-4):
-            return (f"With x, W, A and B of shapes {shapes} and alpha {case[4]:g} the shape is right, the numbers are "
-                    "not: x @ W.T, and x @ A.T @ B.T times alpha / rank, added up.")
+            return f"{case} the result has the shape {tuple(given.shape)}, and {tuple(right.shape)} is right."
+        for text, number in enumerate(which):
+            if not close(given[text], right[text], rtol=1e-4, atol=1e-4):
+                adapter = "no adapter" if number is None else f"adapter {number} of rank {len(adapters[number][0])}"
+                return (f"{case} text {text}, which has {adapter}, is not right: x @ W.T, and with an adapter "
+                        "x @ A.T @ B.T times alpha / rank is added.")
     return None
 
 
-def _writes_into_w(x: Tensor, W: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
-    W += B @ A * alpha / A.shape[0]
-    return x @ W.T
+def _writes_into_w(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    y = batch_forward(x, W, adapters, which)
+    for A, B, alpha in adapters:
+        W += B @ A * alpha / len(A)
+    return y
 
 
-def _in_numpy(x: Tensor, W: Tensor, A: Tensor, B: Tensor, alpha: float) -> np.ndarray:
-    inputs, own, narrow, wide = (each.double().numpy() for each in (x, W, A, B))
-    merged = own + alpha / len(narrow) * (wide @ narrow)
-    return np.asarray(inputs @ merged.T)
-
-
-def _writes_into_x(x: Tensor, W: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
+def _writes_into_x(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
     x += 1
-    return lora_forward(x - 1, W, A, B, alpha)
+    return batch_forward(x - 1, W, adapters, which)
 
 
-_FORWARD = Exercise("14.1", "A linear layer with an adapter", lora_forward, _verify_forward, (
-    *((slip, hint[:50]) for slip, hint in _FORWARD_SLIPS),
+def _one_rank(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    rank = len(adapters[0][0])
+    return _scaled(lambda A, B, alpha: alpha / rank)(x, W, adapters, which)  # type: ignore[no-any-return]
+
+
+def _one_alpha(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    first = adapters[0][2]
+    return _scaled(lambda A, B, alpha: first / len(A))(x, W, adapters, which)  # type: ignore[no-any-return]
+
+
+def _once_each(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    y = x @ W.T
+    for number, adapter in enumerate(adapters):
+        if number in which:
+            text = which.index(number)
+            y[text] += _added(x[text], adapter)
+    return y
+
+
+def _merged_for_each(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    """A matrix for each text."""
+    matrices = [W if number is None else W + adapters[number][1] @ adapters[number][0]
+                * (adapters[number][2] / len(adapters[number][0])) for number in which]
+    return torch.einsum("bti,boi->bto", x, torch.stack(matrices))
+
+
+def _adapter_by_adapter(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    """All texts of an adapter at once."""
+    y = torch.nn.functional.linear(x, W)
+    for number, adapter in enumerate(adapters):
+        mask = torch.tensor([own == number for own in which])
+        y[mask] += _added(x[mask], adapter)
+    return y
+
+
+def _padded_to_one_rank(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
+    """Two batched products, the small matrices filled up with zeros, as an engine may do it."""
+    most = max(len(A) for A, _, _ in adapters)
+    low, high = torch.zeros(len(x), most, W.shape[1]), torch.zeros(len(x), W.shape[0], most)
+    for text, number in enumerate(which):
+        if number is not None:
+            A, B, alpha = adapters[number]
+            low[text, :len(A)], high[text, :, :len(A)] = A, B * (alpha / len(A))
+    return x @ W.T + x @ low.mT @ high.mT
+
+
+def _in_numpy(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> np.ndarray:
+    inputs, own = x.double().numpy(), W.double().numpy()
+    rows = []
+    for text, number in zip(inputs, which):
+        row = text @ own.T
+        if number is not None:
+            A, B, alpha = adapters[number]
+            row = row + alpha / A.shape[0] * (text @ (B.double().numpy() @ A.double().numpy()).T)
+        rows.append(row)
+    return np.stack(rows)
+
+
+_BATCH = Exercise("14.1", "A batch with several adapters", batch_forward, _verify_batch, (
+    *((slip, hint[:50]) for slip, hint in _BATCH_SLIPS),
     (_writes_into_w, "The argument W has been changed"),
-    (_writes_into_x, "The argument x has been changed"),
-    (lambda x, W, A, B, alpha: lora_forward(x, W, A, B, alpha).sum(), "has the shape (), and (2, 3, 5)"),
-    (lambda x, W, A, B, alpha: lora_forward(x, W, A, B, 8.0), "added up"),
-    (lambda x, W, A, B, alpha: print(end=""), "returned None"),
+    (_writes_into_x, "An argument has been changed, x or"),
+    (lambda x, W, adapters, which: batch_forward(x, W, adapters, which).sum(1), "has the shape (3, 5), and (3, 2, 5)"),
+    (_one_rank, "is not right: x @ W.T"),
+    (lambda x, W, adapters, which: print(end=""), "returned None"),
 ), also_wrong=(
-    lambda x, W, A, B, alpha: x @ W.T - x @ A.T @ B.T * alpha / len(A),
-    lambda x, W, A, B, alpha: x @ W.T + (x @ A.T @ B.T).relu() * alpha / len(A),
-    lambda x, W, A, B, alpha: x @ W.T + x @ A.T @ B.T * alpha / 4,
-    lambda x, W, A, B, alpha: x @ W.T + x @ A.T @ B.T * alpha / len(A) ** 0.5,
-    lambda x, W, A, B, alpha: lora_forward(x.flatten()[:A.shape[1]], W, A, B, alpha),
+    _one_alpha,
+    _once_each,
+    lambda x, W, adapters, which: batch_forward(x, W, adapters, which[::-1]),
+    lambda x, W, adapters, which: batch_forward(x, W, adapters[::-1], which),
+    lambda x, W, adapters, which: batch_forward(x, W, adapters, which).relu(),
+    lambda x, W, adapters, which: batch_forward(x[:1].expand_as(x), W, adapters, which),
+    lambda x, W, adapters, which: batch_forward(x, W, adapters, [number for number in which if number is not None]),
+    lambda x, W, adapters, which: 2 * x @ W.T - batch_forward(x, W, adapters, which),
 ), right=(
-    lambda x, W, A, B, alpha: torch.nn.functional.linear(x, W + B @ A * (alpha / A.shape[0])),
-    lambda x, W, A, B, alpha: x @ W.T + alpha / B.shape[1] * torch.einsum("...i,ri,or->...o", x, A, B),
-    lambda x, W, A, B, alpha: (x.double() @ W.double().T + x.double() @ A.double().T @ B.double().T * alpha / len(A)),
+    _merged_for_each,
+    _adapter_by_adapter,
+    _padded_to_one_rank,
     _in_numpy,
 ))
 
@@ -239,8 +361,9 @@ def _verify_count(answer: Answer) -> str | None:
         if told == [slip(shapes, rank, layers) for shapes, rank, layers, _ in cases]:
             return hint
     (shapes, rank, layers, count), given = next((case, given) for case, given in zip(cases, told) if given != case[-1])
-    return (f"For the shapes {shapes}, rank {rank} and {layers} layers it is {count:,}, and you return {given:,}. A "
-            "has rank times in_features numbers and B out_features times rank, in every layer.")
+    return gettext("For the shapes {shapes}, rank {rank} and {layers} layers it is {count:,}, and you return "
+                   "{given:,}. A has rank times in_features numbers and B out_features times rank, in every "
+                   "layer.").format(shapes=shapes, rank=rank, layers=layers, count=count, given=given)
 
 
 def _by_building(shapes: list[tuple[int, int]], rank: int, layers: int) -> int:
@@ -306,8 +429,10 @@ _CHATS: tuple[tuple[list[int], list[int], int], ...] = (
 
 def _verify_labels(answer: Answer) -> str | None:
     for chat, begin, end in _CHATS:
-        case = f"For {chat}, where an answer begins after {begin} and ends with {end}, "
-        told = wholes(answer(list(chat), list(begin), end), f"a list of {len(chat)} labels: one for each token",
+        case = gettext("For {chat}, where an answer begins after {begin} and ends with {end}"
+                       ", ").format(chat=chat, begin=begin, end=end)
+        told = wholes(answer(list(chat), list(begin), end), gettext("a list of {count} labels: one for each "
+                                                                    "token").format(count=len(chat)),
                       len(chat))
         if hint := _judge_labels(told, chat, begin, end):
             return case + hint
@@ -322,26 +447,31 @@ def _judge_labels(told: list[int], chat: list[int], begin: list[int], end: int) 
     wanted = [place for place, label in enumerate(expected) if label != IGNORED]
     if any(told[place] != chat[place] for place in counted):
         if all(label in (0, 1) for label in told):
-            return f"the labels are 0 and 1. The label is the token's own id where it counts, and {IGNORED} elsewhere."
+            return gettext("the labels are 0 and 1. The label is the token's own id where it counts, and {ignored} "
+                           "elsewhere.").format(ignored=IGNORED)
         if told == [*expected[1:], IGNORED]:
             return "all labels are one place early. Labels are not shifted: the loss does that."
-        return f"a label is neither {IGNORED} nor its own token's id."
+        return gettext("a label is neither {ignored} nor its own token's id.").format(ignored=IGNORED)
     if not counted:
         return "no token counts: the model would learn nothing."
     if len(counted) == len(chat):
-        return f"every token counts: what the user says is only read, and labelled {IGNORED}."
+        return gettext("every token counts: what the user says is only read, and labelled "
+                       "{ignored}.").format(ignored=IGNORED)
     if wanted and counted == [place for place in range(len(chat)) if place not in wanted]:
-        return f"it is the wrong way round: the answer counts, and the rest is {IGNORED}."
+        return gettext("it is the wrong way round: the answer counts, and the rest is "
+                       "{ignored}.").format(ignored=IGNORED)
     missing, more = sorted(set(wanted) - set(counted)), sorted(set(counted) - set(wanted))
     if missing and all(chat[place] == end for place in missing) and not more:
         return "the end of the answer is left out: a model that is never shown where to stop will not stop."
     if more and not missing and wanted and min(more) > min(wanted):
-        return f"tokens after the end of the answer count: stop at {end}."
+        return gettext("tokens after the end of the answer count: stop at {end}.").format(end=end)
     if more and not missing and all(chat[place] in begin for place in more):
         return "the tokens that open the answer count: they stand in the prompt, so they are only read."
     if missing and not more:
-        return f"some of the answers' tokens do not count, at places {missing}: every answer counts, to its end."
-    return f"the tokens at places {counted} count, and {wanted} would be right."
+        return gettext("some of the answers' tokens do not count, at places {missing}: every answer counts, to its "
+                       "end.").format(missing=missing)
+    return gettext("the tokens at places {counted} count, and {wanted} would be "
+                   "right.").format(counted=counted, wanted=wanted)
 
 
 def _everything_counts(token_ids: list[int], begin: list[int], end: int) -> list[int]:
@@ -464,4 +594,4 @@ _LABELS = Exercise("14.3", "The labels of a chat", chat_labels, _verify_labels, 
         "A start of -1 cuts out one token at most, and stands only where `begin` has more.",
 })
 
-EXERCISES: tuple[Exercise, ...] = (_FORWARD, _COUNT, _LABELS)
+EXERCISES: tuple[Exercise, ...] = (_BATCH, _COUNT, _LABELS)

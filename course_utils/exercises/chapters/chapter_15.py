@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from itertools import takewhile
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from course_utils.config import Qwen3Config
-from course_utils.exercises.answers import NotYet, close, mapping, take, tensor, text, whole
+from course_utils.exercises.answers import NotYet, close, describe, mapping, tensor, whole
+from course_utils.exercises.chapters.varied_model import CONFIG, varied_model
 from course_utils.exercises.exercise import Answer, Exercise
+from course_utils.language import gettext
 from course_utils.planner import cache_bytes, weight_bytes
-from course_utils.qwen3 import Attention
+from course_utils.qwen3 import Attention, Qwen3Model
+from course_utils.sampling import random_generator
+from course_utils.training.dataset import IGNORED
 
 # ---- 15.1 ------------------------------------------------------------------------------------------------
 
@@ -120,8 +126,11 @@ def _verify_users(answer: Answer) -> str | None:
             return hint
     (config, memory, num_weights, context), given, known = next(
         case for case in zip(cases, told, right) if case[1] != case[2])
-    return (f"With {memory:,} bytes, {num_weights:,} weights and texts of {context} tokens, {known} can be served, and "
-            f"you return {given}. One user's cache takes {cache_bytes(config, context):,} bytes there: does yours?")
+    return gettext("With {memory:,} bytes, {num_weights:,} weights and texts of {context} tokens, {known} can "
+                   "be served, and you return {given}. One user's cache takes {cache_bytes:,} bytes there: "
+                   "does yours?").format(
+        memory=memory, num_weights=num_weights, context=context, known=known, given=given,
+        cache_bytes=cache_bytes(config, context))
 
 
 def _one_after_another(config: Qwen3Config, memory: int, num_weights: int, context: int) -> int:
@@ -198,7 +207,8 @@ def _verify_local(answer: Answer) -> str | None:
             for weights, rank, parts in cases]
     for given, (weights, rank, parts) in zip(told, cases):
         if set(given) != set(weights):
-            return f"The names are {sorted(map(str, given))}. Return {asked}: {sorted(weights)}."
+            return gettext("The names are {given}. Return {asked}: {weights}"
+                           ".").format(given=sorted(map(str, given)), asked=gettext(asked), weights=sorted(weights))
         for name, complete in weights.items():
             if hint := _judge_part(name, tensor(given[name], asked), complete, rank, parts):
                 return hint
@@ -211,18 +221,21 @@ def _judge_part(name: str, got: Tensor, complete: Tensor, rank: int, parts: int)
         if close(got, wanted):
             return None
         if wanted.shape == complete.shape:
-            return f"{name} is needed as it is, and its numbers have been changed."
-        return (f"{name} of machine {rank} is not its own part: machine 0 holds the first rows or columns, machine 1 "
-                "the next ones, without gaps, so that heads stay together.")
-    case = f"{name} of shape {tuple(complete.shape)}, divided among {parts}, has the shape {tuple(got.shape)}"
+            return gettext("{name} is needed as it is, and its numbers have been changed.").format(name=name)
+        return gettext("{name} of machine {rank} is not its own part: machine 0 holds the first rows "
+                       "or columns, machine 1 the next ones, without gaps, so that heads stay "
+                       "together.").format(name=name, rank=rank)
+    case = gettext("{name} of shape {shape}, divided among {parts}, has the shape "
+                   "{given}").format(name=name, shape=tuple(complete.shape), parts=parts, given=tuple(got.shape))
     if name.endswith("norm.weight"):
-        return f"{case}. A norm works on one head at a time, so every machine needs all of it."
+        return gettext("{case}. A norm works on one head at a time, so every machine needs all of "
+                       "it.").format(case=case)
     if got.shape == complete.shape:
-        return f"{case}: it is not divided."
+        return gettext("{case}: it is not divided.").format(case=case)
     if got.shape == local_weights({name: complete}, 0, 2)[name].shape:
-        return f"{case}, which is a half: use the argument `parts`."
-    return (f"{case}: that is the wrong way. The first matrices of a pair are divided by their outputs, the second "
-            "(o_proj, down_proj) by their inputs.")
+        return gettext("{case}, which is a half: use the argument `parts`.").format(case=case)
+    return gettext("{case}: that is the wrong way. The first matrices of a pair are divided by their outputs, the "
+                   "second (o_proj, down_proj) by their inputs.").format(case=case)
 
 
 def _local_all_rows(weights: Mapping[str, Tensor], rank: int, parts: int) -> dict[str, Tensor]:
@@ -319,298 +332,432 @@ _LOCAL = Exercise("15.2", "What one of the machines holds", local_weights, _veri
 # ---- 15.3 ------------------------------------------------------------------------------------------------
 
 
-def stream_text(chunks: Iterable[bytes]) -> Iterator[str]:
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")  # after the last line break, a line has only begun
-        for line in lines:
-            if line.startswith(b"data: {"):
-                delta = json.loads(line[len(b"data: "):])["choices"][0]["delta"]
-                if delta.get("content"):
-                    yield delta["content"]
+def shared_gradients(model: Qwen3Model, token_ids: Tensor, labels: Tensor,
+                     all_reduce: Callable[[Tensor], object]) -> dict[str, Tensor]:
+    targets = labels[:, 1:].flatten()
+    counted = (targets != -100).sum()
+    model.zero_grad()
+    logits = model(token_ids[:, :-1]).flatten(0, 1)
+    F.cross_entropy(logits, targets, reduction="sum").backward()  # a sum: where nothing counts, there is no mean
+    all_reduce(counted)
+    gradients = {}
+    for name, parameter in model.named_parameters():
+        all_reduce(parameter.grad)
+        gradients[name] = parameter.grad / counted
+    return gradients
 
 
-# Some pieces look like what stands around them.
-_PIECES = ("Hel", "lo", " 世界", " data: {1}", "\n", ' "[DONE]"', " é", "!")
-_TEXT = "".join(_PIECES)
-_OTHER_PIECES = ("Once", " 你好", " upon", " a", ".")
+_Reduce = Callable[[Tensor], Any]
+_Parts = list[tuple[Tensor, Tensor]]
+_MOST_EXCHANGES = 1000  # in a step: far more than the model has parameters
+_MOST_ROUNDS = 6
 
 
-def _events(pieces: tuple[str, ...] = _PIECES) -> list[bytes]:
-    """What a server sends, event by event. The first says who speaks, and the last one before the end nothing."""
-    deltas: list[dict[str, str | None]] = [{"role": "assistant", "content": None}]
-    deltas += [{"content": piece} for piece in pieces]
-    deltas.append({})
-    lines = [b"data: " + json.dumps({"choices": [{"delta": delta}]}, ensure_ascii=False).encode() for delta in deltas]
-    return [line + b"\n\n" for line in [*lines, b"data: [DONE]"]]
+def _parts(seed: int, *counted: tuple[int, ...]) -> _Parts:
+    """Token ids and labels, (b, t + 1), of each process: for each of its texts so many tokens count, from the last."""
+    generator = random_generator(seed)
+    parts = []
+    for texts in counted:
+        token_ids = torch.randint(1, CONFIG.vocab_size, (len(texts), 8), generator=generator)
+        labels = token_ids.clone()
+        for row, count in zip(labels, texts):
+            row[1:8 - count] = IGNORED  # the first column stays: nothing predicts it, so it never counts
+        parts.append((token_ids, labels))
+    return parts
 
 
-def _cut(size: int) -> list[bytes]:
-    """All that a server sends, in chunks of so many bytes."""
-    everything = b"".join(_events())
-    return [everything[start:start + size] for start in range(0, len(everything), size)]
+def _cases() -> list[tuple[int, _Parts]]:
+    """The seed of a model, and what its processes have: uneven numbers of texts and of tokens that count."""
+    return [(6, _parts(0, (7, 2), (3, 1))), (7, _parts(1, (5,), (1, 4, 2), (7, 7)))]
 
 
-def _read(answer: Answer, chunks: Iterable[bytes]) -> Iterator[Any]:
-    """What an answer hands out."""
-    told = answer(iter(chunks))
-    if told is None:
-        raise NotYet("it returned None. Hand out each piece of text by `yield`.")
-    if isinstance(told, str):
-        raise NotYet("it returns all as one text. Hand out each piece of text by `yield`.")
-    if not isinstance(told, Iterable):
-        raise NotYet(f"it returned {told!r}. Hand out each piece of text by `yield`.")
-    return iter(told)
+def _case_with_nothing() -> tuple[int, _Parts]:
+    """In the second of three processes no token counts."""
+    return 8, _parts(2, (4, 1), (0, 0), (6,))
 
 
-def _text_of(answer: Answer, chunks: Iterable[bytes]) -> str:
-    told = take(_read(answer, chunks), 10 * len(_PIECES), "It hands out far more than there is. What ends its loop?")
-    if None in told:
-        raise NotYet("The first event says only who speaks, and its content is None. Hand out what has a text, and "
-                     "nothing else.")
-    return "".join(text(piece, "texts, each of them a str") for piece in told)
+class _Exchange:
+    """Plays several processes one after the other, and what they exchange.
 
+    Nobody knows a sum before all have given their summands. So all of them run again and again, each time with the sums
+    of the time before, until these no longer change. Then they are what real processes would have got, and what is
+    returned or raised is what they would have returned or raised.
+    """
 
-def _verify_stream(answer: Answer) -> str | None:
-    return _judge_whole_events(answer) or _judge_cut_events(answer) or _judge_delay(answer)
+    def __init__(self, answer: Answer, seed: int, parts: _Parts) -> None:
+        self._answer, self._seed, self._parts = answer, seed, parts
+        self._sums: list[Tensor] = []
 
+    def gradients(self) -> list[dict[str, Tensor]]:
+        """What an answer returns in each of the processes."""
+        for _ in range(_MOST_ROUNDS):
+            played = [self._play(*part) for part in self._parts]
+            given = [summands for _, summands in played]
+            sums = [torch.stack(summands).sum(0) for summands in takewhile(_of_one_shape, zip(*given))]
+            if len(sums) == len(self._sums) and all(map(_alike, sums, self._sums)):
+                break
+            self._sums = sums
+        told = []
+        for result, _ in played:
+            if isinstance(result, Exception):
+                raise result
+            told.append(result)
+        self._compare(given)
+        return told
 
-def _judge_whole_events(answer: Answer) -> str | None:
-    try:
-        told = _text_of(answer, _events())
-    except json.JSONDecodeError:
-        return "The last event is `data: [DONE]`, which is no JSON: take only lines that begin with `data: {`."
-    except KeyError as error:
-        if error.args != ("content",):
-            raise
-        return "An event may come without a content, as the last one does. Ask for it in a way that allows for this."
-    if told == _TEXT.replace("data: ", ""):
-        return ("A text may contain `data: ` itself, and there it is gone: cut off the beginning of the line, and "
-                "nothing else.")
-    if told in (_TEXT.partition(_PIECES[5])[0], _TEXT.replace(_PIECES[5], "")):
-        return "A text may contain [DONE] itself. The end is a line that is `data: [DONE]` and nothing else."
-    if told != _TEXT:
-        return f"With a whole event in each chunk, the text is {_TEXT!r}, and it hands out {told!r}."
-    return None
+    def _play(self, token_ids: Tensor, labels: Tensor) -> tuple[dict[str, Tensor] | Exception, list[Tensor]]:
+        """What an answer returns or raises in one process, and what it gave to be added up."""
+        model, given = varied_model(self._seed), list[Tensor]()
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)  # what the step before has left
+        weights = [parameter.detach().clone() for parameter in model.parameters()]
 
+        def all_reduce(tensor: Any) -> Tensor:
+            if not isinstance(tensor, Tensor):
+                raise NotYet(f"all_reduce was given {describe(tensor)}. It adds up tensors, each in its place.")
+            if len(given) == _MOST_EXCHANGES:
+                raise NotYet(f"all_reduce is called more than {_MOST_EXCHANGES} times. What ends the loop around it?")
+            given.append(tensor.detach().clone())
+            if len(given) <= len(self._sums) and self._sums[len(given) - 1].shape == tensor.shape:
+                with torch.no_grad():
+                    tensor.copy_(self._sums[len(given) - 1])
+            return tensor
 
-def _judge_cut_events(answer: Answer) -> str | None:
-    told = []
-    for size in (50, 7, 1, 100_000):
         try:
-            told.append((size, _text_of(answer, _cut(size))))
-        except UnicodeDecodeError:
-            return ("A chunk may end in the middle of a Chinese character, so it cannot be decoded by itself. Put "
-                    "bytes together until a line is whole.")
-        except json.JSONDecodeError:
-            return "A chunk may end in the middle of a line. Keep what comes after the last line break for the next."
-    for size, given in told:
-        if given == _TEXT:
-            continue
-        case = f"The same bytes in chunks of {size} give {given!r}"
-        if _ascii(given) == _ascii(_TEXT) and set(given) <= set(_TEXT):
-            return (f"{case}: where a chunk ends inside a character, the character is lost. Put bytes together until a "
-                    "line is whole, and decode then.")
-        if _ascii(given) == _ascii(_TEXT):
-            return (f"{case}: where a chunk ends inside a character, its parts are replaced. Decode when the line is "
-                    "whole.")
-        return f"{case}. A chunk is no line: it may hold a part of one, or several."
+            told = self._read(self._answer(model, token_ids.clone(), labels.clone(), all_reduce), model)
+            if not all(map(torch.equal, weights, model.parameters())):
+                raise NotYet("the weights have been changed. The update comes later, once everyone has the gradient.")
+        except Exception as error:  # which counts only if it comes with the right sums, too
+            return error, given
+        return told, given
+
+    @staticmethod
+    def _read(told: object, model: Qwen3Model) -> dict[str, Tensor]:
+        asked = "a dictionary with a gradient for each parameter, by the names of model.named_parameters()"
+        gradients, shapes = mapping(told, asked), {name: p.shape for name, p in model.named_parameters()}
+        if set(gradients) != set(shapes):
+            raise NotYet(f"the dictionary has other names than the parameters. Return {asked}.")
+        found = {name: tensor(gradients[name], f"{asked}; {name} has no tensor") for name in shapes}
+        for name, shape in shapes.items():
+            if found[name].shape != shape:
+                raise NotYet(f"the gradient of {name} has the shape {tuple(found[name].shape)}, and the parameter "
+                             f"{tuple(shape)}. Return {asked}.")
+        return found
+
+    @staticmethod
+    def _compare(given: list[list[Tensor]]) -> None:
+        """All processes must exchange the same things in the same order."""
+        counts = [len(summands) for summands in given]
+        if len(set(counts)) > 1:
+            raise NotYet(f"the processes call all_reduce {', '.join(map(str, counts))} times, so one would wait for "
+                         "the others for ever. Each takes part in every exchange, even if none of its tokens counts.")
+        for number, summands in enumerate(zip(*given), 1):
+            if not _of_one_shape(summands):
+                shapes = ", ".join(str(tuple(each.shape)) for each in summands)
+                raise NotYet(f"in exchange {number} the processes give tensors of the shapes {shapes}, which cannot be "
+                             "added up. What depends on a process's own texts can only go in as a sum over them.")
+
+
+def _of_one_shape(tensors: Iterable[Tensor]) -> bool:
+    return len({each.shape for each in tensors}) == 1
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one.double(), other.double(), 1e-6, 1e-9, equal_nan=True)
+
+
+def _right_gradients(seed: int, parts: _Parts) -> dict[str, Tensor]:
+    """Of the mean over all tokens that count, computed in one process."""
+    model = varied_model(seed)
+    total = sum(int((labels[:, 1:] != IGNORED).sum()) for _, labels in parts)
+    for token_ids, labels in parts:
+        logits = model(token_ids[:, :-1]).flatten(0, 1)
+        (F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum") / total).backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def _same_gradients(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(close(one[name], other[name], rtol=1e-3, atol=1e-5) for name in other)
+
+
+@cache
+def _results_of(slip: Answer) -> list[list[dict[str, Tensor]]]:
+    """What a slip gives in each of the processes of each case."""
+    return [_Exchange(slip, *case).gradients() for case in _cases()]
+
+
+def _verify_shared(answer: Answer) -> str | None:
+    cases = _cases()
+    told = [_Exchange(answer, *case).gradients() for case in cases]
+    if any(not _same_gradients(gradients, _right_gradients(*case))
+           for case, processes in zip(cases, told) for gradients in processes):
+        return _shared_hint(told)
+    case = _case_with_nothing()
+    for gradients in _Exchange(answer, *case).gradients():
+        if not all(bool(gradient.isfinite().all()) for gradient in gradients.values()):
+            return ("If in one process no token counts, all get gradients that are not numbers: a mean over no tokens "
+                    "is 0/0, and it spoils every sum. Start from the sum of the losses (reduction=\"sum\").")
+        if not _same_gradients(gradients, _right_gradients(*case)):
+            return ("If in one process no token counts, the gradients are wrong. It takes part like the others, with "
+                    "gradients of zero and a count of zero.")
     return None
 
 
-def _ascii(letters: str) -> str:
-    return "".join(filter(str.isascii, letters))
+def _shared_hint(told: list[list[dict[str, Tensor]]]) -> str:
+    for slip, hint in _SHARED_SLIPS:
+        if all(_same_gradients(given, known) for processes, others in zip(told, _results_of(slip))
+               for given, known in zip(processes, others)):
+            return hint
+    if any(not _same_gradients(processes[0], other) for processes in told for other in processes[1:]):
+        return ("The processes end with different gradients, so from this step on their models would differ. What goes "
+                "through all_reduce is the same for all: what is computed from it alone, too.")
+    return ("All processes have the same gradients, and these are not the gradient of the mean over all tokens that "
+            "count. The sums over all processes are needed of two things: of the gradients, and of the counts.")
 
 
-def _judge_delay(answer: Answer) -> str | None:
-    events = _events(_OTHER_PIECES)
-    halves = [part for event in events for part in (event[:20], event[20:])]
-    pairs = [b"".join(events[at:at + 2]) for at in range(0, len(events), 2)]
-    for chunks in (events, halves, pairs):
-        told, held_back = _held_back(answer, chunks)
-        if told != "".join(_OTHER_PIECES):
-            return f"Of a second stream the text is {''.join(_OTHER_PIECES)!r}, and it hands out {told!r}."
-        if held_back == "":
-            return "The first piece comes only when more is there. Hand out each piece as soon as its line is whole."
-        if held_back:
-            return (f"After {held_back!r} the next piece had come, and another chunk was taken before it was handed "
-                    "out. Hand out each piece as soon as its line is whole.")
-    return None
+def _shared(model: Qwen3Model, token_ids: Tensor, labels: Tensor, reduction: str) -> dict[str, Tensor]:
+    """The gradients of the texts of one process, by parameter: of the mean or the sum of their losses."""
+    model.zero_grad()
+    logits = model(token_ids[:, :-1]).flatten(0, 1)
+    F.cross_entropy(logits, labels[:, 1:].flatten(), reduction=reduction).backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-def _held_back(answer: Answer, chunks: list[bytes]) -> tuple[str, str | None]:
-    """What an answer hands out, and how much that was when it first took a chunk too early; None if it never did."""
-    got = ""
-    seen: list[str] = []
-
-    def network() -> Iterator[bytes]:
-        for number, chunk in enumerate(chunks):
-            if len(got) < len("".join(stream_text(chunks[:number]))):
-                seen.append(got)
-            yield chunk
-
-    for piece in _read(answer, network()):
-        got += piece or ""
-    return got, seen[0] if seen else None
+def _added(gradients: dict[str, Tensor], all_reduce: _Reduce, divisor: Tensor | float = 1.0) -> dict[str, Tensor]:
+    for gradient in gradients.values():
+        all_reduce(gradient)
+    return {name: gradient / divisor for name, gradient in gradients.items()}
 
 
-def _stream_chunk_is_line(chunks: Iterable[bytes]) -> Iterator[str]:
-    for chunk in chunks:
-        yield from stream_text([chunk + b"\n"]) if chunk.endswith(b"}\n\n") else ()
+def _own_alone(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    return _shared(model, token_ids, labels, "mean")
 
 
-def _stream_decodes(chunks: Iterable[bytes]) -> Iterator[str]:
-    return stream_text(chunk.decode().encode() for chunk in chunks)
+def _mean_of_means(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    processes = torch.ones(())
+    all_reduce(processes)
+    return _added(_shared(model, token_ids, labels, "mean"), all_reduce, processes)
 
 
-def _stream_ignores(chunks: Iterable[bytes]) -> Iterator[str]:
-    return stream_text(chunk.decode(errors="ignore").encode() for chunk in chunks)
+def _added_means(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    return _added(_shared(model, token_ids, labels, "mean"), all_reduce)
 
 
-def _stream_replaces(chunks: Iterable[bytes]) -> Iterator[str]:
-    return stream_text(chunk.decode(errors="replace").encode() for chunk in chunks)
+def _added_sums(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    return _added(_shared(model, token_ids, labels, "sum"), all_reduce)
 
 
-def _deltas(chunks: Iterable[bytes], beginning: bytes = b"data: {") -> Iterator[dict[str, Any]]:
-    for line in b"".join(chunks).split(b"\n"):
-        if line.startswith(beginning):
-            yield json.loads(line[len(b"data: "):])["choices"][0]["delta"]
+def _by_own_count(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    counted = (labels[:, 1:] != IGNORED).sum()
+    return _added(_shared(model, token_ids, labels, "sum"), all_reduce, counted)
 
 
-def _stream_parses_done(chunks: Iterable[bytes]) -> Iterator[str]:
-    return (delta.get("content") or "" for delta in _deltas(chunks, b"data: "))
+def _by_all_tokens(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    counted = torch.tensor(labels[:, 1:].numel())
+    all_reduce(counted)
+    return _added(_shared(model, token_ids, labels, "sum"), all_reduce, counted)
 
 
-def _stream_with_none(chunks: Iterable[bytes]) -> Iterator[Any]:
-    return (delta.get("content") for delta in _deltas(chunks))
+def _with_first_column(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    counted = (labels != IGNORED).sum()
+    all_reduce(counted)
+    return _added(_shared(model, token_ids, labels, "sum"), all_reduce, counted)
 
 
-def _stream_needs_content(chunks: Iterable[bytes]) -> Iterator[str]:
-    return (delta["content"] or "" for delta in _deltas(chunks))
+def _by_texts(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    texts = torch.tensor(len(labels))
+    own = _shared(model, token_ids, labels, "mean")
+    all_reduce(texts)
+    return _added({name: gradient * len(labels) for name, gradient in own.items()}, all_reduce, texts)
 
 
-def _stream_waits(chunks: Iterable[bytes]) -> Iterator[str]:
-    return stream_text([b"".join(chunks)])
+def _loss_shared(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    counted = (labels[:, 1:] != IGNORED).sum()
+    own = _shared(model, token_ids, labels, "sum")
+    all_reduce(counted)
+    return {name: gradient / counted for name, gradient in own.items()}
 
 
-def _stream_one_late(chunks: Iterable[bytes]) -> Iterator[str]:
-    before = ""
-    for piece in stream_text(chunks):
-        if before:
-            yield before
-        before = piece
-    yield before
+def _without_reset(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    left = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    counted = (labels[:, 1:] != IGNORED).sum()
+    own = _shared(model, token_ids, labels, "sum")
+    all_reduce(counted)
+    return _added({name: gradient + left[name] for name, gradient in own.items()}, all_reduce, counted)
 
 
-def _stream_second_late(chunks: Iterable[bytes]) -> Iterator[str]:
-    pieces = stream_text(chunks)
-    yield next(pieces)
-    yield from list(pieces)
+# What one may have computed instead, the likeliest slip first.
+_SHARED_SLIPS: tuple[tuple[Answer, str], ...] = (
+    (_own_alone, "Each process has the gradient of its own texts: nothing is added up. Put each gradient through "
+                 "all_reduce."),
+    (_mean_of_means, "That is the mean of the processes' means, and a token weighs more in it where few of them count. "
+                     "Add up sums, and divide by the number of all tokens that count."),
+    (_added_means, "The means of the processes are added up, so the gradient is too long. Add up the sums of the "
+                   "losses' gradients, and divide by the number of all tokens that count."),
+    (_loss_shared, "The number of tokens is added up over all processes, the gradients are not: each has those of its "
+                   "own texts. Put each gradient through all_reduce, too."),
+    (_added_sums, "The sum over all processes is right, and it is not yet divided by the number of all tokens that "
+                  "count."),
+    (_by_own_count, "Each process divides by the number of its own tokens, so their gradients differ. That number goes "
+                    "through all_reduce, too."),
+    (_by_texts, "You weigh the processes by their numbers of texts. Some texts have more tokens that count than "
+                "others: count these."),
+    (_by_all_tokens, f"You divide by the number of all tokens. Those labelled {IGNORED} are only read: leave them out "
+                     "of the count."),
+    (_with_first_column, "You count the first column of the labels, too, and nothing predicts it: count in "
+                         "labels[:, 1:]."),
+    (_without_reset, "What the step before has left in the parameters is added to the gradients: begin with "
+                     "model.zero_grad()."),
+)
 
 
-def _stream_parts_of_lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    for chunk in chunks:
-        yield from (delta.get("content") or "" for delta in _deltas([chunk]))
+def _silent_without_tokens(model: Qwen3Model, token_ids: Tensor, labels: Tensor,
+                           all_reduce: _Reduce) -> dict[str, Tensor]:
+    if (labels[:, 1:] == IGNORED).all():
+        return {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
+    return shared_gradients(model, token_ids, labels, all_reduce)
 
 
-def _stream_removes_data(chunks: Iterable[bytes]) -> Iterator[str]:
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data: {"):
-                yield json.loads(line.replace(b"data: ", b""))["choices"][0]["delta"].get("content") or ""
+def _mean_by_hand(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    counts = labels[:, 1:] != IGNORED
+    counted = counts.sum()
+    losses = F.cross_entropy(model(token_ids[:, :-1]).transpose(1, 2), token_ids[:, 1:], reduction="none")
+    model.zero_grad()
+    ((losses * counts).sum() / counted).backward()
+    own = {name: parameter.grad * counted for name, parameter in model.named_parameters() if parameter.grad is not None}
+    all_reduce(counted)
+    return _added(own, all_reduce, counted)
 
 
-def _stream_stops_at_done(chunks: Iterable[bytes]) -> Iterator[str]:
-    for piece in stream_text(chunks):
-        if "[DONE]" in piece:
-            return
-        yield piece
+def _at_least_one(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    counted = (labels[:, 1:] != IGNORED).sum().clamp(min=1)
+    all_reduce(counted)
+    return _added(_shared(model, token_ids, labels, "sum"), all_reduce, counted)
 
 
-def _stream_in_a_buffer(chunks: Iterable[bytes]) -> Iterator[str]:
-    buffer = bytearray()
-    for chunk in chunks:
-        buffer.extend(chunk)
-        while (at := buffer.find(b"\n")) >= 0:
-            line = bytes(buffer[:at]).decode().strip()
-            del buffer[:at + 1]
-            if not line or line == "data: [DONE]":
-                continue
-            yield json.loads(line.removeprefix("data: "))["choices"][0]["delta"].get("content") or ""
+def _updates_at_once(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    gradients = shared_gradients(model, token_ids, labels, all_reduce)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter -= 0.01 * gradients[name]
+    return gradients
 
 
-def _stream_by_events(chunks: Iterable[bytes]) -> Iterator[str]:
-    waiting = b""
-    for chunk in chunks:
-        waiting += chunk
-        while b"\n\n" in waiting:
-            event, waiting = waiting.split(b"\n\n", 1)
-            if event != b"data: [DONE]":
-                content = json.loads(event[6:])["choices"][0]["delta"].get("content")
-                if content is not None:
-                    yield content
+def _own_number(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    all_reduce(int((labels[:, 1:] != IGNORED).sum()))  # type: ignore[arg-type]
+    return {}
 
 
-def _stream_byte_by_byte(chunks: Iterable[bytes]) -> Iterator[str]:
-    line = b""
-    for byte in (bytes([number]) for chunk in chunks for number in chunk):
-        line += byte
-        if byte == b"\n":
-            yield from stream_text([line])
-            line = b""
+def _logits_shared(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    all_reduce(model(token_ids[:, :-1]))
+    return shared_gradients(model, token_ids, labels, all_reduce)
 
 
-class _Reader:
-    """An iterator that is no generator."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._pieces = stream_text(chunks)
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        return next(self._pieces)
+def _halved(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    return {name: gradient / 2 for name, gradient in shared_gradients(model, token_ids, labels, all_reduce).items()}
 
 
-_STREAM = Exercise("15.3", "Read a stream", stream_text, _verify_stream, (
-    (_stream_chunk_is_line, "A chunk is no line"),
-    (_stream_decodes, "cannot be decoded by itself"),
-    (_stream_ignores, "the character is lost"),
-    (_stream_replaces, "parts are replaced"),
-    (_stream_parses_done, "which is no JSON"),
-    (_stream_with_none, "only who speaks"),
-    (_stream_needs_content, "without a content"),
-    (_stream_waits, "The first piece comes only"),
-    (_stream_second_late, "After 'Once' the next piece"),
-    (_stream_parts_of_lines, "after the last line break"),
-    (_stream_removes_data, "may contain `data: ` itself"),
-    (_stream_stops_at_done, "may contain [DONE] itself"),
-    (lambda chunks: "".join(stream_text(chunks)), "as one text"),
-    (lambda chunks: print(end=""), "returned None"),
+def _without_end(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    while True:
+        all_reduce(torch.ones(()))
+
+
+def _uneven_at_the_end(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    gradients = shared_gradients(model, token_ids, labels, all_reduce)
+    return {name: gradient * (1 + len(labels) / 10) for name, gradient in gradients.items()}
+
+
+def _count_first(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    """The number of all tokens is known before the loss, which is divided by it."""
+    counted = (labels[:, 1:] != IGNORED).sum()
+    total = all_reduce(counted)
+    logits = model(token_ids[:, :-1]).transpose(1, 2)
+    loss = F.cross_entropy(logits, labels[:, 1:], reduction="sum") / total
+    model.zero_grad(set_to_none=False)
+    loss.backward()
+    for parameter in model.parameters():
+        all_reduce(parameter.grad)
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def _in_one_exchange(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    """All gradients and the count in one long vector."""
+    names, parameters = zip(*model.named_parameters())
+    logs = model(token_ids[:, :-1]).log_softmax(-1)
+    counts = labels[:, 1:] != IGNORED
+    taken = logs.gather(2, token_ids[:, 1:, None])[..., 0]
+    gradients = torch.autograd.grad(-(taken * counts).sum(), parameters)
+    vector = torch.cat([counts.sum()[None].float(), *(gradient.flatten() for gradient in gradients)])
+    all_reduce(vector)
+    split = vector[1:].split([parameter.numel() for parameter in parameters])
+    return {name: part.view_as(parameter) / vector[0] for name, part, parameter in zip(names, split, parameters)}
+
+
+def _text_by_text(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    """Gradient accumulation within the process, in float64."""
+    counted = torch.zeros((), dtype=torch.float64)
+    sums = {name: torch.zeros_like(parameter, dtype=torch.float64) for name, parameter in model.named_parameters()}
+    for row in range(len(token_ids)):
+        for name, gradient in _shared(model, token_ids[row:row + 1], labels[row:row + 1], "sum").items():
+            sums[name] += gradient
+        counted += int((labels[row, 1:] != IGNORED).sum())
+    all_reduce(counted)
+    return _added(sums, all_reduce, counted)
+
+
+def _mean_times_count(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    """PyTorch's mean over no tokens is no number, and its gradient nothing all the same."""
+    counted = (labels[:, 1:] != IGNORED).sum()
+    own = {name: gradient * counted for name, gradient in _shared(model, token_ids, labels, "mean").items()}
+    all_reduce(counted)
+    return _added(own, all_reduce, counted)
+
+
+def _share_of_the_mean(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
+    """Each process's mean with its share of the tokens, and zeros where it has none."""
+    own = int((labels[:, 1:] != IGNORED).sum())
+    total = torch.tensor([float(own)])
+    all_reduce(total)
+    gradients = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
+    if own:
+        gradients = _shared(model, token_ids, labels, "mean")
+    return _added({name: gradient * (own / float(total)) for name, gradient in gradients.items()}, all_reduce)
+
+
+_SHARED = Exercise("15.3", "One step on several machines", shared_gradients, _verify_shared, (
+    *((slip, hint[:60]) for slip, hint in _SHARED_SLIPS),
+    (_silent_without_tokens, "would wait for the others for ever"),
+    (_mean_by_hand, "a mean over no tokens is 0/0"),
+    (_at_least_one, "with gradients of zero and a count of zero"),
+    (_updates_at_once, "the weights have been changed"),
+    (_own_number, "It adds up tensors, each in its place"),
+    (_logits_shared, "which cannot be added up"),
+    (_halved, "All processes have the same gradients, and these are not"),
+    (_uneven_at_the_end, "The processes end with different gradients"),
+    (_without_end, "What ends the loop around it?"),
+    (lambda model, token_ids, labels, all_reduce: _shared(model, token_ids, labels, "sum")["lm_head.weight"],
+     "it returned a tensor of shape"),
+    (lambda model, token_ids, labels, all_reduce: print(end=""), "returned None"),
 ), also_wrong=(
-    _stream_one_late,
-    lambda chunks: list(stream_text(chunks)),
-    lambda chunks: (piece for piece in stream_text(chunks) if "[DONE]" not in piece),
-    lambda chunks: (piece.strip() for piece in stream_text(chunks)),
-    lambda chunks: (piece.encode() for piece in stream_text(chunks)),
-    lambda chunks: iter([_TEXT]),
-    lambda chunks: iter(_PIECES),
+    lambda model, token_ids, labels, all_reduce: list(
+        shared_gradients(model, token_ids, labels, all_reduce).values()),
+    lambda model, token_ids, labels, all_reduce: {
+        name: gradient.sum() for name, gradient in shared_gradients(model, token_ids, labels, all_reduce).items()},
+    lambda model, token_ids, labels, all_reduce: {
+        name: -gradient for name, gradient in shared_gradients(model, token_ids, labels, all_reduce).items()},
+    lambda model, token_ids, labels, all_reduce: {
+        name.removesuffix(".weight"): gradient
+        for name, gradient in shared_gradients(model, token_ids, labels, all_reduce).items()},
+    lambda model, token_ids, labels, all_reduce: shared_gradients(model, token_ids, token_ids, all_reduce),
+    lambda model, token_ids, labels, all_reduce: shared_gradients(model, token_ids, labels, lambda tensor: tensor),
 ), right=(
-    _stream_in_a_buffer,
-    _stream_by_events,
-    _stream_byte_by_byte,
-    lambda chunks: (letter for piece in stream_text(chunks) for letter in piece),
-    _Reader,
+    _count_first,
+    _in_one_exchange,
+    _text_by_text,
+    _mean_times_count,
+    _share_of_the_mean,
 ), equivalent={
-    '`*lines, rest = (rest + chunk).split(b\'\\n\')` to `*lines, rest = (rest + chunk).rsplit(b\'\\n\')`':
-        "Without a limit, both cut everywhere.",
-    "`delta = json.loads(line[len(b'data: '):])['choices'][0]['delta']` to "
-    "`delta = json.loads(line[len(b'data:'):])['choices'][0]['delta']`": "JSON may begin with a space.",
-    "`delta = json.loads(line[len(b'data: '):])['choices'][0]['delta']` to "
-    "`delta = json.loads(line[len(b'data: '):])['choices'][-1]['delta']`": "An event has one choice.",
+    "`gradients = {}` is done in the first call alone": "Every call writes all the names anew.",
 })
 
-EXERCISES: tuple[Exercise, ...] = (_USERS, _LOCAL, _STREAM)
+EXERCISES: tuple[Exercise, ...] = (_USERS, _LOCAL, _SHARED)

@@ -1,0 +1,351 @@
+"""The texts in a cell's code that a reader sees, and the same code with other texts.
+
+Seen is, by rule: every comment, every docstring, and every string that is printed or stands under a picture (an
+argument of SHOWING, also inside a list, a sum or an `if`), or says why something failed. These need a translation. Any
+other string with words in it, such as a prompt, a list of labels or an example, may have one: what the model is told is
+part of a chapter, and some chapters are better with a Chinese prompt. Never touched are keys in brackets, what is
+compared with `==` or `in`, and single words handed to a function, for these are names.
+
+A string's placeholders are part of its text, as in an f-string. A translation may put them in another order, and may
+leave out one that only chooses between words ("" or "s"); otherwise the code stays, token for token, what it was.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import re
+import tokenize
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+COLUMNS = 76
+SHOWING = {"HTML", "Markdown", "display", "expect", "print", "show", "show_figure"}
+_WORD = re.compile(r"[^\W\d_]{2}")
+_WORDS = re.compile(r"[^\W\d_]{2}[^\n]* [^\W\d_]{2}|[\u3400-\u9fff]")
+_NAME = re.compile(r"[\w./:*-]*[._/\d*][\w./:*-]*|-.*")  # "qwen3-0.6b", "*.json", "max_autotune", "--quiet"
+_NO_TEXT = re.compile(r"noqa\b|type:|pragma:")
+_TITLE = "@title "
+# No line begins with these in Chinese, nor ends with those.
+_CLOSING, _OPENING = "，。、；：？！）》」』”’…%", "（《「『“‘"
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text in a piece of code.
+
+    Attributes:
+        message: what it says; of an f-string with its placeholders, `{` standing for itself doubled.
+        kind: "comment", "docstring", "string" or "f-string".
+        needed: whether a reader sees it for sure, so that it must be translated.
+        start, end: where it stands in the code, in characters.
+        depth: how many brackets are open where it begins.
+    """
+
+    message: str
+    kind: str
+    needed: bool
+    start: int
+    end: int
+    depth: int = 0
+
+
+def texts(source: str) -> list[Text]:
+    """The texts of a cell, from top to bottom. Magics (`%`, `!`) are passed over."""
+    plain = re.sub(r"(?m)^\s*[%!].*$", lambda magic: " " * len(magic.group()), source)
+    place = _Places(plain)
+    tokens = list(tokenize.generate_tokens(io.StringIO(plain).readline))
+    found = [*_comments(plain, tokens, place), *_strings(ast.parse(plain), tokens, place)]
+    return sorted(found, key=lambda text: text.start)
+
+
+def with_texts(source: str, translation: Callable[[Text], str | None]) -> str:
+    """A cell's code with other texts.
+
+    Args:
+        source: the code.
+        translation: what a text becomes, without `faults`; None leaves it.
+
+    Raises:
+        ValueError: if the code would no longer do the same.
+    """
+    result = source
+    for text in reversed(texts(source)):
+        if (told := translation(text)) is not None and told != text.message:
+            result = result[:text.start] + _written(source, text, told) + result[text.end:]
+    if _skeleton(result) != _skeleton(source):
+        raise ValueError(f"With these texts the code would be another:\n{result}")
+    return result
+
+
+def faults(text: Text, translation: str) -> Iterator[str]:
+    """What is wrong with a translation of a text of code: one sentence each."""
+    if text.kind == "docstring" and ('"""' in translation or "\\" in translation):
+        yield 'a docstring may hold neither """ nor a backslash.'
+    if text.kind == "comment" and "\n" in translation and "\n" not in text.message:
+        yield "a comment is one line here: it is broken into several by itself."
+    if text.kind != "f-string":
+        return
+    try:
+        told = _placeholders(translation)
+    except ValueError as error:
+        yield str(error)
+        return
+    asked = _placeholders(text.message)
+    for missing in sorted(set(asked) - set(told)):
+        if not asked[missing]:
+            yield f"the placeholder {missing} is missing."
+    for added in sorted(set(told) - set(asked)):
+        yield f"the placeholder {added} is not in the English text."
+
+
+class _Places:
+    """From the lines and columns of `ast` (bytes) and `tokenize` (characters) to one number."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._lines = source.splitlines(keepends=True) or [""]
+        self._starts = [0]
+        for line in self._lines:
+            self._starts.append(self._starts[-1] + len(line))
+
+    def characters(self, line: int, column: int) -> int:
+        return self._starts[line - 1] + column
+
+    def bytes(self, line: int, column: int) -> int:
+        return self._starts[line - 1] + len(self._lines[line - 1].encode()[:column].decode())
+
+
+def _comments(source: str, tokens: list[tokenize.TokenInfo], place: _Places) -> Iterator[Text]:
+    """Comments; several lines with nothing else in them, one below the other, are one text."""
+    blocks: list[list[tokenize.TokenInfo]] = []
+    for token in (token for token in tokens if token.type == tokenize.COMMENT):
+        alone = not token.line[:token.start[1]].strip()
+        last = blocks[-1][-1] if blocks else None
+        if (alone and last and not last.line[:last.start[1]].strip()
+                and (last.start[0] + 1, last.start[1]) == token.start):
+            blocks[-1].append(token)
+        else:
+            blocks.append([token])
+    for block in blocks:
+        lines = [token.string.removeprefix("#").removeprefix(" ").removeprefix(_TITLE) for token in block]
+        message = ("\n" if any(line[:1] == " " for line in lines) else " ").join(lines)
+        if _WORD.search(message) and not _NO_TEXT.match(message):
+            yield Text(message, "comment", True, place.characters(*block[0].start), place.characters(*block[-1].end))
+
+
+def _strings(tree: ast.Module, tokens: list[tokenize.TokenInfo], place: _Places) -> Iterator[Text]:
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    inside = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)
+              if part is not node}
+    docstrings = {node.body[0].value for node in ast.walk(tree)
+                  if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None
+                  and isinstance(node.body[0], ast.Expr)}
+    depths = list(_depths(tokens, place))
+    for node in ast.walk(tree):
+        if node in inside or not (isinstance(node, ast.JoinedStr)
+                                  or isinstance(node, ast.Constant) and isinstance(node.value, str)):
+            continue
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        start, end = place.bytes(node.lineno, node.col_offset), place.bytes(node.end_lineno, node.end_col_offset)
+        depth = next((count for at, count in reversed(depths) if at <= start), 0)
+        if node in docstrings:
+            yield Text(inspect.cleandoc(str(node.value)), "docstring", True, start, end, depth)
+            continue
+        kind = "string" if isinstance(node, ast.Constant) else "f-string"
+        message = str(node.value) if isinstance(node, ast.Constant) else _message(node, place.source[start:end])
+        words = message if isinstance(node, ast.Constant) else "".join(
+            part.value for part in node.values if isinstance(part, ast.Constant))
+        needed = _is_seen(node, parents, words)
+        if needed is not None and _WORD.search(words):
+            yield Text(message, kind, needed, start, end, depth)
+
+
+def _depths(tokens: list[tokenize.TokenInfo], place: _Places) -> Iterator[tuple[int, int]]:
+    """Where brackets open and close, and how many are open from there on."""
+    depth = 0
+    for token in tokens:
+        if token.type == tokenize.OP and token.string in "()[]{}":
+            depth += 1 if token.string in "([{" else -1
+            yield place.characters(*token.end), depth
+
+
+def _is_seen(node: ast.expr, parents: dict[ast.AST, ast.AST], words: str) -> bool | None:
+    """True if a reader sees this string, False if perhaps, None if it is a name."""
+    below: ast.AST = node
+    while (above := parents.get(below)) is not None:
+        if isinstance(above, ast.Subscript) and below is above.slice or isinstance(above, ast.Compare):
+            return None
+        if isinstance(above, ast.IfExp) and below is above.test:
+            return None
+        if isinstance(above, ast.Call) and below is not above.func:
+            name = ast.unparse(above.func).rpartition(".")[2]
+            if name in SHOWING or name.endswith("Error"):
+                return True
+            return False if _WORDS.search(words) else None
+        if isinstance(above, ast.Assert):
+            return True
+        if isinstance(above, ast.stmt):
+            return None if _NAME.fullmatch(words) else False
+        below = above
+    return None
+
+
+def _message(node: ast.JoinedStr, source: str) -> str:
+    """What an f-string says, its placeholders as they are written, unless that would not fit between double quotes."""
+    parts = [_part(part) for part in node.values]
+    holders = [place for place, part in enumerate(node.values) if isinstance(part, ast.FormattedValue)]
+    try:
+        written = [piece for piece in _pieces(source) if _is_placeholder(piece)]
+    except ValueError:  # a brace in a neighbour that is no f-string
+        written = []
+    if len(written) == len(holders):
+        for place, piece in zip(holders, written):
+            if '"' not in piece and "\\" not in piece and "\n" not in piece:
+                parts[place] = piece
+    return "".join(parts)
+
+
+def _part(part: ast.expr) -> str:
+    """A part of an f-string, in one way of writing."""
+    if isinstance(part, ast.Constant):
+        return str(part.value).replace("{", "{{").replace("}", "}}")
+    assert isinstance(part, ast.FormattedValue)
+    value = ast.unparse(part.value)
+    conversion = "" if part.conversion == -1 else "!" + chr(part.conversion)
+    spec = "" if part.format_spec is None else ":" + "".join(map(_part, part.format_spec.values))  # type: ignore[attr-defined]
+    return "{" + (" " if value[0] == "{" else "") + value + conversion + spec + "}"
+
+
+def _pieces(message: str) -> Iterator[str]:
+    """An f-string's text cut into placeholders, which begin with a single brace, and what stands between them."""
+    start = position = 0
+    while position < len(message):
+        if message[position:position + 2] in ("{{", "}}"):
+            position += 2
+        elif message[position] == "}":
+            raise ValueError("a } stands alone: write it twice.")
+        elif message[position] == "{":
+            if position > start:
+                yield message[start:position]
+            end = _closing_brace(message, position)
+            yield message[position:end]
+            start = position = end
+        else:
+            position += 1
+    if position > start:
+        yield message[start:]
+
+
+def _closing_brace(message: str, start: int) -> int:
+    depth, quote = 0, ""
+    for position in range(start, len(message)):
+        character = message[position]
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character in "{[(":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+            if not depth:
+                return position + 1
+    raise ValueError("a { is not closed: write it twice, or close the placeholder.")
+
+
+def _is_placeholder(piece: str) -> bool:
+    return piece[0] == "{" and piece[:2] != "{{"
+
+
+def _placeholders(message: str) -> dict[str, bool]:
+    """The placeholders of a text, the words in them left out, and whether each only chooses between words."""
+    found = {}
+    for piece in filter(_is_placeholder, _pieces(message)):
+        if '"' in piece or "\\" in piece:
+            raise ValueError(f"the placeholder {piece} holds a double quote or a backslash.")
+        try:
+            part = ast.parse(f'f"{piece}"', mode="eval").body
+        except SyntaxError:
+            raise ValueError(f"the placeholder {piece} is no Python.") from None
+        words = [node for node in ast.walk(part) if isinstance(node, ast.IfExp)
+                 for node in (node.body, node.orelse) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        for word in words:
+            word.value = ""
+        assert isinstance(part, ast.JoinedStr)
+        found[_part(part.values[0])] = bool(words)
+    return found
+
+
+def _written(source: str, text: Text, told: str) -> str:
+    """A translation as code, in lines that begin in the same column."""
+    column = text.start - (source.rfind("\n", 0, text.start) + 1)
+    indent = "\n" + " " * column
+    if text.kind == "comment":
+        if source.startswith("# " + _TITLE, text.start):
+            return f"# {_TITLE}{told}"
+        if source[text.start - column:text.start].strip():  # behind code
+            return f"# {told}"
+        lines = [line for part in told.split("\n") for line in _wrapped([part], COLUMNS - column - 2)]
+        return indent.join(f"# {line}".rstrip() for line in lines)
+    if text.kind == "docstring":
+        lines = told.split("\n")
+        return '"""' + "\n".join([lines[0], *(" " * column + line if line else "" for line in lines[1:])]) + (
+            indent if len(lines) > 1 and source[:text.end].rstrip('"').endswith(indent) else "") + '"""'
+    is_f = text.kind == "f-string"
+    pieces = list(_pieces(told)) if is_f else [told]
+    escaped = [piece if is_f and _is_placeholder(piece) else
+               piece.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+               for piece in pieces]
+    tail = len(source[text.end:].partition("\n")[0])
+    whole = ("f" if is_f else "") + f'"{"".join(escaped)}"'
+    if column + _width(whole) + tail <= COLUMNS:
+        return whole
+    bracket = not text.depth
+    lines = _wrapped(escaped, COLUMNS - column - (3 if is_f else 2) - bracket - max(1, tail), placeholders=is_f)
+    quoted = [("f" if is_f and any(map(_is_placeholder, _pieces(line))) else "") + f'"{line}"' for line in lines]
+    if is_f:  # between strings that are no f-strings a brace would be doubled for nothing
+        quoted = [line if line[0] == "f" else line.replace("{{", "{").replace("}}", "}") for line in quoted]
+    return "(" + (indent + " ").join(quoted) + ")" if bracket else indent.join(quoted)
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _wrapped(pieces: list[str], columns: int, placeholders: bool = False) -> list[str]:
+    """A text in lines: broken behind spaces and between Chinese characters, never within a placeholder."""
+    atoms: list[str] = []
+    for piece in pieces:
+        if placeholders and _is_placeholder(piece):
+            atoms.append(piece)
+            continue
+        for atom in re.findall(r"\\.|\{\{|\}\}|[\u2e80-\uffef]|[^\s\u2e80-\uffef\\{}]+|\s+", piece):
+            if atoms and (atom.isspace() or atom in _CLOSING or atoms[-1] in _OPENING or atom[0] == "\\"
+                          or re.match(r"[^\s\u2e80-\uffef]", atom) and re.search(r"[^\s\u2e80-\uffef]$", atoms[-1])
+                          and not (placeholders and _is_placeholder(atoms[-1]))):
+                atoms[-1] += atom
+            else:
+                atoms.append(atom)
+    lines = [""]
+    for atom in atoms:
+        if lines[-1] and _width((lines[-1] + atom).rstrip()) > columns:
+            lines.append("")
+        lines[-1] += atom
+    return lines
+
+
+def _skeleton(source: str) -> str:
+    """What a piece of code does, whatever its texts say."""
+    tree = ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", source))
+
+    class Blank(ast.NodeTransformer):
+        def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+            return ast.Constant("")
+
+        def visit_Constant(self, node: ast.Constant) -> ast.AST:
+            return ast.Constant("") if isinstance(node.value, str) else node
+
+    return ast.dump(Blank().visit(tree))

@@ -1,0 +1,301 @@
+"""Kernels in C: every way to multiply gives the same bits, near the exact product; and without them all goes on."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from course_utils import environment, kernels, quantization
+from course_utils.kernels import KERNELS, Kernel, build
+from course_utils.quantization import Int4Linear, Int8Linear
+
+every_kernel = pytest.mark.parametrize("kernel", KERNELS)
+FAKE_COMPILER = {"fails": "echo 'x.c:1: error: no such thing' >&2; exit 1", "hangs": "exec sleep 600"}
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Why this machine compiles no kernels."""
+    return next(filter(None, map(kernels.problem, KERNELS)), None)
+
+
+@pytest.fixture
+def here() -> None:
+    if (problem := why_not()) is not None:
+        pytest.skip(problem)
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The kernels as in a new process, with an empty cache: its folder."""
+    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    remembered = (kernels.problem, kernels.instruction_set, kernels._compiler, kernels._function)
+    for function in remembered:
+        function.cache_clear()
+    yield tmp_path / "cache" / "course-utils" / "kernels"
+    for function in remembered:
+        function.cache_clear()
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def operands(kernel: Kernel, rows: int, d: int, dtype: torch.dtype = torch.float32) -> tuple[list[Tensor], Tensor]:
+    """What a kernel is given beside the vectors, and the matrix that this stands for, in double precision."""
+    weight = random(rows, d, seed=1)
+    if kernel == "bfloat16":
+        return [weight.bfloat16()], weight.bfloat16().double()
+    if kernel == "int8":
+        eight = Int8Linear(weight.to(dtype))
+        return [eight.weight, eight.scale], eight.weight.double() * eight.scale.double()[:, None]
+    integers, scales = quantization._round_groups(weight.to(dtype))
+    scale, offset = scales.double().permute(2, 1, 0).repeat_interleave(32, dim=2)
+    order = quantization._KERNEL_ORDER
+    return ([quantization._pack(integers, order), quantization._arrange(scales, order)],
+            (integers.double() - 8) * scale + offset)
+
+
+def in_one_way(kernel: Kernel, way: str, x: Tensor, *matrix: Tensor) -> Tensor:
+    """A product by one of the ways that this processor has."""
+    call = kernels.function(kernel, way)
+    out = torch.full((x.shape[0], matrix[0].shape[0]), torch.nan)
+    described = [] if kernel == "bfloat16" else [matrix[1].data_ptr(), kernels._FORMATS[matrix[1].dtype]]
+    assert call(None, 1, x.data_ptr(), *x.shape, matrix[0].data_ptr(), *described, *out.shape[1:], out.data_ptr()) == 0
+    return out
+
+
+def rounded(x: Tensor) -> Tensor:
+    """Vectors as the kernels round them, in double precision."""
+    groups = torch.nn.functional.pad(x, (0, -x.shape[1] % 32)).unflatten(1, (-1, 32))
+    limit = groups.abs().amax(-1, keepdim=True)
+    integers = (groups * torch.where(limit > 0, 127 / limit, 0)).round()
+    return (integers.double() * (limit / 127)).flatten(1)[:, :x.shape[1]]
+
+
+SIZES = [(1, 64, 96), (3, 32, 32), (8, 96, 160), (13, 64, 1024)]
+ODD_SIZES = [(1, 7, 40), (2, 1, 1), (5, 9, 131), (8, 33, 63), (11, 3, 65)]
+CASES = [(kernel, *size) for kernel in KERNELS for size in SIZES + ODD_SIZES * (kernel != "int4")]
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("kernel", "vectors", "rows", "d"), CASES)
+def test_every_way_gives_the_same_bits_near_the_exact_product(kernel: Kernel, vectors: int, rows: int, d: int) -> None:
+    x, (matrix, exact_matrix) = random(vectors, d), operands(kernel, rows, d)
+    x[0, :2] *= 50
+    ways = kernels._compiler().instruction_sets
+    assert ways[-1] == "PLAIN"
+    expected = in_one_way(kernel, "PLAIN", x, *matrix)
+    for way in ways:
+        assert torch.equal(in_one_way(kernel, way, x, *matrix), expected), way
+    inputs = x.double() if kernel == "bfloat16" else rounded(x)
+    torch.testing.assert_close(expected.double(), inputs @ exact_matrix.T, rtol=1e-4, atol=1e-4)
+    if kernel != "bfloat16":  # each number is rounded by half a step at most
+        group = torch.nn.functional.pad(x.abs(), (0, -d % 32)).double().unflatten(1, (-1, 32)).amax(-1)
+        half_steps = (group / 254).repeat_interleave(32, dim=1)[:, :d]
+        assert ((expected - x.double() @ exact_matrix.T).abs() <= half_steps @ exact_matrix.abs().T + 1e-4).all()
+
+
+@pytest.mark.usefixtures("here")
+@every_kernel
+def test_a_vectors_product_does_not_depend_on_the_others_nor_on_threads(kernel: Kernel) -> None:
+    x, (matrix, _) = random(19, 1024), operands(kernel, 512, 1024)
+    product = getattr(torch.ops.course_utils, f"{kernel}_product")
+    alone = torch.cat([product(row[None], *matrix) for row in x])
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            for count in (1, 2, 3, 4, 5, 8, 9, 19):
+                assert torch.equal(product(x[:count], *matrix), alone[:count]), (threads, count)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("kernel", ["int8", "int4"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_scales_may_be_in_any_format(kernel: Kernel, dtype: torch.dtype) -> None:
+    x, (matrix, exact) = random(2, 96), operands(kernel, 64, 96, dtype)
+    assert matrix[1].dtype == dtype
+    torch.testing.assert_close(kernels._call(kernel, x, *matrix).double(), rounded(x) @ exact.T, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("here")
+@every_kernel
+@pytest.mark.parametrize("hard", [0.0, 1e-38, 1e-20, 1e30, torch.inf, torch.nan])
+def test_hard_numbers(kernel: Kernel, hard: float) -> None:
+    """What is infinite or no number stays visible, in its own vector alone; zeros and tiny numbers do no harm."""
+    x, (matrix, _) = random(2, 64), operands(kernel, 32, 64)
+    x[0, :32] = 0
+    x[0, 3] = hard
+    results = [in_one_way(kernel, way, x, *matrix) for way in kernels._compiler().instruction_sets]
+    for result in results:
+        assert torch.equal(result.view(torch.int32), results[0].view(torch.int32)) or not hard < torch.inf
+        assert torch.isfinite(result[0]).all() == (hard < torch.inf) and torch.isfinite(result[1]).all()
+
+
+@pytest.mark.usefixtures("here")
+@every_kernel
+def test_operands_may_lie_apart_in_memory(kernel: Kernel) -> None:
+    x, (matrix, _) = random(3, 192), operands(kernel, 32, 96)
+    product = getattr(torch.ops.course_utils, f"{kernel}_product")
+    assert torch.equal(product(x[:, ::2], *matrix), product(x[:, ::2].contiguous(), *matrix))
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("module", [Int8Linear, Int4Linear])
+def test_layers_use_them_and_copies_too(module: type) -> None:
+    linear, x = module(random(64, 96)), random(1, 3, 96, seed=1)
+    operator = {Int8Linear: kernels.int8_product, Int4Linear: kernels.int4_product}[module]
+    expected = operator(x[0], *(dict(linear.named_buffers()).values()))
+    for each in (linear, copy.deepcopy(linear), module(linear)):
+        assert torch.equal(each(x)[0], expected)
+    assert module(linear).weight.data_ptr() == linear.weight.data_ptr()
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("module", [Int8Linear, Int4Linear])
+def test_compiled_graphs_hold_them(module: type) -> None:
+    torch.compiler.reset()
+    targets: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, example_inputs: object) -> object:
+        targets.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    linear, x = module(random(64, 96)), random(1, 1, 96, seed=1)
+    compiled = torch.compile(linear, backend=backend, fullgraph=True)
+    assert torch.equal(compiled(x), linear(x))
+    assert any("course_utils" in target for target in targets)
+    torch.compiler.reset()
+
+
+@pytest.mark.usefixtures("here")
+@every_kernel
+def test_the_operator_is_a_good_one(kernel: Kernel) -> None:
+    matrix, _ = operands(kernel, 32, 64)
+    operator = getattr(torch.ops.course_utils, f"{kernel}_product").default
+    torch.library.opcheck(operator, (random(3, 64), *matrix), test_utils=("test_schema", "test_faketensor"))
+
+
+# Building
+
+
+@pytest.mark.usefixtures("here")
+def test_a_library_is_kept_and_a_broken_one_built_again(forgetful: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kernels.problem("int4") is None
+    library, checksum = sorted(forgetful.iterdir(), key=lambda path: path.suffix, reverse=True)
+    assert (library.suffix, checksum.suffix) == (".so", ".sha256")
+    compiler = kernels._compiler()
+    runs: list[object] = []
+    real = build._run
+    monkeypatch.setattr(build, "_run", lambda command: runs.append(command) or real(command))
+    build.load("int4", compiler, compiler.instruction_sets[0])
+    assert not runs
+    for damaged in (b"", library.read_bytes()[:3000], b"no library"):
+        library.unlink()  # a file that is loaded must not change
+        library.write_bytes(damaged)
+        runs.clear()
+        assert build.load("int4", compiler, compiler.instruction_sets[0]).multiply
+        assert len(runs) == 1
+    assert {path.suffix for path in forgetful.iterdir()} == {".so", ".sha256"}
+
+
+@pytest.mark.usefixtures("here")
+def test_other_sources_flags_and_processors_have_libraries_of_their_own(forgetful: Path, tmp_path: Path,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = kernels._compiler()
+    other = build.Compiler(compiler.command, compiler.definitions + "#define __ANOTHER__ 1\n")
+    for each in (compiler, other, build.Compiler((*compiler.command, "-g"), compiler.definitions)):
+        build.load("int4", each, "PLAIN")
+    shutil.copytree(build.SOURCES, tmp_path / "sources")
+    monkeypatch.setattr(build, "SOURCES", tmp_path / "sources")
+    with (tmp_path / "sources" / "lanes.h").open("a") as file:
+        file.write("/* changed */\n")
+    build.load("int4", compiler, "PLAIN")
+    assert len(list(forgetful.glob("*.so"))) == 4
+
+
+@pytest.mark.usefixtures("here")
+def test_a_cache_that_cannot_be_written_costs_compiling_alone(forgetful: Path) -> None:
+    forgetful.parent.mkdir(parents=True)
+    forgetful.write_text("a file where the folder should be")
+    assert kernels.problem("int4") is None
+    assert kernels._call("int4", random(1, 64), *operands("int4", 32, 64)[0]).shape == (1, 32)
+
+
+@pytest.mark.usefixtures("here")
+def test_two_processes_at_once(forgetful: Path) -> None:
+    code = "from course_utils import kernels; print(kernels.problem('int4'))"
+    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[0].strip() for process in processes] == ["None", "None"]
+    assert {path.suffix for path in forgetful.iterdir()} == {".so", ".sha256"} and len(list(forgetful.iterdir())) == 2
+
+
+# Without them
+
+
+def check_that_all_goes_on(reason: str) -> None:
+    problem = kernels.problem("int4")
+    assert problem is not None and reason in problem and problem.endswith(".") and "\n" not in problem
+    row = environment._kernels()
+    assert row.status == "note" and reason in row.value and row.remedy
+    for module in (Int8Linear, Int4Linear):
+        linear, x = module(random(64, 96)), random(2, 96, seed=1)
+        weight = linear.weight.double() * linear.scale.double()[:, None] if module is Int8Linear else linear._unpacked()
+        torch.testing.assert_close(linear(x).double(), x.double() @ weight.double().T, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_variable_switches_them_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(kernels.VARIABLE, "0")
+    check_that_all_goes_on("COURSE_KERNELS is 0")
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.devnull)
+    check_that_all_goes_on("there is no C compiler")
+
+
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.parametrize(("fake", "reason"), [("fails", "failed (x.c:1: error: no such thing)"),
+                                              ("hangs", "was not ready within 1 seconds")])
+@pytest.mark.skipif(sys.platform == "win32", reason="the compiler is a shell script")
+def test_a_compiler_that_does_not_work(fake: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text(f"#!/bin/sh\n{FAKE_COMPILER[fake]}\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(build, "TIME_LIMIT", 1.0)
+    check_that_all_goes_on(reason)
+
+
+@pytest.mark.usefixtures("here", "forgetful")
+def test_a_processor_without_a_dot_product_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the plain loop would be slower than PyTorch's operators."""
+    monkeypatch.setattr(build, "INSTRUCTION_SETS", {"PLAIN": ()})
+    check_that_all_goes_on("this processor")
+
+
+@pytest.mark.usefixtures("here", "forgetful")
+def test_a_wrong_result_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(build.SOURCES, tmp_path / "sources")
+    monkeypatch.setattr(build, "SOURCES", tmp_path / "sources")
+    file = tmp_path / "sources" / "vectors.h"
+    text = file.read_text()
+    assert "limit / 127" in text
+    file.write_text(text.replace("limit / 127", "limit / 126"))
+    check_that_all_goes_on("a trial gave a wrong result")
