@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import site
+import subprocess
 import sys
 import venv
 from dataclasses import replace
@@ -284,3 +285,13 @@ def test_the_command_reads_what_it_can(tmp_path, capsys) -> None:
 def test_options_that_do_not_go_together(arguments, capsys) -> None:
     assert main(["check", *arguments]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_table_comes_without_pytorch(tmp_path) -> None:
+    write_readiness(readiness(name="ann"), tmp_path / "a.json")
+    code = ("import sys; from course_utils.cli import main; status = main(['check', sys.argv[1]]); "
+            "sys.exit(status or 'torch' in sys.modules)")
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.json")], cwd=NOTEBOOKS.parent,
+                         capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("learner")

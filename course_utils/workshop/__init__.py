@@ -1,1 +1,5 @@
-"""What a class needs around the chapters: what an instructor wants to know before the day, and has to prepare."""
+"""What a class needs around the chapters, before the day and during it; importing it imports no PyTorch."""
+
+from course_utils.workshop.learners import class_board
+
+__all__ = ["class_board"]
