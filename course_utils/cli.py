@@ -434,7 +434,7 @@ def _progress(options: argparse.Namespace) -> int:
     from course_utils.exercises.progress import export_progress, own_progress
     from course_utils.exercises.progress_table import chapter_table, learners_table, progress_table
     from course_utils.workshop.board import board_of
-    from course_utils.workshop.learners import read_learners, read_roster, watch
+    from course_utils.workshop.learners import read_learners, read_roster, watch_class
 
     if options.export is None and options.name:
         raise InputError("--name is given without --export, and only an exported file bears a name: add --export FILE.")
@@ -458,7 +458,7 @@ def _progress(options: argparse.Namespace) -> int:
         return board_of(options.chapter, learners, roster, troubles=troubles)
 
     if options.watch:
-        watch(look)
+        watch_class(look)
         return 0
     if options.chapter is not None:
         print(board := look())

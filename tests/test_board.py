@@ -15,10 +15,10 @@ from course_utils.cli import main
 from course_utils.errors import InputError
 from course_utils.exercises import lookup, progress
 from course_utils.exercises.record import Attempts, Choices, Progress
-from course_utils.workshop import class_board, learners
+from course_utils.workshop import learners
 from course_utils.workshop.board import STATES, board_of
 from course_utils.workshop.board_view import board_html, board_text
-from course_utils.workshop.learners import read_learners, read_roster, watch
+from course_utils.workshop.learners import class_board, read_learners, read_roster, watch_class
 
 NOW = datetime(2026, 11, 26, 14, 30, tzinfo=UTC)
 
@@ -221,7 +221,7 @@ class TestFiles:
             return board_of(4, {name: Progress({})})
 
         monkeypatch.setattr(learners.time, "sleep", lambda seconds: None)
-        watch(look)
+        watch_class(look)
         out = capsys.readouterr().out
         assert out.index("ann") < out.index("bob") and "\x1b" not in out  # this is no terminal
 

@@ -197,11 +197,11 @@ def _note(change: Callable[[Progress, bool], None]) -> str:
 
 
 def _notice(path: Path) -> str:
-    return gettext("(Said once: your progress is kept in the file {path!r}: when you try an exercise and what its check "
-                   "says last, which answers to questions you choose, and whether you have a solution shown. It is sent "
-                   "nowhere; whoever can read the file, such as the instructor on a class's computers, can see it. `%env "
-                   "COURSE_PROGRESS_DETAILS=0` in a cell leaves only what you pass and after how many tries.)"
-                   ).format(path=str(path))
+    return gettext("(Said once: your progress is kept in the file {path!r}: when you try an exercise and what its "
+                   "check says last, which answers to questions you choose, and whether you have a solution shown. It "
+                   "is sent nowhere; whoever can read the file, such as the instructor on a class's computers, can see "
+                   "it. `%env COURSE_PROGRESS_DETAILS=0` in a cell leaves only what you pass and after how many "
+                   "tries.)").format(path=str(path))
 
 
 def _read_or_put_aside(path: Path) -> tuple[Progress, str]:

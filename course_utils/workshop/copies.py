@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from course_utils.errors import InputError
 from course_utils.file_lock import FileLock
 from course_utils.files import json_writer, remove_scratch, write_atomically
 from course_utils.json_text import parse_json
-from course_utils.workshop.notebook_answers import Notebook, digest, parse_notebook
+from course_utils.workshop.notebook_answers import Notebook, checks, digest, parse_notebook
 from course_utils.workshop.renewal import Renewal, Update, copied_version, copy_of, plan_renewal, version
 
 _MANIFEST, _FORMAT = ".course-utils.json", "course-utils copies"
@@ -188,9 +189,10 @@ class _Copies:
             if name in before:
                 self._keep(name, before[name])
             write_atomically(self.folder, {name: _bytes_writer(
-                new, lambda name=name: self._require_unchanged(name, before.get(name)))})
+                new, partial(self._require_unchanged, name, before.get(name)))})
+            in_order = tuple(exercise_id for exercise_id in checks(self.course[name]) if exercise_id in put_back)
             self.done[name] = Renewal(name, "damaged" if name in damaged else "renewed" if name in before else "new",
-                                      tuple(put_back), plan.left.get(name, 0))
+                                      in_order, plan.left.get(name, 0))
         for name in gone:
             self._keep(name, before[name])
             self._require_unchanged(name, before[name])

@@ -90,7 +90,7 @@ def read_roster(path: Path) -> list[str]:
     return [" ".join(line.split()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-def watch(look: Callable[[], Board], seconds: float = 2.0) -> None:
+def watch_class(look: Callable[[], Board], seconds: float = 2.0) -> None:
     """Show a board in the terminal and renew it, until Ctrl-C.
 
     Args:

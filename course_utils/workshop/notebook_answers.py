@@ -29,15 +29,17 @@ _STUB = re.compile(r"""(?:[ \t]*("{3}|'{3}).*?\1)?\s*raise NotImplementedError(\
 
 
 @dataclass
-class Answer:
+class OwnAnswer:
     """A learner's own cells for one exercise, in their order.
 
     Attributes:
-        name: of the function that is checked; empty if its check is gone.
+        exercise_id: as the learner's notebook has it; numbers may change from one version of the course to the next.
+        name: of the function that is checked; empty if the check is given something else.
         above: cells that belong above the check.
         below: cells that belong below it.
     """
 
+    exercise_id: str
     name: str = ""
     above: list[Cell] = field(default_factory=list)
     below: list[Cell] = field(default_factory=list)
@@ -77,28 +79,31 @@ def checks(notebook: Notebook) -> dict[str, tuple[int, str]]:
 
 
 def find_answers(notebook: Notebook, known: Collection[str], names: Mapping[str, str], complete: bool = True
-                 ) -> tuple[dict[str, Answer], int]:
-    """A learner's answers by exercise id, and how many other cells of the learner's own there are.
+                 ) -> tuple[list[OwnAnswer], int]:
+    """A learner's answers, and how many other cells of the learner's own there are.
 
     Args:
         notebook: of the learner; it is not changed.
         known: the digests of the course's cells.
-        names: of the functions that are checked, by exercise id.
+        names: of the functions that the course checks, by exercise id: for answers whose check the learner has deleted.
         complete: whether `known` has the version that the learner began with. If not, a text below a check may be the
-            course's and is not taken for the learner's.
+            course's and is not taken for the learner's, and what else is the learner's is not counted.
     """
     cells = notebook["cells"]
     own = [bool(source(cell).strip()) and digest(cell) not in known and not _is_stub(cell) for cell in cells]
-    checked = [[exercise_id for exercise_id, _ in _checked(cell)] for cell in cells]
-    wanted = {name: exercise_id for exercise_id, name in names.items() if name}
+    # Each exercise has a key here: the name of its function, or its id if there is no name.
+    checked = [[name or exercise_id for exercise_id, name in _checked(cell)] for cell in cells]
+    wanted = {name: (len(cells), exercise_id) for exercise_id, name in names.items() if name}
+    for place, cell in reversed(list(enumerate(cells))):  # the first of several checks counts
+        wanted |= {name or exercise_id: (place, exercise_id) for exercise_id, name in _checked(cell)}
     belongs: dict[int, str] = {}
     for place, cell in enumerate(cells):
         if own[place] and cell["cell_type"] == "code":
-            defined = [wanted[name] for name in _defined(cell) if name in wanted]
+            defined = [name for name in _defined(cell) if name in wanted]
             if checked[place] or defined:
                 belongs[place] = (defined or checked[place])[0]
 
-    def spread(start: int, step: int, exercise_id: str) -> None:
+    def spread(start: int, step: int, key: str) -> None:
         """Take own cells from a place on, up to the next that is the course's or another exercise's."""
         place = start + step
         while 0 <= place < len(cells):
@@ -108,31 +113,31 @@ def find_answers(notebook: Notebook, known: Collection[str], names: Mapping[str,
                         and (_is_stub(cell) or not source(cell).strip())):
                     return
             elif place in belongs or _HEADING.search(source(cell)) and cell["cell_type"] == "markdown":
-                if belongs.get(place) != exercise_id:
+                if belongs.get(place) != key:
                     return
             elif cell["cell_type"] == "code" or complete:
-                belongs[place] = exercise_id
+                belongs[place] = key
             else:
                 return
             place += step
 
-    anchors = {place: ids[0] for place, ids in enumerate(checked) if ids} | belongs
-    for place, exercise_id in sorted(anchors.items()):
-        spread(place, -1, exercise_id)
-    for place, ids in enumerate(checked):
-        if ids:
-            spread(place, +1, ids[0])
-    at, answers = checks(notebook), {}
-    for place, exercise_id in sorted(belongs.items()):
-        check, name = at.get(exercise_id, (len(cells), ""))
-        answer = answers.setdefault(exercise_id, Answer(name or names.get(exercise_id, "")))
+    anchors = {place: keys[0] for place, keys in enumerate(checked) if keys} | belongs
+    for place, key in sorted(anchors.items()):
+        spread(place, -1, key)
+    for place, keys in enumerate(checked):
+        if keys:
+            spread(place, +1, keys[0])
+    answers: dict[str, OwnAnswer] = {}
+    for place, key in sorted(belongs.items()):
+        check, exercise_id = wanted[key]
+        answer = answers.setdefault(key, OwnAnswer(exercise_id, key if key != exercise_id else ""))
         # What defines the function belongs above its check, so that "Run All" finds it, wherever it was written.
         is_above = place <= check or answer.name in _defined(cells[place])
         (answer.above if is_above else answer.below).append(cells[place])
-    return answers, sum(own) - len(belongs)
+    return list(answers.values()), sum(own) - len(belongs) if complete else 0
 
 
-def with_answers(notebook: Notebook, answers: Mapping[str, Answer]) -> Notebook:
+def with_answers(notebook: Notebook, answers: Mapping[str, OwnAnswer]) -> Notebook:
     """A copy of a notebook with learners' cells at their exercises.
 
     A stub gives way to cells that define its function. Cells that are put in get ids of their own.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from course_utils.language import gettext
-from course_utils.workshop.notebook_answers import Answer, Notebook, checks, digest, find_answers, with_answers
+from course_utils.workshop.notebook_answers import Notebook, OwnAnswer, checks, digest, find_answers, with_answers
 
 _STAMP = "course_utils"  # a notebook's metadata under this name say which version of a chapter it is a copy of
 
@@ -67,8 +67,8 @@ class Update:
             return gettext("All copies in {folder!r} are as new as the course.").format(folder=str(self.folder))
         lines = [str(renewal) for renewal in self.renewals]
         if self.unplaced:
-            lines.append(gettext("Not put back, since the course has no place for them, but in the kept files: {exercises}"
-                                 ).format(exercises=", ".join(self.unplaced)))
+            lines.append(gettext("Not put back, since the course has no place for them, but in the kept files: "
+                                 "{exercises}").format(exercises=", ".join(self.unplaced)))
         if self.kept is not None:
             lines += [gettext("The files as they were: {folder!r}").format(folder=str(self.kept)),
                       gettext("If one of them is open in JupyterLab, use File, Reload Notebook from Disk.")]
@@ -76,7 +76,7 @@ class Update:
 
 
 @dataclass
-class Plan:
+class RenewalPlan:
     """What to put where.
 
     Attributes:
@@ -85,13 +85,13 @@ class Plan:
         unplaced: exercises whose answers find no place.
     """
 
-    answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
+    answers: dict[str, dict[str, OwnAnswer]] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
     unplaced: list[str] = field(default_factory=list)
 
 
 def plan_renewal(course: Mapping[str, Notebook], copies: Mapping[str, Notebook], renewed: Collection[str],
-                 gone: Collection[str], known: Collection[str], versions: Collection[str]) -> Plan:
+                 gone: Collection[str], known: Collection[str], versions: Collection[str]) -> RenewalPlan:
     """Which answers go where: those of a chapter first, then those of its former name, then of copies by learners.
 
     Args:
@@ -102,28 +102,36 @@ def plan_renewal(course: Mapping[str, Notebook], copies: Mapping[str, Notebook],
         known: the digests of the course's cells, today's and those of earlier copies.
         versions: of chapters, all cells of which are in `known`.
     """
-    plan = Plan()
+    plan = RenewalPlan()
     home = {exercise_id: (name, function) for name, notebook in course.items()
             for exercise_id, (_, function) in checks(notebook).items()}
-    names = {exercise_id: function for exercise_id, (_, function) in home.items()}
     missing = {name for name in renewed if name not in copies}
     own = [name for name in copies if name not in course and name not in gone]
+    found = []
     for name in [*(name for name in renewed if name in copies), *gone, *own]:
+        names = {exercise_id: function for exercise_id, (chapter, function) in home.items()
+                 if chapter == name or name not in course}
         complete = copied_version(copies[name]) in versions
         answers, plan.left[name] = find_answers(copies[name], known, names, complete)
-        for exercise_id, answer in answers.items():
-            target = _target(exercise_id, answer.name, home)
-            chapter = home[target][0] if target else ""
-            if name in own and chapter not in missing:
-                continue  # it stands in a file that is not touched
-            if target and chapter in renewed and target not in plan.answers.get(chapter, {}):
-                plan.answers.setdefault(chapter, {})[target] = answer
-            elif name not in own:
-                plan.unplaced.append(exercise_id)
+        found += [(name, answer, _target(answer, home)) for answer in answers]
+    # First those to a function that is still asked for; where only the number is the same, it may be another exercise.
+    found.sort(key=lambda each: each[2] is None or home[each[2]][1] != each[1].name)
+    origin: dict[str, tuple[str, str]] = {}
+    for name, answer, target in found:
+        chapter = home[target][0] if target else ""
+        if name in own and chapter not in missing:
+            continue  # it stands in a file that is not touched
+        came_from = (name, answer.exercise_id)
+        if target and chapter in renewed and origin.setdefault(target, came_from) == came_from:
+            kept = plan.answers.setdefault(chapter, {}).setdefault(target, OwnAnswer(target))
+            kept.above += answer.above
+            kept.below += answer.below
+        elif name not in own:
+            plan.unplaced.append(answer.exercise_id)
     return plan
 
 
-def copy_of(notebook: Notebook, answers: Mapping[str, Answer], before: Mapping[str, Any]) -> bytes:
+def copy_of(notebook: Notebook, answers: Mapping[str, OwnAnswer], before: Mapping[str, Any]) -> bytes:
     """The file of a copy: a chapter with answers in it, and with the kernel that the learner chose.
 
     Args:
@@ -151,9 +159,9 @@ def version(notebook: Notebook) -> str:
     return hashlib.sha256("\n".join(map(digest, notebook["cells"])).encode()).hexdigest()
 
 
-def _target(exercise_id: str, function: str, home: Mapping[str, tuple[str, str]]) -> str | None:
+def _target(answer: OwnAnswer, home: Mapping[str, tuple[str, str]]) -> str | None:
     """The exercise of the course that an answer is to: the one with its id, unless another has its function now."""
-    if exercise_id in home and home[exercise_id][1] == function:
-        return exercise_id
-    moved = [other for other, (_, name) in home.items() if name and name == function]
-    return moved[0] if len(moved) == 1 else exercise_id if exercise_id in home else None
+    if answer.exercise_id in home and home[answer.exercise_id][1] == answer.name:
+        return answer.exercise_id
+    moved = [other for other, (_, name) in home.items() if name and name == answer.name]
+    return moved[0] if len(moved) == 1 else answer.exercise_id if answer.exercise_id in home else None
