@@ -3,9 +3,9 @@
     python notebooks/workshop/stick.py FOLDER --system windows macos --python 3.12 3.13
 
 FOLDER then holds the wheels for each of the systems and Pythons, the repository as it is committed, `install.cmd` for
-Windows, `install.sh` for the others, and checksums: some 250 MB for a system, and little more for each further Python
-of it but for PyTorch's share. An interrupted run goes on when the same command is given again; what an earlier run put
-there and this one does not need is removed. Needs git and `pip install -e ".[workshop]"`.
+Windows, `install.sh` for the others, and checksums: 220 to 320 MB for a system and a Python. An interrupted run goes on
+when the same command is given again; what an earlier run put there and this one does not need is removed. Needs git
+and `pip install -e ".[workshop]"`.
 """
 
 from __future__ import annotations
