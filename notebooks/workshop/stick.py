@@ -48,6 +48,10 @@ def make_stick(folder: Path, targets: Sequence[Target], repository: Path = REPOS
     for part in (wheel_folder, target_folder):
         part.mkdir(parents=True, exist_ok=True)
     (folder / SUMS).unlink(missing_ok=True)  # without it nobody installs from a stick that is half made
+    for source in ON_STICK.iterdir():
+        # Windows reads the labels of a .cmd file, and its editor a text, best with line ends of its own.
+        newline = "\n" if source.suffix in (".py", ".sh") else "\r\n"
+        (folder / source.name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8", newline=newline)
     needed: set[Path] = set()
     for old in target_folder.iterdir():
         old.unlink()
@@ -60,10 +64,6 @@ def make_stick(folder: Path, targets: Sequence[Target], repository: Path = REPOS
     for old in set(wheel_folder.iterdir()) - needed:
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     _pack(repository, folder / COURSE)
-    for source in ON_STICK.iterdir():
-        # Windows reads labels and line ends of a .cmd file, and its editor a text, best with line ends of its own.
-        newline = "\n" if source.suffix in (".py", ".sh") else "\r\n"
-        (folder / source.name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8", newline=newline)
     files = [folder / COURSE, *(folder / source.name for source in sorted(ON_STICK.iterdir())),
              *sorted(target_folder.iterdir()), *sorted(wheel_folder.iterdir())]
     sums = "".join(f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)

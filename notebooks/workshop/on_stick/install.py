@@ -36,6 +36,9 @@ def main(arguments=None):
                         help="ninety-minutes, half-a-day or two-days (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
+        if not (STICK / "SHA256SUMS").is_file():
+            raise Stop("The stick was not finished, its file SHA256SUMS is missing: ask your instructor to run the "
+                       "same stick.py command again.")
         system, pythons = find_system()
         if this_python() not in pythons:
             return subprocess.call([*another_python(pythons), str(Path(__file__).resolve()), *sys.argv[1:]])
@@ -94,11 +97,7 @@ def check_files(target):
     Returns:
         The wheels.
     """
-    try:
-        lines = (STICK / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        raise Stop("The stick was not finished, SHA256SUMS is missing: ask your instructor to run the same stick.py "
-                   "command again.") from None
+    lines = (STICK / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     sums = {name: checksum for checksum, name in (line.split("  ", 1) for line in lines)}
     listed = (STICK / "targets" / (target + ".txt")).read_text(encoding="utf-8").split()
     names = ["course.zip", f"targets/{target}.txt", *(name.replace("./", "", 1) for name in listed)]
