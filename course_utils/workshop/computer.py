@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from course_utils import host_memory
 from course_utils.report import Finding, look_at_all
@@ -120,7 +120,8 @@ def start_kernel(notebooks: Path | None) -> Finding:
     begun = time.perf_counter()
     try:
         with run_kernel(kernel_name="python3", startup_timeout=KERNEL_TIMEOUT, cwd=str(notebooks or Path.home()),
-                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as started:
+            client: Any = started  # a blocking one, which waits for the reply
             reply = client.execute("import sys, course_utils; course_utils.environment_report", reply=True,
                                    timeout=KERNEL_TIMEOUT, user_expressions={"python": "sys.prefix"})["content"]
     except Exception as error:  # whatever it is, no chapter would start either

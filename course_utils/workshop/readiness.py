@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,8 @@ class Readiness:
 
 def new_readiness(agenda: str, rows: tuple[Finding, ...], seconds_per_token: float | None, name: str) -> Readiness:
     """What was found just now, without anything secret."""
-    clean = tuple(Finding(*(_without_secrets(text)[:_LONGEST_TEXT] for text in (row.what, row.value)), row.status,
-                          _without_secrets(row.remedy)[:_LONGEST_TEXT]) for row in rows)
+    clean = tuple(replace(row, value=_without_secrets(row.value)[:_LONGEST_TEXT],
+                          remedy=_without_secrets(row.remedy)[:_LONGEST_TEXT]) for row in rows)
     return Readiness(agenda, clean, seconds_per_token, name[:100], datetime.now(UTC).isoformat(timespec="seconds"))
 
 
