@@ -20,9 +20,10 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from course_utils.errors import CourseError, InputError
+from course_utils.language import gettext
 from course_utils.printable import printable
 from course_utils.workshop.agendas import AGENDAS
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser(settings="generate" in arguments)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.run is not _lab:
-        parser.error(f"unknown argument: {' '.join(rest)}")
+        parser.error(gettext("unknown argument: {rest}").format(rest=" ".join(rest)))
     options.rest = rest
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter shows "?" instead
@@ -61,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ERROR
     except KeyboardInterrupt:
         goes_on = options.run in (_train, _finetune)
-        print("course-utils: interrupted." + " The same command goes on with the training." * goes_on, file=sys.stderr)
+        print(gettext("course-utils: interrupted.")
+              + gettext(" The same command goes on with the training.") * goes_on, file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # Python would complain once more when it closes stdout at its end.
@@ -69,13 +71,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that explains its arguments in the reader's language; `help` is given in English."""
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        if settings.get("help") not in (None, argparse.SUPPRESS):
+            settings["help"] = gettext(settings["help"])
+        return super().add_argument(*names, **settings)
+
+
 def _parser(settings: bool = True) -> argparse.ArgumentParser:
     """Args: settings: whether `generate` gets its options for `Sampling`, which imports PyTorch; others do without."""
-    parser = argparse.ArgumentParser(prog="course-utils", description="How a language model writes text: the course "
-                                     "from a terminal.", allow_abbrev=False)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser = _Parser(prog="course-utils", description=gettext("How a language model writes text: the course "
+                                             "from a terminal."), allow_abbrev=False)
+    commands = parser.add_subparsers(title=gettext("commands"), metavar="COMMAND", required=True)
 
-    check = commands.add_parser("check", help="show what this computer has for the course", allow_abbrev=False)
+    check = commands.add_parser("check", help=gettext("show what this computer has for the course"), allow_abbrev=False)
     check.add_argument("files", nargs="*", type=Path, metavar="FILE", help="for an instructor: show whose computers "
                        "are ready, of learners who sent such a file")
     check.add_argument("--workshop", type=Path, metavar="FILE", help="look at what a workshop needs, too, and write it "
@@ -84,7 +95,7 @@ def _parser(settings: bool = True) -> argparse.ArgumentParser:
     check.add_argument("--name", default="", help="with --workshop: what to call you there (default: no name)")
     check.set_defaults(run=_check)
 
-    generate = commands.add_parser("generate", help="continue a text, or answer in a chat", allow_abbrev=False)
+    generate = commands.add_parser("generate", help=gettext("continue a text, or answer in a chat"), allow_abbrev=False)
     generate.add_argument("prompt", metavar="PROMPT", help="the text to continue, or the question of a chat")
     generate.add_argument("--model", metavar="NAME", help="tiny, nano, a Qwen3 model of the hub such as "
                           "qwen3-0.6b, or a folder (default: COURSE_MODEL, or tiny)")
@@ -113,7 +124,7 @@ def _parser(settings: bool = True) -> argparse.ArgumentParser:
     generate.add_argument("--stats", action="store_true", help="print tokens, times and memory at the end, on stderr")
     generate.set_defaults(run=_generate)
 
-    train = commands.add_parser("train", help="train a small model from nothing on your own text",
+    train = commands.add_parser("train", help=gettext("train a small model from nothing on your own text"),
                                 allow_abbrev=False)
     _add_training_arguments(train, steps=1000, block_length=128, batch=16, learning_rate=3e-3)
     train.add_argument("--size", choices=("tiny", "nano"), default="nano", help="as large as which bundled model "
@@ -124,7 +135,7 @@ def _parser(settings: bool = True) -> argparse.ArgumentParser:
                        "%(default)s)")
     train.set_defaults(run=_train)
 
-    finetune = commands.add_parser("finetune", help="train a model further on your own text or chats",
+    finetune = commands.add_parser("finetune", help=gettext("train a model further on your own text or chats"),
                                    allow_abbrev=False)
     _add_training_arguments(finetune, steps=300, block_length=256, batch=8, learning_rate=None)
     finetune.add_argument("--model", metavar="NAME", help="as generate takes it")
@@ -132,14 +143,16 @@ def _parser(settings: bool = True) -> argparse.ArgumentParser:
                           "the weights (default: train the weights themselves)")
     finetune.set_defaults(run=_finetune)
 
-    download = commands.add_parser("download", help="fetch a model from the hub and verify it", allow_abbrev=False)
+    download = commands.add_parser("download", help=gettext("fetch a model from the hub and verify it"),
+                                   allow_abbrev=False)
     download.add_argument("model", metavar="MODEL", help="such as qwen3-0.6b-base")
     download.add_argument("--revision", metavar="NAME", help="branch, tag or commit (default: main)")
     download.add_argument("--endpoint", metavar="ADDRESS", help="the hub or a mirror (default: HF_ENDPOINT, or "
                           "huggingface.co)")
     download.set_defaults(run=_download)
 
-    bench = commands.add_parser("bench", help="measure every way of generating on this computer", allow_abbrev=False)
+    bench = commands.add_parser("bench", help=gettext("measure every way of generating on this computer"),
+                                allow_abbrev=False)
     bench.add_argument("--model", metavar="NAME", help="measure a model, as generate takes it")
     bench.add_argument("--shape", metavar="NAME", help="measure random weights in the shape of a Qwen3 model, such as "
                        "qwen3-1.7b (default: that of qwen3-0.6b)")
@@ -160,7 +173,7 @@ def _parser(settings: bool = True) -> argparse.ArgumentParser:
                        "where they are installed, and show figures that others have published")
     bench.set_defaults(run=_bench)
 
-    progress = commands.add_parser("progress", help="show which exercises you have passed", allow_abbrev=False)
+    progress = commands.add_parser("progress", help=gettext("show which exercises you have passed"), allow_abbrev=False)
     progress.add_argument("files", nargs="*", type=Path, metavar="FILE", help="for an instructor: show these learners, "
                           "each of whom exported such a file; a folder is all such files in it")
     progress.add_argument("--chapter", type=int, metavar="N", help="show one chapter: your own exercises, or for an "
@@ -173,14 +186,14 @@ def _parser(settings: bool = True) -> argparse.ArgumentParser:
     progress.add_argument("--name", default="", help="with --export: what to call you there (default: no name)")
     progress.set_defaults(run=_progress)
 
-    lab = commands.add_parser("lab", help="open the first chapter in JupyterLab; further arguments are "
-                              "JupyterLab's, such as --no-browser", allow_abbrev=False)
+    lab = commands.add_parser("lab", help=gettext("open the first chapter in JupyterLab; further arguments are "
+                                      "JupyterLab's, such as --no-browser"), allow_abbrev=False)
     lab.add_argument("--copy", type=Path, metavar="FOLDER", help="work in copies of the chapters there, which are made "
                      "if need be: what you write stays apart from the course")
     lab.set_defaults(run=_lab)
 
-    update = commands.add_parser("update", help="bring the course's present version into the copies of lab --copy, "
-                                 "with your answers", allow_abbrev=False)
+    update = commands.add_parser("update", help=gettext("bring the course's present version into the copies of lab "
+                                                        "--copy, with your answers"), allow_abbrev=False)
     update.add_argument("folder", type=Path, metavar="FOLDER", help="with the copies; files that change are kept "
                         "beside them")
     update.set_defaults(run=_update)
@@ -200,7 +213,7 @@ def _add_training_arguments(parser: argparse.ArgumentParser, steps: int, block_l
     parser.add_argument("--batch", type=int, default=batch, metavar="N", help="blocks in an update (default: "
                         "%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=learning_rate, metavar="X", help="at its peak (default: "
-                        + ("%(default)s)" if learning_rate else "0.0003, with --lora 0.002)"))
+                        "%(default)s)" if learning_rate else "at its peak (default: 0.0003, with --lora 0.002)")
     parser.add_argument("--held-out", type=float, default=0.1, metavar="SHARE", help="share of the text that is only "
                         "measured on, 0 to below 1 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything that is random (default: "
@@ -237,7 +250,8 @@ def _check(options: argparse.Namespace) -> int:
 def _generate(options: argparse.Namespace) -> int:
     for name in ("system", "think"):
         if getattr(options, name) and not options.chat:
-            raise InputError(f"--{name} is given without --chat, and only a chat has that: add --chat or leave it out.")
+            raise InputError(gettext("--{name} is given without --chat, and only a chat has that: "
+                                     "add --chat or leave it out.").format(name=name))
 
     from course_utils.adapter_checkpoint import load_adapter
     from course_utils.completion import stream
@@ -302,12 +316,14 @@ def _print_stats(prompt_length: int, times: Sequence[float], device: object) -> 
     from course_utils.timing import format_bytes, format_seconds
 
     count = len(times) - 1
-    facts = [f"{prompt_length} prompt tokens", f"{count} new tokens"]
+    facts = [gettext("{count} prompt tokens").format(count=prompt_length),
+             gettext("{count} new tokens").format(count=count)]
     if count:
-        facts.append(f"first after {format_seconds(times[1] - times[0])}")
+        facts.append(gettext("first after {format_seconds}").format(format_seconds=format_seconds(times[1] - times[0])))
     if count > 1:  # the first one is the prompt's time, not the decoding's
-        facts.append(f"then {(count - 1) / (times[-1] - times[1]):.1f} tokens/s")
-    facts.append(f"peak memory {format_bytes(peak_memory(torch.device(str(device))))}")
+        facts.append(gettext("then {count:.1f} tokens/s").format(count=(count - 1) / (times[-1] - times[1])))
+    facts.append(gettext("peak memory {format_bytes}").format(
+        format_bytes=format_bytes(peak_memory(torch.device(str(device))))))
     print(f"[{', '.join(facts)}, on {device}]", file=sys.stderr)
 
 
@@ -340,7 +356,7 @@ def _bench(options: argparse.Namespace) -> int:
     elif json_file is not None:
         report.write_json(json_file)
     if plot_file is not None and report.bandwidth() is None:
-        print("course-utils: nothing was measured, so nothing is drawn.", file=sys.stderr)
+        print(gettext("course-utils: nothing was measured, so nothing is drawn."), file=sys.stderr)
     elif plot_file is not None:
         from course_utils.plots.speed import save_benchmark_picture
 
@@ -359,15 +375,17 @@ def _output_file(name: str, suffixes: Sequence[str] = ()) -> Path:
     """Raises: InputError: if there cannot be such a file; better said before minutes of measuring than after."""
     path = Path(name)
     if suffixes and path.suffix.lower() not in suffixes:
-        raise InputError(f"{name!r} is no kind of picture that can be drawn: end its name with "
-                         f"{' or '.join(suffixes)}.")
+        raise InputError(gettext("{name!r} is no kind of picture that can be drawn: end its name with {suffixes}"
+                                 ".").format(name=name, suffixes=" or ".join(suffixes)))
     try:  # permissions, a read-only or full disk, a name too long: only trying tells
         if path.is_dir() or not path.absolute().parent.is_dir():
-            raise InputError(f"{name!r} cannot be written: give a file in a folder that exists.")
+            raise InputError(gettext("{name!r} cannot be written: give a file in a folder that exists.").format(
+                name=name))
         with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent):
             pass
     except OSError as error:
-        raise InputError(f"{name!r} cannot be written ({error.strerror}): give a file in another folder.") from error
+        raise InputError(gettext("{name!r} cannot be written ({strerror}): give a file in another folder.").format(
+            name=name, strerror=error.strerror)) from error
     return path
 
 
@@ -375,8 +393,8 @@ def _numbers(option: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"{option} is {text!r}: give whole numbers with commas between them, such as "
-                         "128,1024.") from None
+        raise InputError(gettext("{option} is {text!r}: give whole numbers with commas between them, such as "
+                                 "128,1024.").format(option=option, text=text)) from None
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -386,7 +404,7 @@ def _train(options: argparse.Namespace) -> int:
     with _termination_as_interrupt():
         folder = train_own(_own_training(options), options.size, options.vocabulary, options.tokenizer,
                            get_device(options.device))
-    print(f'The model is done. Try: course-utils generate "..." --model {folder}')
+    print(gettext("The model is done. Try: course-utils generate \"...\" --model {folder}").format(folder=folder))
     return 0
 
 
@@ -399,11 +417,11 @@ def _finetune(options: argparse.Namespace) -> int:
     with _termination_as_interrupt():
         folder = finetune_own(_own_training(options), options.model, options.lora, get_device(options.device))
     if options.lora is None:
-        print(f'The model is done. Try: course-utils generate "..." --model {folder}')
+        print(gettext("The model is done. Try: course-utils generate \"...\" --model {folder}").format(folder=folder))
     else:
         of_model = "" if options.model is None else f" --model {options.model}"
-        print(f'The adapter is done, and peft reads it too. Try: course-utils generate "..."{of_model} --adapter '
-              f"{folder}")
+        print(gettext("The adapter is done, and peft reads it too. Try: course-utils generate \"...\"{of_model} "
+                      "--adapter {folder}").format(of_model=of_model, folder=folder))
     return 0
 
 
@@ -445,7 +463,7 @@ def _progress(options: argparse.Namespace) -> int:
                          "learners' files, and --chapter N.")
     if options.export is not None:
         print(progress_table(export_progress(_output_file(str(options.export)), options.name)))
-        print(f"Written to {options.export}.")
+        print(gettext("Written to {export}.").format(export=options.export))
         return 0
     if not options.files:
         own = own_progress()

@@ -21,6 +21,7 @@ import torch
 from course_utils import host_memory, kernels
 from course_utils.device import available_devices, describe_device, free_memory, get_device, total_memory
 from course_utils.errors import CourseError, InputError
+from course_utils.language import gettext, noted
 from course_utils.report import EnvironmentReport, Finding, look_at_all
 from course_utils.timing import format_bytes
 
@@ -63,14 +64,14 @@ def repository_row() -> Finding:
     Returns:
         A note while the address is the placeholder, for then all links in the notebooks are dead.
     """
-    what = "Repository"
+    what = noted("Repository")
     address = _address_in_checkout() or _address_in_metadata()
     if address is None:
         return Finding(what, "not known")
     if address.startswith(PLACEHOLDER):
-        return Finding(what, f"{address}, a placeholder", "note",
-                       "Before you publish this copy, run in its folder: python notebooks/build.py repository "
-                       "https://github.com/YOU/NAME")
+        return Finding(what, gettext("{address}, a placeholder").format(address=address), "note",
+                       gettext("Before you publish this copy, run in its folder: python notebooks/build.py repository "
+                               "https://github.com/YOU/NAME"))
     return Finding(what, address)
 
 
@@ -91,17 +92,21 @@ def _address_in_metadata() -> str | None:
 
 
 def where() -> str:
-    """Where this Python runs: "Google Colab", "Lightning Studio" or "local"."""
+    """Where this Python runs: "Google Colab", "Lightning Studio", "GitHub Codespaces", "Binder", "JupyterHub" or
+    "local"."""
     if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ:
         return "Google Colab"
-    return "Lightning Studio" if "LIGHTNING_CLOUDSPACE_ID" in os.environ else "local"
+    # What each of them sets; Binder is a JupyterHub, too.
+    signs = {"LIGHTNING_CLOUDSPACE_ID": "Lightning Studio", "CODESPACES": "GitHub Codespaces",
+             "BINDER_SERVICE_HOST": "Binder", "JUPYTERHUB_USER": "JupyterHub"}
+    return next((name for variable, name in signs.items() if os.environ.get(variable)), "local")
 
 
 def _python() -> Finding:
     version = platform.python_version()
     if sys.version_info < OLDEST_PYTHON:
         oldest = ".".join(map(str, OLDEST_PYTHON))
-        return Finding("Python", version, "problem", f"Install Python {oldest} or later.")
+        return Finding("Python", version, "problem", gettext("Install Python {oldest} or later.").format(oldest=oldest))
     return Finding("Python", version)
 
 
@@ -134,13 +139,13 @@ def _versions(names: Sequence[str]) -> tuple[list[str], list[str]]:
 def _packages() -> Finding:
     found, missing = _versions(NEEDED_PACKAGES)
     if missing:
-        return Finding("Packages", f"missing: {', '.join(missing)}", "problem",
+        return Finding("Packages", gettext("missing: {missing}").format(missing=", ".join(missing)), "problem",
                        f"{_pip()} install {' '.join(missing)}")
     return Finding("Packages", ", ".join(found))
 
 
 def _notebook_packages() -> Finding:
-    what = "Notebook packages"
+    what = noted("Notebook packages")
     if where() == "Google Colab":
         # Colab brings its own notebook; its page draws the controls of ipywidgets 7 only.
         version = importlib.metadata.version("ipywidgets")
@@ -148,16 +153,18 @@ def _notebook_packages() -> Finding:
             return Finding(what, f"ipywidgets {version}", "note",
                            "Sliders and buttons do not show in Colab: choose Runtime > Disconnect and delete runtime, "
                            "and do not install ipywidgets again.")
-        return Finding(what, f"ipywidgets {version}, Colab's own notebook")
+        return Finding(what, gettext("ipywidgets {version}, Colab's own notebook").format(version=version))
     found, missing = _versions(("jupyterlab", "ipywidgets"))
     if missing:
-        return Finding(what, ", ".join([*found, f"missing: {', '.join(missing)}"]), "note",
-                       f"{_pip()} install {' '.join(missing)}, unless your editor shows notebooks itself.")
+        return Finding(what, ", ".join([*found, gettext("missing: {missing}").format(
+            missing=", ".join(missing))]), "note",
+                       gettext("{pip} install {missing}, unless your editor shows notebooks itself.").format(
+                           pip=_pip(), missing=" ".join(missing)))
     return Finding(what, ", ".join(found))
 
 
 def _pip() -> str:
-    return "Run: python -m pip"
+    return gettext("Run: python -m pip")
 
 
 def _device() -> Finding:
@@ -171,20 +178,23 @@ def _device() -> Finding:
                        "There seems to be an NVIDIA GPU that this PyTorch cannot use. Install the build for CUDA, as "
                        "pytorch.org/get-started describes, to be faster.")
     if device.type == "cpu":
-        value += "; every chapter runs on it"
+        value += gettext("; every chapter runs on it")
     return Finding("Device", value)
 
 
 def _memory() -> list[Finding]:
     free = host_memory.available()
-    value = f"{format_bytes(free)} free of {format_bytes(host_memory.total())}"
+    value = gettext("{format_bytes} free of {format_bytes2}").format(
+        format_bytes=format_bytes(free), format_bytes2=format_bytes(host_memory.total()))
     rows = [Finding("Memory", value) if free > 2e9 else
             Finding("Memory", value, "note",
-                    "Close other programs and other notebooks (Kernel > Shut Down All Kernels).")]
+                    gettext("Close other programs and other notebooks (Kernel > Shut Down All Kernels)."))]
     device = get_device()
     if device.type != "cpu":
         rows.append(Finding("Memory of the device",
-                            f"{format_bytes(free_memory(device))} free of {format_bytes(total_memory(device))}"))
+                            gettext("{format_bytes} free of {format_bytes2}").format(
+                                format_bytes=format_bytes(free_memory(device)),
+                                format_bytes2=format_bytes(total_memory(device)))))
     return rows
 
 
@@ -194,7 +204,8 @@ def _disk() -> Finding:
     cache = cache_folder()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    value = f"{format_bytes(free)} free where downloaded models are kept ({_with_tilde(cache)})"
+    value = gettext("{format_bytes} free where downloaded models are kept ({with_tilde})").format(
+        format_bytes=format_bytes(free), with_tilde=_with_tilde(cache))
     if free < 3e9:
         return Finding("Disk", value, "note", "The bundled models need nothing more, the smallest download needs 1.5 "
                                               "GB: free some space, or set HF_HOME to a folder on a larger disk.")
@@ -224,22 +235,26 @@ def _models() -> Finding:
             fitting.append(f"{name.partition('/')[2]} ({format_bytes(size)})")
     value = ", ".join(fitting)
     if len(fitting) == 2 and smallest is not None:
-        return Finding("Models that fit", value, "note", "The downloaded ones do not fit, and the course does not need "
-                       f"them: the smallest takes {format_bytes(smallest * (1 + SPARE_SHARE))} of free memory.")
+        return Finding("Models that fit", value, "note", gettext("The downloaded ones do not fit, and the course does "
+                                                                 "not need them: the smallest takes {format_bytes} of "
+                                                                 "free memory.").format(
+            format_bytes=format_bytes(smallest * (1 + SPARE_SHARE))))
     return Finding("Models that fit", value)
 
 
 def _compiler() -> Finding:
     """What `torch.compile` needs on a CPU: a C++ compiler, and on Linux the headers of Python."""
-    what = "C++ compiler"
+    what = noted("C++ compiler")
     compiler = next(filter(None, map(shutil.which, [*filter(None, [os.environ.get("CXX")]),
                                                     *_compilers(platform.system())])), None)
     header = Path(sysconfig.get_path("include"), "Python.h").is_file()
     if compiler and header:
-        return Finding(what, f"{Path(compiler).name}, with Python.h; torch.compile can use them")
+        return Finding(what, gettext("{name}, with Python.h; torch.compile can use them").format(
+            name=Path(compiler).name))
     missing = " and ".join(name for name, there in (("a C++ compiler", compiler), ("Python.h", header)) if not there)
-    return Finding(what, f"missing: {missing}", "note",
-                   f"Only torch.compile (chapter 7) needs it. {_how_to_get_compiler(platform.system())}")
+    return Finding(what, gettext("missing: {missing}").format(missing=missing), "note",
+                   gettext("Only torch.compile (chapter 7) needs it. "
+                           "{how_to_get_compiler}").format(how_to_get_compiler=_how_to_get_compiler(platform.system())))
 
 
 def _compilers(system: str) -> tuple[str, ...]:
@@ -249,20 +264,21 @@ def _compilers(system: str) -> tuple[str, ...]:
 
 def _how_to_get_compiler(system: str) -> str:
     if system == "Windows":
-        return ("Install the Build Tools for Visual Studio with C++, and start Python from their "
-                "\"Developer Command Prompt\".")
+        return gettext("Install the Build Tools for Visual Studio with C++, and start Python from their "
+                        "\"Developer Command Prompt\".")
     if system == "Darwin":
-        return "Run: xcode-select --install"
-    return "On Debian or Ubuntu run: sudo apt install g++ python3-dev"
+        return gettext("Run: xcode-select --install")
+    return gettext("On Debian or Ubuntu run: sudo apt install g++ python3-dev")
 
 
 def _kernels() -> Finding:
     """The kernels for quantized weights, compiled now if they were not before."""
-    what = "Kernels"
+    what = noted("Kernels")
     problem = next(filter(None, map(kernels.problem, kernels.KERNELS)), None)
     if problem is None:
-        return Finding(what, f"{kernels.instruction_set()}, for weights in 8 and 4 bits")
-    return Finding(what, problem, "note", "Only the speed of quantized models depends on them.")
+        return Finding(what, gettext("{instruction_set}, for weights in 8 and 4 bits").format(
+            instruction_set=kernels.instruction_set()))
+    return Finding(what, problem, "note", gettext("Only the speed of quantized models depends on them."))
 
 
 def _bundled() -> Finding:
@@ -275,27 +291,30 @@ def _bundled() -> Finding:
         except CourseError:
             missing.append(name)
     if missing:
-        return Finding("Bundled models", f"missing: {', '.join(missing)}", "problem",
-                       "Install the package again, or restore the data folder of the repository.")
+        return Finding("Bundled models", gettext("missing: {missing}").format(missing=", ".join(missing)), "problem",
+                       gettext("Install the package again, or restore the data folder of the repository."))
     return Finding("Bundled models", ", ".join(BUNDLED))
 
 
 def _hub(check_network: bool) -> Finding:
     from course_utils.hub import hub_address, is_offline
 
-    what, fine = "Model hub", "The bundled models need no network."
+    what, fine = noted("Model hub"), gettext("The bundled models need no network.")
     if is_offline():
-        return Finding(what, "not asked, HF_HUB_OFFLINE is set", "note", f"{fine} Unset it to download others.")
+        return Finding(what, gettext("not asked, HF_HUB_OFFLINE is set"), "note", gettext("{fine} Unset it to download "
+                                                                                 "others.").format(fine=fine))
     if not check_network:
-        return Finding(what, "not asked", "note", fine)
+        return Finding(what, gettext("not asked"), "note", fine)
     try:
         address = hub_address()
     except InputError as error:
-        return Finding(what, "not asked", "note", f"{fine} {error}")
+        return Finding(what, gettext("not asked"), "note", f"{fine} {error}")
     trouble = _why_unreachable(address)
     if trouble:
-        return Finding(what, f"{address} does not answer ({trouble})", "note",
-                   f"{fine} To download others, check the network, or set HF_ENDPOINT to a mirror.")
+        return Finding(what, gettext("{address} does not answer ({trouble})").format(
+            address=address, trouble=trouble), "note",
+                   gettext("{fine} To download others, check the network, or set HF_ENDPOINT to a mirror.").format(
+                       fine=fine))
     return Finding(what, f"{address} answers")
 
 
@@ -317,4 +336,5 @@ def _why_unreachable(address: str) -> str | None:
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(HUB_TIMEOUT)
-    return reasons[0] if reasons else f"no answer within {HUB_TIMEOUT:.0f} seconds"
+    return reasons[0] if reasons else gettext("no answer within {hub_timeout:.0f} seconds").format(
+        hub_timeout=HUB_TIMEOUT)

@@ -6,16 +6,15 @@ Norms stay as they are.
 
 On a CPU the products are those of `kernels`, where they can be compiled: they round each vector to 8 bits in groups of
 32 and multiply integers. Elsewhere they are PyTorch's own operators for such weights, which unpack them on the way from
-memory to the arithmetic. With many vectors at once, a prompt, int8 multiplies integers with PyTorch's operator and
-rounds each vector as a whole; and int4 without its kernel unpacks the weights first, as both do on other devices.
+memory to the arithmetic. With many vectors at once, a prompt, int8 then multiplies integers with PyTorch's operator and
+rounds each vector as a whole; and int4 unpacks the weights first, as both do on other devices.
 
-So on a CPU a vector's product may depend on how many come together. With the kernels, in int4 it never does, and in
-int8 not up to eight; with more it differs by about a percent, since then they are rounded more coarsely. Without the
-kernels, in int8 it differs as much at the same place, since only then are they rounded at all; in int4 by the rounding
-of the number format, once there are more than eight in float32, or than 128 in another format. And where a vector
-itself differs in its last digits, as behind an attention over another batch, rounding may tip one of its numbers to
-the next step. The consequence: where `generation`, `batching`, `speculative` and `completion` say that a text comes out
-the same in two ways, a quantized model may choose another of two near tokens.
+With the kernels, a vector's product does not depend on how many come together. Without them it may: in int8 it differs
+by about a percent between up to eight vectors and more, since only then are they rounded at all; in int4 by the
+rounding of the number format, once there are more than eight in float32, or than 128 in another format. And where a
+vector itself differs in its last digits, as behind an attention over another batch, rounding may tip one of its numbers
+to the next step. The consequence: where `generation`, `batching`, `speculative` and `completion` say that a text comes
+out the same in two ways, a quantized model may choose another of two near tokens.
 
 Source of one scale per row of each factor: LLM.int8(), https://arxiv.org/abs/2208.07339, without its treatment of
 outliers.
@@ -32,6 +31,7 @@ from torch import Tensor, nn
 
 from course_utils import kernels, torch_internals
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.linear import Linear
 from course_utils.qwen3 import Qwen3Model
 
@@ -51,7 +51,7 @@ class _Order(NamedTuple):
 
 
 _FILE_ORDER = _Order(64, 1)
-_KERNEL_ORDER = _Order(kernels.BLOCK_ROWS, 4)
+_KERNEL_ORDER = _Order(kernels.BLOCK_ROWS, kernels.BLOCK_INPUTS)
 
 
 def quantize(model: Qwen3Model, kind: Kind) -> Qwen3Model:
@@ -68,7 +68,8 @@ def quantize(model: Qwen3Model, kind: Kind) -> Qwen3Model:
         InputError: if there is no such kind, or the model is quantized or compiled already.
     """
     if model.quantization is not None:
-        raise InputError(f"This model is quantized to {model.quantization} already: start from the original.")
+        raise InputError(gettext("This model is quantized to {quantization} already: start from the original.").format(
+            quantization=model.quantization))
     if model.compiled:  # for the weights that it has, and compiled code does not ask again
         raise InputError("This model is compiled, and that for weights that are not quantized: quantize the original, "
                          "and compile what comes of it.")
@@ -81,7 +82,8 @@ def quantize(model: Qwen3Model, kind: Kind) -> Qwen3Model:
 def convert(model: Qwen3Model, kind: str) -> None:
     """Quantize a model in place. On the meta device the integers have shapes and no content, ready for loading."""
     if kind not in KINDS:
-        raise InputError(f"There is no quantization {kind!r}: choose one of {', '.join(KINDS)}.")
+        raise InputError(gettext("There is no quantization {kind!r}: choose one of {kinds}.").format(
+            kind=kind, kinds=", ".join(KINDS)))
     with torch.no_grad():
         for part in list(model.model.layers.modules()):
             for name, linear in list(part.named_children()):
@@ -104,10 +106,55 @@ class Int8Weight(nn.Module):
     def __init__(self, weight: Tensor | Int8Weight) -> None:
         """Args: weight: (rows, d), floats to be rounded; or another matrix whose memory is shared."""
         super().__init__()
-        self.has_kernel = kernels.problem("int8") is None
-        integers, scale = _round_rows(weight) if isinstance(weight, Tensor) else (weight.weight, weight.scale)
+        if isinstance(weight, Tensor):
+            self.shape = weight.shape
+            self.has_kernel = kernels.problem("int8") is None
+            integers, scale = _round_rows(weight)
+            integers, scale = self._in_memory(integers), self._in_memory(scale)
+        else:
+            self.shape, self.has_kernel, integers, scale = weight.shape, weight.has_kernel, weight.weight, weight.scale
+        # Row by row; or for the kernel padded to multiples of 32 and interleaved.
         self.register_buffer("weight", integers)
         self.register_buffer("scale", scale)
+
+    def rows(self, index: Tensor) -> Tensor:
+        """Some rows as floats: (...) indices to (..., d), in the dtype of the scales."""
+        if self.has_kernel:
+            rows, inputs = _KERNEL_ORDER
+            by_block = self.weight.view(-1, self.weight.shape[1] // inputs, rows, inputs)
+            integers = by_block[index // rows, :, index % rows].flatten(-2)[..., :self.shape[1]]
+        else:
+            integers = self.weight[index]
+        scale = self.scale[index]
+        return integers.to(scale.dtype) * scale[..., None]
+
+    def by_rows(self) -> tuple[Tensor, Tensor]:
+        """The integers, (rows, d), and their scales, (rows,)."""
+        rows, d = self.shape
+        integers = self.weight
+        if self.has_kernel:
+            integers = kernels.by_rows(integers, *_KERNEL_ORDER)[:rows, :d]
+        return integers, self.scale[:rows]
+
+    def _in_memory(self, numbers: Tensor) -> Tensor:
+        """Integers, (rows, d), or scales, (rows,), as they lie in memory."""
+        if not self.has_kernel:
+            return numbers
+        # Of each dimension, the last one first, what to add before and behind.
+        numbers = F.pad(numbers, [end for size in reversed(numbers.shape) for end in (0, -size % kernels.BLOCK_ROWS)])
+        return kernels.interleave(numbers, *_KERNEL_ORDER) if numbers.dim() == 2 else numbers
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "weight"], destination[prefix + "scale"] = self.by_rows()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # PyTorch itself says what is missing or of another shape.
+        for name, shape in (("weight", self.shape), ("scale", self.shape[:1])):
+            numbers = state_dict.get(prefix + name)
+            if numbers is not None and numbers.shape == shape:
+                state_dict = {**state_dict, prefix + name: self._in_memory(numbers)}
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class Int8Linear(Int8Weight):
@@ -118,15 +165,17 @@ class Int8Linear(Int8Weight):
         vectors = x.reshape(-1, x.shape[-1]).contiguous()  # the last vectors of several texts are not
         few_product, product_of_integers = torch_internals.INT8_PRODUCT, torch_internals.INTEGER_PRODUCT
         for_cpu = x.device.type == "cpu" and not x.requires_grad  # the operators for a CPU know nothing of gradients
-        if for_cpu and self.has_kernel and vectors.shape[0] <= _FEW:
-            product = kernels.int8_product(vectors, self.weight, self.scale)
-        elif for_cpu and few_product is not None and vectors.shape[0] <= _FEW:
-            product = few_product(vectors, self.weight, self.scale)
+        if for_cpu and self.has_kernel:
+            product = kernels.int8_product(vectors, self.weight, self.scale)[:, :self.shape[0]]
+            return product.reshape(*x.shape[:-1], -1)
+        weight, weight_scale = self.by_rows()
+        if for_cpu and few_product is not None and vectors.shape[0] <= _FEW:
+            product = few_product(vectors, weight, weight_scale)
         elif for_cpu and product_of_integers is not None and vectors.shape[0] > _FEW:
             integers, scale = _round_rows(vectors)
-            product = product_of_integers(integers, self.weight.t()) * (scale.float()[:, None] * self.scale.float())
+            product = product_of_integers(integers, weight.t()) * (scale.float()[:, None] * weight_scale.float())
         else:
-            product = F.linear(vectors, self.weight.to(x.dtype)) * self.scale
+            product = F.linear(vectors, weight.to(x.dtype)) * weight_scale
         return product.to(x.dtype).view(*x.shape[:-1], -1)
 
 
@@ -135,8 +184,7 @@ class Int8Embedding(Int8Weight):
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """Args: token_ids: (b, t). Returns: (b, t, d), in the dtype of the scales."""
-        scale = self.scale[token_ids]
-        return self.weight[token_ids].to(scale.dtype) * scale[..., None]
+        return self.rows(token_ids)
 
 
 class Int4Weight(nn.Module):
@@ -255,19 +303,18 @@ def _round_groups(x: Tensor) -> tuple[Tensor, Tensor]:
 def _pack(integers: Tensor, order: _Order) -> Tensor:
     """Two 4-bit integers to a byte: (n, d) to (n, d / 2), n a multiple of the order's rows.
 
-    Within a block of rows the first half goes into the low bits, the second into the high bits, and inputs change
-    slowest, one by one or four at a time: so a processor turns one stretch of memory into the weights of many rows for
-    the same inputs.
+    Within a block of rows the first half goes into the low bits, the second into the high bits, and the bytes are
+    interleaved.
     """
     n, d = integers.shape
-    low, high = integers.view(-1, 2, order.rows // 2, d // order.inputs, order.inputs).unbind(dim=1)
-    return (low | high << 4).transpose(1, 2).reshape(n, -1).contiguous()
+    low, high = integers.view(-1, 2, order.rows // 2, d).unbind(dim=1)
+    return kernels.interleave((low | high << 4).flatten(0, 1), order.rows // 2, order.inputs).view(n, d // 2)
 
 
 def _unpack(packed: Tensor, order: _Order) -> Tensor:
     """The inverse of `_pack`."""
     n, d = packed.shape[0], packed.shape[1] * 2
-    by_row = packed.view(-1, d // order.inputs, order.rows // 2, order.inputs).transpose(1, 2)
+    by_row = kernels.by_rows(packed.view(n // 2, d), order.rows // 2, order.inputs).view(-1, order.rows // 2, d)
     return torch.stack((by_row & 15, by_row >> 4), dim=1).reshape(n, d)
 
 

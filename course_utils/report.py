@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from course_utils.language import gettext
+from course_utils.printable import padded, width
+
 Status = Literal["OK", "note", "problem"]
 
 
@@ -22,6 +25,10 @@ class Finding:
     value: str
     status: Status = "OK"
     remedy: str = ""
+
+    def shown(self) -> tuple[str, str, str, str]:
+        """What, value, status and remedy in the reader's language; kept in English is what has nothing filled in."""
+        return gettext(self.what), gettext(self.value), gettext(self.status), gettext(self.remedy)
 
 
 @dataclass(frozen=True)
@@ -38,20 +45,24 @@ class EnvironmentReport:
     def summary(self) -> str:
         """One sentence on the whole."""
         if self.problems:
-            return f"Please mend first: {', '.join(row.what for row in self.problems)}."
-        notes = [row.what for row in self.rows if row.status == "note"]
-        return "Everything the course needs is here." + (f" Worth reading: {', '.join(notes)}." if notes else "")
+            return gettext("Please mend first: {problems}.").format(
+                problems=", ".join(gettext(row.what) for row in self.problems))
+        notes = [gettext(row.what) for row in self.rows if row.status == "note"]
+        said = gettext("Everything the course needs is here.")
+        return said + (gettext(" Worth reading: {notes}.").format(notes=", ".join(notes)) if notes else "")
 
     def __str__(self) -> str:
-        head = [("Status", "What", "Found"), ("------", "----", "-----")]
-        cells = head + [(row.status, row.what, row.value) for row in self.rows]
-        remedies = ["", ""] + [row.remedy for row in self.rows]
-        first, second = (max(len(line[column]) for line in cells) for column in (0, 1))
+        names = (gettext("Status"), gettext("What"), gettext("Found"))
+        rows = [row.shown() for row in self.rows]
+        cells = [names, tuple("-" * width(name) for name in names),
+                 *((status, what, value) for what, value, status, _ in rows)]
+        remedies = ["", "", *(remedy for *_, remedy in rows)]
+        first, second = (max(width(line[column]) for line in cells) for column in (0, 1))
         lines = []
         for (status, what, value), remedy in zip(cells, remedies):
-            lines.append(f"{status:<{first}}  {what:<{second}}  {value}")
+            lines.append(f"{padded(status, first)}  {padded(what, second)}  {value}")
             if remedy:
-                lines.append(f"{'':{first + second + 2}}  To do: {remedy}")
+                lines.append(" " * (first + second + 4) + gettext("To do: {remedy}").format(remedy=remedy))
         return "\n".join([*lines, "", self.summary()])
 
     __repr__ = __str__
@@ -59,11 +70,12 @@ class EnvironmentReport:
     def _repr_html_(self) -> str:
         # Notebooks align numbers to the right and never break a line: both are wrong for sentences.
         style = ' style="text-align: left; white-space: normal; vertical-align: top"'
-        head = "".join(f'<th scope="col"{style}>{name}</th>' for name in ("What", "Status", "Found", "To do"))
+        head = "".join(f'<th scope="col"{style}>{name}</th>' for name in (
+            gettext("What"), gettext("Status"), gettext("Found"), gettext("To do")))
         body = "".join(
-            f'<tr><th scope="row"{style}>{html.escape(row.what)}</th>'
-            + "".join(f"<td{style}>{html.escape(cell)}</td>" for cell in (row.status, row.value, row.remedy)) + "</tr>"
-            for row in self.rows)
+            f'<tr><th scope="row"{style}>{html.escape(what)}</th>'
+            + "".join(f"<td{style}>{html.escape(cell)}</td>" for cell in (status, value, remedy)) + "</tr>"
+            for what, value, status, remedy in (row.shown() for row in self.rows))
         return (f"<table><caption>{html.escape(self.summary())}</caption>"
                 f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
@@ -79,7 +91,7 @@ def look_at_all(looks: Sequence[tuple[str, Callable[[], Finding | Sequence[Findi
         try:
             found = look()
         except Exception as error:
-            found = Finding(what, f"could not be found out ({type(error).__name__}: {error})", "note",
-                            "Go on; come back if something goes wrong later.")
+            found = Finding(what, gettext("could not be found out ({kind}: {error})").format(
+                kind=type(error).__name__, error=error), "note", "Go on; come back if something goes wrong later.")
         rows += [found] if isinstance(found, Finding) else found
     return tuple(rows)

@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import code_texts
+from code_writing import with_texts
 from nbformat import NotebookNode
 
 # Texts of this script and of build.py; a catalog has them like those of the notebooks.
 SOLUTION = "Solution"
 BEHIND = "This part is not yet translated from the present English text:"
-OWN = (SOLUTION, BEHIND)
+OWN = (SOLUTION, BEHIND, "How a large language model writes text", "Chapters", "Show the set-up", "Hide the set-up")
 
 _BADGES = re.compile(r"^\[Open in Colab\]\(.*\n*", re.MULTILINE)
 _SOLUTION = re.compile(r"^<!-- solution ([\w.]+) -->\n<details>.*?^<!-- end of solution -->$", re.MULTILINE | re.DOTALL)
@@ -59,6 +60,35 @@ class Message:
     text: str
     kind: str
     needed: bool
+
+
+def blocks(text: str) -> list[str]:
+    """A Markdown text cut at its empty lines, but for those in a fence of code."""
+    found: list[str] = []
+    for part in text.strip().split("\n\n"):
+        if found and found[-1].count("```") % 2:
+            found[-1] += f"\n\n{part}"
+        else:
+            found.append(part)
+    return found
+
+
+def messages_of_text(text: str) -> Iterator[Message]:
+    """The messages of a Markdown text, such as README.md: its blocks, but for code and what has no words."""
+    return (Message(block, "Markdown", True) for block in blocks(text) if _has_words(block))
+
+
+def translated_text(text: str, told: Callable[[str], str | None], moved: Callable[[str], str]) -> str:
+    """A Markdown text in another language, block by block; `moved` says where a relative link leads from there."""
+    result = []
+    for block in blocks(text):
+        found = told(block) if _has_words(block) else block
+        result += [f"*{told(BEHIND) or BEHIND}*", block] if found is None else [_SOFT_BREAK.sub("", found)]
+    return _RELATIVE.sub(lambda link: link[1] + moved(link[2]), "\n\n".join(result)) + "\n"
+
+
+def _has_words(block: str) -> bool:
+    return not block.startswith(("```", "<!--")) and bool(re.search(r"[^\W\d_]{2}", block))
 
 
 def messages(notebook: NotebookNode) -> Iterator[Message]:
@@ -173,7 +203,7 @@ def _code(source: str, language: str, told: Callable[[str], str | None]) -> str:
         behind |= found is None and text.needed
         return found
 
-    source = code_texts.with_texts(source, translation)
+    source = with_texts(source, translation)
     if source.startswith("# @title "):
         title, _, rest = source.partition("\n")
         return f"{title}\n{_LANGUAGE_SETTING.format(language=language)}\n{rest}"

@@ -519,9 +519,7 @@ def test_on_a_quantized_model_gradients_are_those_of_its_unpacked_weights(kind: 
         for path, module in list(model.model.layers.named_modules()):
             if unpack and isinstance(module, (Int8Linear, Int4Linear)):
                 plain = Linear(WIDE.hidden_size, module.weight.shape[0])
-                weights = (module._unpacked() if isinstance(module, Int4Linear)
-                           else module.weight * module.scale[:, None])
-                plain.weight = nn.Parameter(weights, requires_grad=False)
+                plain.weight = nn.Parameter(module.rows(torch.arange(module.weight.shape[0])), requires_grad=False)
                 model.model.layers.set_submodule(path, plain)
         adapters = Adapters(model)
         trained(adapters, "one", EVERYWHERE)

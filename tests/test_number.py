@@ -53,7 +53,7 @@ def test_floats_of_every_kind(value: Any) -> None:
     assert whole_number(value) is None
 
 
-@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: repr(value).partition(" at 0x")[0])
 def test_what_is_no_number(value: Any) -> None:
     assert whole_number(value) is None and finite_number(value) is None
 

@@ -39,10 +39,12 @@ def check(exercise_id: str, answer: Answer) -> None:
     try:
         verdict, hint = judge(exercise, answer)
     except KeyboardInterrupt:
-        print(gettext("NOT YET {id} {title}: you interrupted it. If it took long, look whether every loop in it comes "
-                      "to an end.").format(id=exercise.id, title=gettext(exercise.title)))
+        print(gettext("NOT YET {id} {title}: you interrupted it. If it took long, look whether every "
+                      "loop in it comes to an end.").format(id=exercise.id, title=gettext(exercise.title)))
         raise
-    line = f"{gettext(verdict)} {exercise.id} {gettext(exercise.title)}" + (f": {hint}" if hint else "")
+    line = f"{gettext(verdict)} {exercise.id} {gettext(exercise.title)}"
+    if hint:
+        line = gettext("{line}: {hint}").format(line=line, hint=hint)
     print(line)
     if said := (note_not_started(exercise.id) if verdict == NOT_STARTED
                 else record_result(exercise.id, verdict == PASSED, hint)):
@@ -64,8 +66,8 @@ def judge(exercise: Exercise, answer: Answer, seconds: float | None = None) -> t
         verdict is NOT_YET.
     """
     if not callable(answer):
-        return NOT_YET, gettext("got {kind}, not a function. Pass the function itself, without "
-                                  "parentheses.").format(kind=type(answer).__name__)
+        return NOT_YET, gettext("got {kind}, not a function. Pass the function itself, without parentheses.").format(
+            kind=type(answer).__name__)
     try:
         hint = within(exercise.seconds if seconds is None else seconds, exercise.verify, answer)
     except NotYet as refused:

@@ -69,7 +69,9 @@ def find(kind: str, wanted: str) -> Any:
     for candidate in candidates:
         if candidate.id == wanted:
             return candidate
-    known = ", ".join(candidate.id for candidate in candidates) or gettext("none")
-    what = gettext("exercise") if kind == "exercise" else gettext("question")
-    raise InputError(gettext("There is no {what} {wanted!r}: chapter {number} has {known}. Use the id that stands "
-                             "above it.").format(what=what, wanted=wanted, number=number, known=known))
+    what, none = ((gettext("exercise"), gettext("no exercises")) if kind == "exercise"
+                  else (gettext("question"), gettext("no questions")))
+    known = ", ".join(candidate.id for candidate in candidates) or none
+    raise InputError(gettext("There is no {what} {wanted!r}: chapter {number} has {known}. Use "
+                             "the id that stands above it.").format(
+        what=what, wanted=wanted, number=number, known=known))

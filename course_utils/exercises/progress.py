@@ -66,11 +66,11 @@ def read_progress(path: Path) -> Progress:
     try:
         return parse_record(_content(path))
     except OSError as error:
-        raise InputError(gettext("{path!r} cannot be read: "
-                                 "{strerror}.").format(path=str(path), strerror=error.strerror)) from error
+        raise InputError(gettext("{path!r} cannot be read: {strerror}.").format(
+            path=str(path), strerror=error.strerror)) from error
     except ValueError as error:
-        raise InputError(gettext("{path!r} {damage}: export it again, or give another "
-                                 "file.").format(path=str(path), damage=_damage(path))) from error
+        raise InputError(gettext("{path!r} {damage}: export it again, or give another file.").format(
+            path=str(path), damage=_damage(path))) from error
 
 
 def export_progress(path: Path, name: str) -> Progress:
@@ -92,8 +92,8 @@ def export_progress(path: Path, name: str) -> Progress:
         write_atomically(path.resolve().parent, {path.name: json_writer(
             plain_record(progress) | {"date": now()})})
     except OSError as error:
-        raise InputError(gettext("{path!r} cannot be written: {strerror}"
-                                 ".").format(path=str(path), strerror=error.strerror)) from error
+        raise InputError(gettext("{path!r} cannot be written: {strerror}.").format(
+            path=str(path), strerror=error.strerror)) from error
     return progress
 
 
@@ -191,9 +191,9 @@ def _note(change: Callable[[Progress, bool], None]) -> str:
     except InputError as error:
         return str(error)
     except OSError as error:
-        return gettext("This was not added to your progress in {path!r} ({strerror}). The "
-                       "environment variable COURSE_PROGRESS names another file; if it is empty, "
-                       "none is kept.").format(path=str(path), strerror=error.strerror)
+        return gettext("This was not added to your progress in {path!r} ({strerror}). The environment variable "
+                       "COURSE_PROGRESS names another file; if it is empty, none is kept.").format(
+            path=str(path), strerror=error.strerror)
 
 
 def _notice(path: Path) -> str:
@@ -214,8 +214,8 @@ def _read_or_put_aside(path: Path) -> tuple[Progress, str]:
         while (aside := path.with_name(f"{path.name}.aside-{number}")).exists():
             number += 1
         path.rename(aside)
-        return Progress({}), gettext("{path!r} {damage}. It is now {name!r}, and a new one was "
-                                     "begun.").format(path=str(path), damage=damage, name=aside.name)
+        return Progress({}), gettext("{path!r} {damage}. It is now {name!r}, and a new one was begun.").format(
+            path=str(path), damage=damage, name=aside.name)
 
 
 def _content(path: Path) -> bytes:
@@ -263,7 +263,7 @@ def _alone(path: Path) -> FileLock:
                                    ) from error
             if waited > _SAYS_THAT_IT_WAITS and not said:
                 said = True
-                print(gettext("Waiting for another notebook or process to let go of {path!r}, "
-                              "where your progress is kept, for {longest_wait:.0f} seconds at most "
-                              "...").format(path=str(path), longest_wait=_LONGEST_WAIT), flush=True)
+                print(gettext("Waiting for another notebook or process to let go of {path!r}, where your progress is "
+                              "kept, for {longest_wait:.0f} seconds at most ...").format(
+                    path=str(path), longest_wait=_LONGEST_WAIT), flush=True)
         time.sleep(_BETWEEN_TRIES)

@@ -70,8 +70,7 @@ def find_question(question_id: str) -> Question:
 def question_text(question: Question) -> str:
     """The question and its options as plain text, without the explanations."""
     options = [f"{letter}. {gettext(option.text)}" for letter, option in question.lettered]
-    heading = gettext("Question {id}:").format(id=question.id)
-    return "\n".join([f"{heading} {gettext(question.text)}", *options])
+    return "\n".join([gettext("Question {id}: {text}").format(id=question.id, text=gettext(question.text)), *options])
 
 
 def question_html(question: Question) -> str:

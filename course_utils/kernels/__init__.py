@@ -19,13 +19,15 @@ import torch
 from torch import Tensor
 
 from course_utils.kernels import build
+from course_utils.language import gettext
 
 Kernel = Literal["int4", "int8", "bfloat16"]
 KERNELS: tuple[Kernel, ...] = ("int4", "int8", "bfloat16")
 VARIABLE = "COURSE_KERNELS"
 GROUP = 32  # inputs that share a scale in int4, and numbers of a vector that are rounded together
-BLOCK_ROWS = 32  # of a block of int4
-_FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # as lanes.h counts them
+BLOCK_ROWS = 32  # of a block of int4 and int8
+BLOCK_INPUTS = 4  # of a row that are side by side in it
+_FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # as formats.h counts them
 
 _LIBRARY = torch.library.Library("course_utils", "DEF")
 _LIBRARY.define("int4_product(Tensor x, Tensor weight, Tensor scale_and_offset) -> Tensor")
@@ -41,13 +43,15 @@ def problem(kernel: Kernel) -> str | None:
         None if it is in use, else one sentence that says why not, and that everything runs without it.
     """
     if os.environ.get(VARIABLE) == "0":
-        return f"The environment variable {VARIABLE} is 0, so PyTorch's own operators multiply quantized weights."
+        return gettext("The environment variable {variable} is 0, so PyTorch's own operators "
+                       "multiply quantized weights.").format(variable=VARIABLE)
     try:
         if instruction_set() == "PLAIN":
             raise build.BuildError("this processor has no dot product of bytes that they know")
         _try(kernel)
     except build.BuildError as error:
-        return f"The course's own kernels are not in use ({error}), so PyTorch's operators multiply quantized weights."
+        return gettext("The course's own kernels are not in use ({error}), so PyTorch's operators "
+                       "multiply quantized weights.").format(error=error)
     return None
 
 
@@ -72,7 +76,7 @@ def int4_product(x: Tensor, weight: Tensor, scale_and_offset: Tensor) -> Tensor:
     Returns:
         (n, rows), in the dtype of x. A weight stands for (integer - 8) * scale + offset.
     """
-    product: Tensor = torch.ops.course_utils.int4_product(x.float(), weight, scale_and_offset)
+    product: Tensor = torch.ops.course_utils.int4_product(x, weight, scale_and_offset)
     return product.to(x.dtype)
 
 
@@ -81,13 +85,13 @@ def int8_product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
 
     Args:
         x: (n, d).
-        weight: (rows, d), int8.
-        scale: (rows,), in float32, bfloat16 or float16.
+        weight: (rows, d), int8, both padded with zeros to multiples of 32, in the order that int8.c describes.
+        scale: (rows,), in float32, bfloat16 or float16, padded alike.
 
     Returns:
         (n, rows), in the dtype of x.
     """
-    product: Tensor = torch.ops.course_utils.int8_product(x.float(), weight, scale)
+    product: Tensor = torch.ops.course_utils.int8_product(x, weight, scale)
     return product.to(x.dtype)
 
 
@@ -101,8 +105,23 @@ def bfloat16_product(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (n, rows), in the dtype of x.
     """
-    product: Tensor = torch.ops.course_utils.bfloat16_product(x.float(), weight)
+    product: Tensor = torch.ops.course_utils.bfloat16_product(x, weight)
     return product.to(x.dtype)
+
+
+def interleave(matrix: Tensor, rows: int, inputs: int) -> Tensor:
+    """A matrix in blocks of so many rows, (n, d), within which some inputs of each row are side by side.
+
+    So a processor turns one stretch of memory into the weights of many rows for the same inputs.
+    """
+    n, d = matrix.shape
+    return matrix.reshape(n // rows, rows, d // inputs, inputs).transpose(1, 2).contiguous().view(n, d)
+
+
+def by_rows(matrix: Tensor, rows: int, inputs: int) -> Tensor:
+    """The inverse of `interleave`."""
+    n, d = matrix.shape
+    return matrix.reshape(n // rows, d // inputs, rows, inputs).transpose(1, 2).contiguous().view(n, d)
 
 
 @functools.cache
@@ -138,28 +157,32 @@ def function(kernel: Kernel, instructions: str) -> Any:
     found = build.load(kernel, _compiler(), instructions).multiply
     address, number, count = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
     scales: list[Any] = [] if kernel == "bfloat16" else [address, number]
-    found.argtypes = [address, number, address, count, count, address, *scales, count, address]
+    found.argtypes = [address, number, address, number, count, count, address, *scales, count, address]
     found.restype = number
     return found
 
 
 def _call(kernel: Kernel, x: Tensor, weight: Tensor, scales: Tensor | None = None) -> Tensor:
-    """Call a kernel's C function: (n, d) in float32 to (n, rows) in float32."""
-    x, weight = x.contiguous(), weight.contiguous()
+    """Call a kernel's C function: (n, d) in any of `_FORMATS` to (n, rows) in float32."""
+    x, weight = _readable(x), weight.contiguous()
     out = torch.empty(x.shape[0], weight.shape[0])
     described: tuple[int, ...] = ()
     if scales is not None:
-        scales = scales.contiguous()
+        scales = _readable(scales)
         described = (scales.data_ptr(), _FORMATS[scales.dtype])
-    failed = _function(kernel)(_team(), torch.get_num_threads(), x.data_ptr(), x.shape[0], x.shape[1],
+    failed = _function(kernel)(_team(), torch.get_num_threads(), x.data_ptr(), _FORMATS[x.dtype], *x.shape,
                                weight.data_ptr(), *described, weight.shape[0], out.data_ptr())
     if failed:
         raise MemoryError("There is not enough memory to round the vectors of a product: multiply fewer at once.")
     return out
 
 
+def _readable(numbers: Tensor) -> Tensor:
+    return (numbers if numbers.dtype in _FORMATS else numbers.float()).contiguous()
+
+
 def _shape(x: Tensor, weight: Tensor, *_: Tensor) -> Tensor:
-    return x.new_empty(x.shape[0], weight.shape[0])
+    return x.new_empty(x.shape[0], weight.shape[0], dtype=torch.float32)
 
 
 for _kernel in KERNELS:
@@ -181,12 +204,13 @@ def _try(kernel: Kernel) -> None:
             product, exact = _call(kernel, x, weight), x.double() @ weight.double().T
         elif kernel == "int8":
             scale = torch.rand(rows, generator=generator)
-            product = _call(kernel, x, integers.view(torch.int8), scale)
+            packed = interleave(integers, BLOCK_ROWS, BLOCK_INPUTS)
+            product = _call(kernel, x, packed, scale)
             exact = x.double() @ integers.view(torch.int8).double().T * scale.double()
         else:
             integers = integers % 16
-            low, high = integers.view(-1, 2, 16, d // 4, 4).unbind(dim=1)
-            packed = (low | high << 4).transpose(1, 2).reshape(rows, d // 2)
+            low, high = integers.view(-1, 2, BLOCK_ROWS // 2, d).unbind(dim=1)
+            packed = interleave((low | high << 4).flatten(0, 1), BLOCK_ROWS // 2, BLOCK_INPUTS).view(rows, d // 2)
             scales = torch.rand(rows // BLOCK_ROWS, d // GROUP, 2, BLOCK_ROWS, generator=generator)
             scale, offset = scales.double().permute(2, 0, 3, 1).reshape(2, rows, -1).repeat_interleave(GROUP, dim=2)
             product = _call(kernel, x, packed, scales)

@@ -4,7 +4,8 @@
    half and the odd one behind it in its upper half. bfloat16 is the upper half of a float32: a shift makes the one a
    float, a mask the other. Each lane adds up its even and odd products in turn. */
 
-#include "vectors.h"
+#include "formats.h"
+#include "threads.h"
 
 enum { BLOCK = 32 };
 
@@ -13,10 +14,12 @@ struct block { /* of a vector */
 };
 
 struct product {
+    const void *x; /* (vectors, inputs) */
+    int x_format;
     const uint16_t *weights; /* (rows, inputs) */
     long rows, inputs, blocks, vectors;
-    const struct block *x; /* (vectors, blocks) */
-    float *out;            /* (vectors, rows) */
+    struct block *apart; /* the same vectors, (vectors, blocks) */
+    float *out;          /* (vectors, rows) */
 };
 
 /* Add the products of one block of some rows, `apart` numbers from each other, with some vectors. */
@@ -39,10 +42,22 @@ INLINE void add_block(const int vectors, const int rows, floats sums[8][8][PARTS
     }
 }
 
+/* The sum of sixteen lanes: the upper half is added to the lower, until one is left. */
+INLINE float total(const floats sums[PARTS]) {
+    typedef float eight __attribute__((vector_size(32)));
+    typedef float four __attribute__((vector_size(16)));
+    const float *lanes = (const float *)sums;
+    eight added = LOAD(eight, lanes) + LOAD(eight, lanes + 8);
+    float lower[8];
+    memcpy(lower, &added, sizeof added);
+    four left = LOAD(four, lower) + LOAD(four, lower + 4);
+    return (left[0] + left[2]) + (left[1] + left[3]);
+}
+
 INLINE void rows_times(const int vectors, const int rows, const struct product *p, long row, long vector) {
     floats sums[8][8][PARTS] = {0};
     const uint16_t *weights = p->weights + row * p->inputs;
-    const struct block *x = p->x + vector * p->blocks;
+    const struct block *x = p->apart + vector * p->blocks;
     /* Behind the last weight of a row there is nothing that may be read: a last block that is not full is copied. */
     long rest = p->inputs % BLOCK, whole = p->inputs - rest;
     uint16_t last[8][BLOCK] = {0};
@@ -63,8 +78,7 @@ INLINE void some_times(const int vectors, long vector, const struct product *p, 
     const int rows = vectors * PARTS <= 1 ? 8 : vectors * PARTS <= 4 ? 4 : vectors * PARTS <= 8 ? 2 : 1;
     long row = first;
     for (; row + rows <= end; row += rows) rows_times(vectors, rows, p, row, vector);
-    for (; row < end; row++)
-        for (int v = 0; v < vectors; v++) rows_times(1, 1, p, row, vector + v);
+    for (; row < end; row++) rows_times(vectors, 1, p, row, vector);
 }
 
 static void compute(const void *pointer, long first, long end) {
@@ -72,19 +86,27 @@ static void compute(const void *pointer, long first, long end) {
     FOR_SOME_AT_ONCE(p->vectors, some_times, p, first, end)
 }
 
-/* x: (vectors, inputs); out: (vectors, rows). Returns 1 if memory is short. */
-int multiply(start_team team, int threads, const float *x, long vectors, long inputs, const uint16_t *weights,
-             long rows, float *out) {
-    long blocks = (inputs + BLOCK - 1) / BLOCK;
-    struct block *apart = calloc(vectors * blocks + 1, sizeof *apart);
-    if (!apart) return 1;
-    for (long v = 0; v < vectors; v++)
-        for (long i = 0; i < inputs; i++) {
-            struct block *block = &apart[v * blocks + i / BLOCK];
-            (i % 2 ? block->odd : block->even)[i % BLOCK / 2] = x[v * inputs + i];
+static void take_apart(const void *pointer, long first, long end) {
+    const struct product *p = pointer;
+    for (long v = first; v < end; v++)
+        for (long b = 0; b < p->blocks; b++) {
+            float numbers[BLOCK];
+            long rest = p->inputs - b * BLOCK;
+            load_group(p->x, v * p->inputs + b * BLOCK, rest < BLOCK ? rest : BLOCK, p->x_format, numbers);
+            struct block *to = &p->apart[v * p->blocks + b];
+            for (int i = 0; i < BLOCK / 2; i++) to->even[i] = numbers[2 * i], to->odd[i] = numbers[2 * i + 1];
         }
-    struct product product = {weights, rows, inputs, blocks, vectors, apart, out};
-    divide(team, threads, rows, 2 * inputs, vectors, compute, &product);
+}
+
+/* x: (vectors, inputs); out: (vectors, rows). Returns 1 if memory is short. */
+int multiply(start_team team, int threads, const void *x, int x_format, long vectors, long inputs,
+             const uint16_t *weights, long rows, float *out) {
+    long blocks = (inputs + BLOCK - 1) / BLOCK;
+    struct block *apart = malloc(vectors * blocks * sizeof *apart + 1);
+    if (!apart) return 1;
+    struct product product = {x, x_format, weights, rows, inputs, blocks, vectors, apart, out};
+    divide(team, threads, vectors, 16, take_apart, &product);
+    divide(team, threads, rows, 8 * ((1 << 13) / (2 * inputs) + 1), compute, &product);
     free(apart);
     return 0;
 }

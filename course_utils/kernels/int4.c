@@ -1,59 +1,44 @@
-/* Vectors times a matrix of 4-bit integers, each weight read once for eight of them.
+/* Vectors times a matrix of 4-bit integers, each weight read once for up to eight of them.
 
-   A weight is integer * scale + offset - 8 * scale, with a scale and an offset for 32 inputs of a row. A vector is
-   rounded to bytes, with a step for 32 numbers. So 32 products are added up as integers, without any error, and
-   what is left is one product of floats for the scale and one for the offset.
+   A weight is (integer - 8) * scale + offset, with a scale and an offset for 32 inputs of a row. For a group of 32
+   that leaves a dot product of integers, one product of floats for the scale, and one for the offset.
 
    The matrix lies in blocks of 32 rows; within one, four inputs of each row are side by side, and a byte holds the
    integer of a row in its lower half, and of the row 16 further in its upper half. A register then holds the
    weights of sixteen rows, each of which adds up in a lane of its own. Scales of a group come before its offsets, 32 of
    each. */
 
-#include "vectors.h"
+#include "rounded.h"
 
-enum { ROWS = 32, GROUP = 32, GROUP_BYTES = ROWS * GROUP / 2 };
-
-struct group { /* of a vector */
-    int32_t fours[GROUP / 4]; /* bytes, four to a word */
-    int32_t start;            /* -8 times their sum: so much too large are the integers of the weights */
-    float step, sum;          /* what a byte stands for, and the sum of all in floats */
-};
-
-struct product {
-    const uint8_t *weights;
-    const void *scales;
-    int format;
-    long rows, groups, vectors;
-    const struct group *x; /* (vectors, groups) */
-    float *out;            /* (vectors, rows) */
-};
+enum { GROUP_BYTES = ROWS * GROUP / 2 };
 
 INLINE void block_times(const int vectors, long vector, const struct product *p, long block) {
-    floats sums[8][2 * PARTS] = {0};
+    floats sums[8][2][PARTS] = {0};
     for (long g = 0; g < p->groups; g++) {
-        const struct group *x = p->x + vector * p->groups + g;
+        const struct group *x = p->rounded + vector * p->groups + g;
         const uint8_t *weights = p->weights + (block * p->groups + g) * GROUP_BYTES;
-        ints dots[8][2 * PARTS];
-        UNROLLED for (int v = 0; v < vectors; v++)
-            UNROLLED for (int part = 0; part < 2 * PARTS; part++) dots[v][part] = (ints){0} + x[v * p->groups].start;
-        for (int four = 0; four < GROUP / 4; four++)
-            UNROLLED for (int part = 0; part < PARTS; part++) {
+        long scales = (block * p->groups + g) * 2 * ROWS;
+        UNROLLED for (int part = 0; part < PARTS; part++) {
+            ints dots[8][2];
+            UNROLLED for (int v = 0; v < vectors; v++) dots[v][0] = dots[v][1] = (ints){0} + x[v * p->groups].start;
+            for (int four = 0; four < GROUP / 4; four++) {
                 bytes both = LOAD(bytes, weights + 64 * four + 4 * LANES * part);
                 bytes low = both & 15, high = both >> 4;
                 UNROLLED for (int v = 0; v < vectors; v++) {
                     bytes inputs = (bytes)((ints){0} + x[v * p->groups].fours[four]);
-                    dots[v][part] = dot_small(dots[v][part], low, inputs);
-                    dots[v][PARTS + part] = dot_small(dots[v][PARTS + part], high, inputs);
+                    dots[v][0] = dot_small(dots[v][0], low, inputs);
+                    dots[v][1] = dot_small(dots[v][1], high, inputs);
                 }
             }
-        long scales = (block * p->groups + g) * 2 * ROWS;
-        UNROLLED for (int part = 0; part < 2 * PARTS; part++) {
-            floats scale = load_floats(p->scales, scales + LANES * part, p->format);
-            floats offset = load_floats(p->scales, scales + ROWS + LANES * part, p->format);
-            UNROLLED for (int v = 0; v < vectors; v++) {
-                const struct group *own = x + v * p->groups;
-                floats value = to_floats(dots[v][part]) * own->step;
-                sums[v][part] = multiply_add(offset, (floats){0} + own->sum, multiply_add(scale, value, sums[v][part]));
+            UNROLLED for (int half = 0; half < 2; half++) {
+                long place = scales + ROWS / 2 * half + LANES * part;
+                floats scale = load_floats(p->scales, place, p->format);
+                floats offset = load_floats(p->scales, place + ROWS, p->format);
+                UNROLLED for (int v = 0; v < vectors; v++) {
+                    const struct group *own = x + v * p->groups;
+                    floats sum = multiply_add(scale, to_floats(dots[v][half]) * own->step, sums[v][half][part]);
+                    sums[v][half][part] = multiply_add(offset, all(own->sum), sum);
+                }
             }
         }
     }
@@ -66,21 +51,9 @@ static void compute(const void *pointer, long first, long end) {
 }
 
 /* x: (vectors, inputs); out: (vectors, rows); rows and inputs are multiples of 32. Returns 1 if memory is short. */
-int multiply(start_team team, int threads, const float *x, long vectors, long inputs, const uint8_t *weights,
-             const void *scales, int format, long rows, float *out) {
-    long groups = inputs / GROUP;
-    struct group *rounded = malloc(vectors * groups * sizeof *rounded + 1);
-    if (!rounded) return 1;
-    for (long i = 0; i < vectors * groups; i++) {
-        int8_t whole[GROUP];
-        int32_t sum = 0;
-        float step = round_group(x + i * GROUP, GROUP, whole);
-        for (int j = 0; j < GROUP; j++) sum += whole[j];
-        memcpy(rounded[i].fours, whole, GROUP);
-        rounded[i].start = -8 * sum, rounded[i].step = step, rounded[i].sum = step * sum;
-    }
-    struct product product = {weights, scales, format, rows, groups, vectors, rounded, out};
-    divide(team, threads, rows / ROWS, groups * GROUP_BYTES, vectors, compute, &product);
-    free(rounded);
-    return 0;
+int multiply(start_team team, int threads, const void *x, int x_format, long vectors, long inputs,
+             const uint8_t *weights, const void *scales, int format, long rows, float *out) {
+    struct product product = {team, threads, x, x_format, vectors, inputs, .raised = 8, .weights = weights,
+                              .scales = scales, .format = format, .rows = rows, .out = out};
+    return multiply_blocks(&product, inputs * ROWS / 2, compute);
 }

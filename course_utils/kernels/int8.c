@@ -1,100 +1,55 @@
-/* Vectors times a matrix of 8-bit integers, each weight read once for eight of them.
+/* Vectors times a matrix of 8-bit integers, each weight read once for up to eight of them.
 
-   A weight is integer * scale, with one scale for a row. A vector is rounded to bytes, with a step for 32 numbers. The
-   matrix lies row by row. A block of 64 inputs fills sixteen lanes: each adds up four products as integers, without any
-   error, and the results of all blocks, times the vector's steps, as floats. */
+   A weight is integer * scale, with one scale for a row. For a group of 32 inputs that leaves a dot product of integers,
+   and the vector's step.
 
-#include "vectors.h"
+   The matrix lies in blocks of 32 rows, padded with zeros; within one, four inputs of each row are side by side. A
+   register then holds the weights of sixteen rows, each of which adds up in a lane of its own. */
 
-enum { BLOCK = 64 };
+#include "rounded.h"
 
-struct block { /* of a vector */
-    int8_t inputs[BLOCK];
-    int32_t start[16]; /* see dot_signed */
-    float step[16];    /* eight times that of the first 32 numbers, eight times that of the others */
-};
-
-struct product {
-    const int8_t *weights; /* (rows, inputs) */
-    const void *scales;    /* (rows,) */
-    int format;
-    long rows, inputs, blocks, vectors;
-    const struct block *x; /* (vectors, blocks) */
-    float *out;            /* (vectors, rows) */
-};
-
-/* Add the products of one block of some rows, `apart` bytes from each other, with some vectors. */
-INLINE void add_block(const int vectors, const int rows, floats sums[8][4][PARTS], const int8_t *weights, long apart,
-                      const struct block *x, long blocks) {
-    UNROLLED for (int part = 0; part < PARTS; part++) {
-        bytes w[4];
-        UNROLLED for (int r = 0; r < rows; r++) w[r] = LOAD(bytes, weights + r * apart + 4 * LANES * part);
-        UNROLLED for (int v = 0; v < vectors; v++) {
-            const struct block *own = x + v * blocks;
-            bytes inputs = LOAD(bytes, own->inputs + 4 * LANES * part);
-            ints start = LOAD(ints, own->start + LANES * part);
-            floats step = LOAD(floats, own->step + LANES * part);
-            UNROLLED for (int r = 0; r < rows; r++)
-                sums[v][r][part] =
-                    multiply_add(to_floats(dot_signed(w[r], inputs, start)), step, sums[v][r][part]);
+INLINE void block_times(const int vectors, long vector, const struct product *p, long block) {
+    floats sums[8][2][PARTS] = {0};
+    for (long g = 0; g < p->groups; g++) {
+        const struct group *x = p->rounded + vector * p->groups + g;
+        const uint8_t *weights = p->weights + (block * p->groups + g) * ROWS * GROUP;
+        UNROLLED for (int part = 0; part < PARTS; part++) {
+            ints dots[8][2];
+            UNROLLED for (int v = 0; v < vectors; v++) dots[v][0] = dots[v][1] = (ints){0} + x[v * p->groups].start;
+            for (int four = 0; four < GROUP / 4; four++) {
+                const uint8_t *place = weights + 4 * ROWS * four + 4 * LANES * part;
+                bytes low = LOAD(bytes, place), high = LOAD(bytes, place + 2 * ROWS);
+                UNROLLED for (int v = 0; v < vectors; v++) {
+                    bytes inputs = (bytes)((ints){0} + x[v * p->groups].fours[four]);
+                    dots[v][0] = dot_signed(dots[v][0], low, inputs);
+                    dots[v][1] = dot_signed(dots[v][1], high, inputs);
+                }
+            }
+            UNROLLED for (int v = 0; v < vectors; v++)
+                UNROLLED for (int half = 0; half < 2; half++)
+                    sums[v][half][part] =
+                        multiply_add(to_floats(dots[v][half]), all(x[v * p->groups].step), sums[v][half][part]);
         }
     }
-}
-
-INLINE void rows_times(const int vectors, const int rows, const struct product *p, long row, long vector) {
-    floats sums[8][4][PARTS] = {0};
-    const int8_t *weights = p->weights + row * p->inputs;
-    const struct block *x = p->x + vector * p->blocks;
-    /* Behind the last weight of a row there is nothing that may be read: a last block that is not full is copied. */
-    long rest = p->inputs % BLOCK, whole = p->inputs - rest;
-    int8_t last[4][BLOCK] = {0};
-    if (rest)
-        for (int r = 0; r < rows; r++) memcpy(last[r], weights + r * p->inputs + whole, rest);
-    for (long i = 0; i < p->inputs; i += BLOCK, x++)
-        add_block(vectors, rows, sums, i < whole ? weights + i : last[0], i < whole ? p->inputs : BLOCK, x, p->blocks);
-    floats done[8][4][PARTS]; /* in memory */
     UNROLLED for (int v = 0; v < vectors; v++)
-        UNROLLED for (int r = 0; r < rows; r++)
-            UNROLLED for (int part = 0; part < PARTS; part++) done[v][r][part] = sums[v][r][part];
-    for (int r = 0; r < rows; r++) {
-        float scale = load_float(p->scales, row + r, p->format);
-        for (int v = 0; v < vectors; v++) p->out[(vector + v) * p->rows + row + r] = scale * total(done[v][r]);
-    }
-}
-
-/* Several rows share what is read of the vectors, as long as their sums fit into registers. */
-INLINE void some_times(const int vectors, long vector, const struct product *p, long first, long end) {
-    const int rows = vectors * PARTS <= 4 ? 4 : vectors * PARTS <= 8 ? 2 : 1;
-    long row = first;
-    for (; row + rows <= end; row += rows) rows_times(vectors, rows, p, row, vector);
-    for (; row < end; row++)
-        for (int v = 0; v < vectors; v++) rows_times(1, 1, p, row, vector + v);
+        UNROLLED for (int half = 0; half < 2; half++)
+            UNROLLED for (int part = 0; part < PARTS; part++) {
+                long row = block * ROWS + ROWS / 2 * half + LANES * part;
+                floats scaled = sums[v][half][part] * load_floats(p->scales, row, p->format);
+                memcpy(p->out + (vector + v) * p->rows + row, &scaled, sizeof scaled);
+            }
 }
 
 static void compute(const void *pointer, long first, long end) {
     const struct product *p = pointer;
-    FOR_SOME_AT_ONCE(p->vectors, some_times, p, first, end)
+    for (long block = first; block < end; block++) FOR_SOME_AT_ONCE(p->vectors, block_times, p, block)
 }
 
-/* x: (vectors, inputs); out: (vectors, rows). Returns 1 if memory is short. */
-int multiply(start_team team, int threads, const float *x, long vectors, long inputs, const int8_t *weights,
-             const void *scales, int format, long rows, float *out) {
-    long blocks = (inputs + BLOCK - 1) / BLOCK;
-    struct block *rounded = calloc(vectors * blocks + 1, sizeof *rounded);
-    if (!rounded) return 1;
-    for (long v = 0; v < vectors; v++)
-        for (long i = 0; i < inputs; i += 32) {
-            struct block *block = &rounded[v * blocks + i / BLOCK];
-            int half = i % BLOCK / 32;
-            int8_t *whole = block->inputs + 32 * half;
-            float step = round_group(x + v * inputs + i, inputs - i < 32 ? inputs - i : 32, whole);
-            for (int lane = 8 * half, j = 0; lane < 8 * half + 8; lane++, j += 4) {
-                block->start[lane] = -128 * (whole[j] + whole[j + 1] + whole[j + 2] + whole[j + 3]);
-                block->step[lane] = step;
-            }
-        }
-    struct product product = {weights, scales, format, rows, inputs, blocks, vectors, rounded, out};
-    divide(team, threads, rows, inputs, vectors, compute, &product);
-    free(rounded);
-    return 0;
+/* x: (vectors, inputs); weights: (rows, inputs), padded to multiples of 32; scales: (rows,); out: (vectors, rows), rows
+   a multiple of 32. Returns 1 if memory is short. */
+int multiply(start_team team, int threads, const void *x, int x_format, long vectors, long inputs,
+             const uint8_t *weights, const void *scales, int format, long rows, float *out) {
+    struct product product = {team, threads, x, x_format, vectors, inputs, .raised = RAISED, .weights = weights,
+                              .scales = scales, .format = format, .rows = rows, .out = out};
+    return multiply_blocks(&product, inputs * ROWS, compute);
 }

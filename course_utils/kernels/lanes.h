@@ -3,9 +3,8 @@
    Sums, products and conversions of such vectors are written as those of single numbers: gcc and clang know them
    (https://gcc.gnu.org/onlinedocs/gcc/Vector-Extensions.html). What they have to be told are the instructions for
    a dot product of bytes, one way for each kind of processor. PLAIN is the loop that all others must agree with, bit
-   by bit: integers are exact, and each float is computed from the same numbers in the same order. That is why the
-   kernels always count sixteen lanes, PARTS registers, and why multiply_add, which rounds once, is used by name and
-   never left to the compiler. */
+   by bit: integers are exact, and each float is computed from the same numbers in the same order. That is why
+   multiply_add, which rounds once, is used by name and never left to the compiler. */
 
 #include <math.h>
 #include <stdint.h>
@@ -14,22 +13,21 @@
 
 #if defined(AVX512_VNNI)
 #include <immintrin.h>
-enum { LANES = 16 };
+enum { LANES = 16, AT_ONCE = 8 }; /* AT_ONCE: vectors whose sums fit into registers */
 #elif defined(AVX_VNNI) || defined(AVX2)
 #include <immintrin.h>
-enum { LANES = 8 };
+enum { LANES = 8, AT_ONCE = 4 };
 #elif defined(ARM_DOT)
 #include <arm_neon.h>
-enum { LANES = 4 };
+enum { LANES = 4, AT_ONCE = 8 };
 #else /* PLAIN */
-enum { LANES = 16 };
+enum { LANES = 16, AT_ONCE = 1 };
 #endif
-enum { PARTS = 16 / LANES };
+enum { PARTS = 16 / LANES }; /* registers for sixteen lanes */
 
 typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
-typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
 typedef uint8_t bytes __attribute__((vector_size(4 * LANES)));
 
 #define INLINE static inline __attribute__((always_inline))
@@ -43,38 +41,40 @@ typedef uint8_t bytes __attribute__((vector_size(4 * LANES)));
 #define LOAD(type, pointer) ({ type loaded_; memcpy(&loaded_, pointer, sizeof loaded_); loaded_; })
 
 /* dot_small(sum, w, x): to each lane's sum is added the product of four bytes of w, 0 to 15, and of x, -127 to 127.
-   dot_signed(w, x, start): the product of four bytes of w, -128 to 127, and of x. Where a processor multiplies only
-   unsigned bytes with signed ones, w is raised by 128, and start takes that off again: -128 times the sum of x. */
+   dot_signed(sum, w, x): the product of four bytes of w, -128 to 127, and of x. Where a processor multiplies only
+   unsigned bytes with signed ones, w is raised by RAISED, and the sum has to begin with -RAISED times that of x. */
 #if defined(AVX512_VNNI)
 
+enum { RAISED = 128 };
 INLINE ints dot_small(ints sum, bytes w, bytes x) {
     return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x);
 }
-INLINE ints dot_signed(bytes w, bytes x, ints start) { return dot_small(start, w ^ 128, x); }
+INLINE ints dot_signed(ints sum, bytes w, bytes x) { return dot_small(sum, w ^ 128, x); }
 INLINE floats multiply_add(floats a, floats b, floats sum) {
     return (floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
 }
 
 #elif defined(AVX_VNNI)
 
+enum { RAISED = 128 };
 INLINE ints dot_small(ints sum, bytes w, bytes x) {
     return (ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)w, (__m256i)x);
 }
-INLINE ints dot_signed(bytes w, bytes x, ints start) { return dot_small(start, w ^ 128, x); }
+INLINE ints dot_signed(ints sum, bytes w, bytes x) { return dot_small(sum, w ^ 128, x); }
 INLINE floats multiply_add(floats a, floats b, floats sum) {
     return (floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
 }
 
 #elif defined(AVX2)
 
+enum { RAISED = 0 }; /* signs are moved from w to x instead */
 INLINE ints dot_small(ints sum, bytes w, bytes x) {
     __m256i pairs = _mm256_maddubs_epi16((__m256i)w, (__m256i)x); /* at most 2 * 128 * 127: fits into 16 bits */
     return sum + (ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
-INLINE ints dot_signed(bytes w, bytes x, ints start) {
-    (void)start; /* signs are moved from w to x instead */
-    __m256i moved = _mm256_sign_epi8((__m256i)x, (__m256i)w);
-    return dot_small((ints){0}, (bytes)_mm256_abs_epi8((__m256i)w), (bytes)moved);
+INLINE ints dot_signed(ints sum, bytes w, bytes x) {
+    bytes moved = (bytes)_mm256_sign_epi8((__m256i)x, (__m256i)w);
+    return dot_small(sum, (bytes)_mm256_abs_epi8((__m256i)w), moved);
 }
 INLINE floats multiply_add(floats a, floats b, floats sum) {
     return (floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
@@ -82,27 +82,24 @@ INLINE floats multiply_add(floats a, floats b, floats sum) {
 
 #elif defined(ARM_DOT)
 
-INLINE ints dot_small(ints sum, bytes w, bytes x) {
+enum { RAISED = 0 }; /* this processor multiplies signed bytes as they are */
+INLINE ints dot_signed(ints sum, bytes w, bytes x) {
     return (ints)vdotq_s32((int32x4_t)sum, (int8x16_t)w, (int8x16_t)x);
 }
-INLINE ints dot_signed(bytes w, bytes x, ints start) {
-    (void)start; /* this processor multiplies signed bytes as they are */
-    return dot_small((ints){0}, w, x);
-}
+INLINE ints dot_small(ints sum, bytes w, bytes x) { return dot_signed(sum, w, x); }
 INLINE floats multiply_add(floats a, floats b, floats sum) {
     return (floats)vfmaq_f32((float32x4_t)sum, (float32x4_t)a, (float32x4_t)b);
 }
 
 #else
 
-static ints dot_signed(bytes w, bytes x, ints start) {
-    (void)start;
-    ints sum = {0};
+enum { RAISED = 0 };
+static ints dot_signed(ints sum, bytes w, bytes x) {
     for (int lane = 0; lane < LANES; lane++)
         for (int i = 4 * lane; i < 4 * lane + 4; i++) sum[lane] += (int8_t)w[i] * (int8_t)x[i];
     return sum;
 }
-INLINE ints dot_small(ints sum, bytes w, bytes x) { return sum + dot_signed(w, x, sum); }
+INLINE ints dot_small(ints sum, bytes w, bytes x) { return dot_signed(sum, w, x); }
 static floats multiply_add(floats a, floats b, floats sum) {
     for (int lane = 0; lane < LANES; lane++) sum[lane] = fmaf(a[lane], b[lane], sum[lane]);
     return sum;
@@ -111,33 +108,4 @@ static floats multiply_add(floats a, floats b, floats sum) {
 #endif
 
 INLINE floats to_floats(ints x) { return __builtin_convertvector(x, floats); }
-
-/* The sum of sixteen lanes: the upper half is added to the lower, until one is left. */
-static inline float total(const floats *sums) {
-    typedef float eight __attribute__((vector_size(32)));
-    typedef float four __attribute__((vector_size(16)));
-    const float *lanes = (const float *)sums;
-    eight added = LOAD(eight, lanes) + LOAD(eight, lanes + 8);
-    float lower[8];
-    memcpy(lower, &added, sizeof added);
-    four left = LOAD(four, lower) + LOAD(four, lower + 4);
-    return (left[0] + left[2]) + (left[1] + left[3]);
-}
-
-/* Scales lie in memory in one of these formats. */
-enum { FLOAT32, BFLOAT16, FLOAT16 };
-
-INLINE floats load_floats(const void *numbers, long index, int format) {
-    if (format == FLOAT32) return LOAD(floats, (const float *)numbers + index);
-    words bits = __builtin_convertvector(LOAD(halves, (const uint16_t *)numbers + index), words);
-    if (format == BFLOAT16) return (floats)(bits << 16); /* the upper half of a float32 */
-    /* float16 has 5 bits of exponent that count from 15, float32 has 8 that count from 127. */
-    floats magnitude = (floats)((bits & 0x7fff) << 13) * 0x1p112f;
-    return (floats)((words)magnitude | (bits & 0x8000) << 16);
-}
-
-INLINE float load_float(const void *numbers, long index, int format) { /* a single one */
-    if (format == FLOAT32) return ((const float *)numbers)[index];
-    uint16_t padded[LANES] = {((const uint16_t *)numbers)[index]};
-    return load_floats(padded, 0, format)[0];
-}
+INLINE floats all(float x) { return (floats){0} + x; }
