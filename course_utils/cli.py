@@ -498,11 +498,12 @@ def _lab(options: argparse.Namespace) -> int:
         from course_utils.workshop.copies import copy_chapters, outdated
 
         made, old = copy_chapters(chapter.parent, options.copy), outdated(chapter.parent, options.copy)
-        print(f"{len(made)} chapters were copied to {printable(str(options.copy))}." if made
-              else f"Your copies are in {printable(str(options.copy))}.", flush=True)
+        folder = printable(str(options.copy))
+        print((gettext("{count} chapters were copied to {folder}.") if made else
+               gettext("Your copies are in {folder}.")).format(count=len(made), folder=folder), flush=True)
         if old:
-            print(f"The course has another version of {len(old)} of them: course-utils update "
-                  f"{printable(str(options.copy))} brings it and keeps your answers.", flush=True)
+            print(gettext("The course has another version of {count} of them: course-utils update {folder} brings it "
+                          "and keeps your answers.").format(count=len(old), folder=folder), flush=True)
         chapter = options.copy / chapter.name
     return subprocess.call([sys.executable, "-m", "jupyterlab", str(chapter), *options.rest])
 

@@ -184,17 +184,17 @@ def _device() -> Finding:
 
 def _memory() -> list[Finding]:
     free = host_memory.available()
-    value = gettext("{format_bytes} free of {format_bytes2}").format(
-        format_bytes=format_bytes(free), format_bytes2=format_bytes(host_memory.total()))
+    value = gettext("{free} free of {total}").format(
+        free=format_bytes(free), total=format_bytes(host_memory.total()))
     rows = [Finding("Memory", value) if free > 2e9 else
             Finding("Memory", value, "note",
                     gettext("Close other programs and other notebooks (Kernel > Shut Down All Kernels)."))]
     device = get_device()
     if device.type != "cpu":
         rows.append(Finding("Memory of the device",
-                            gettext("{format_bytes} free of {format_bytes2}").format(
-                                format_bytes=format_bytes(free_memory(device)),
-                                format_bytes2=format_bytes(total_memory(device)))))
+                            gettext("{free} free of {total}").format(
+                                free=format_bytes(free_memory(device)),
+                                total=format_bytes(total_memory(device)))))
     return rows
 
 
@@ -204,8 +204,8 @@ def _disk() -> Finding:
     cache = cache_folder()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    value = gettext("{format_bytes} free where downloaded models are kept ({with_tilde})").format(
-        format_bytes=format_bytes(free), with_tilde=_with_tilde(cache))
+    value = gettext("{free} free where downloaded models are kept ({with_tilde})").format(
+        free=format_bytes(free), with_tilde=_with_tilde(cache))
     if free < 3e9:
         return Finding("Disk", value, "note", "The bundled models need nothing more, the smallest download needs 1.5 "
                                               "GB: free some space, or set HF_HOME to a folder on a larger disk.")
@@ -236,9 +236,9 @@ def _models() -> Finding:
     value = ", ".join(fitting)
     if len(fitting) == 2 and smallest is not None:
         return Finding("Models that fit", value, "note", gettext("The downloaded ones do not fit, and the course does "
-                                                                 "not need them: the smallest takes {format_bytes} of "
+                                                                 "not need them: the smallest takes {free} of "
                                                                  "free memory.").format(
-            format_bytes=format_bytes(smallest * (1 + SPARE_SHARE))))
+            free=format_bytes(smallest * (1 + SPARE_SHARE))))
     return Finding("Models that fit", value)
 
 

@@ -22,7 +22,9 @@ from nbformat import NotebookNode
 # Texts of this script and of build.py; a catalog has them like those of the notebooks.
 SOLUTION = "Solution"
 BEHIND = "This part is not yet translated from the present English text:"
-OWN = (SOLUTION, BEHIND, "How a large language model writes text", "Chapters", "Show the set-up", "Hide the set-up")
+BADGES = ("Open in Colab", "Open in Lightning Studio")
+OWN = (SOLUTION, BEHIND, *BADGES, "How a large language model writes text", "Chapters", "Show the set-up",
+       "Hide the set-up")
 
 _BADGES = re.compile(r"^\[Open in Colab\]\(.*\n*", re.MULTILINE)
 _SOLUTION = re.compile(r"^<!-- solution ([\w.]+) -->\n<details>.*?^<!-- end of solution -->$", re.MULTILINE | re.DOTALL)
