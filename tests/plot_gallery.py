@@ -79,7 +79,7 @@ GALLERY: dict[Callable[..., Figure], Callable[[Qwen3Tokenizer], Figure]] = {
         {"tiny": 12_900_000, "Qwen3-4B": 8 * 10**9, "Qwen3-14B": 29 * 10**9}, 10**10),
     plots.number_formats: lambda _: plots.number_formats(["float32", "bfloat16", "float16", "int8"]),
     plots.number_line: lambda _: plots.number_line(_CHANCES.tolist(), _WORDS, [0.1, 0.55, 0.97]),
-    plots.online_softmax: lambda _: plots.online_softmax(
+    plots.softmax_in_tiles: lambda _: plots.softmax_in_tiles(
         [0.5, 1.5, -1.0, 0.0, 1.0, 3.0], softmax_steps([0.5, 1.5, -1.0, 0.0, 1.0, 3.0], 2)[1]),
     plots.packed_blocks: lambda _: plots.packed_blocks([
         np.array([1] * 6 + [0] + [1] * 7 + [0] + [1] * 4), np.array([1] * 9 + [0] + [1] * 9)], 0),

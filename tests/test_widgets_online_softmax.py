@@ -11,7 +11,7 @@ from matplotlib import pyplot
 
 from course_utils.attention_tiles import softmax_steps
 from course_utils.errors import InputError
-from course_utils.plots.below import online_softmax
+from course_utils.plots.below import softmax_in_tiles
 from course_utils.widgets.online_softmax import explore_online_softmax, online_softmax_step
 
 matplotlib.use("agg")
@@ -35,7 +35,7 @@ def test_a_step_says_what_the_sum_was_multiplied_by() -> None:
 
 
 def test_shares_are_those_of_what_was_seen() -> None:
-    figure = online_softmax(SCORES, softmax_steps(SCORES, 3)[1])
+    figure = softmax_in_tiles(SCORES, softmax_steps(SCORES, 3)[1])
     above, below = figure.axes
     pyplot.close(figure)
     assert [bar.get_height() for bar in above.patches] == SCORES

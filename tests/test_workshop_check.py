@@ -22,7 +22,7 @@ from course_utils.report import Finding
 from course_utils.workshop import computer
 from course_utils.workshop.agendas import AGENDAS
 from course_utils.workshop.computer import compare_versions, generate_five, look_for_workshop, start_kernel
-from course_utils.workshop.readiness import FORMAT, Readiness, new_readiness, read_readiness, write_readiness
+from course_utils.workshop.readiness import Readiness, new_readiness, read_readiness, write_readiness
 from course_utils.workshop.readiness_table import readiness_table
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
@@ -212,7 +212,7 @@ def test_the_hubs_address_with_a_password(tmp_path, monkeypatch) -> None:
 def test_a_file_that_is_none(tmp_path, change, said) -> None:
     write_readiness(readiness(), tmp_path / "ann.json")
     content = json.loads((tmp_path / "ann.json").read_text())
-    assert content["format"] == FORMAT
+    assert content["format"] == "course-utils readiness"
     (tmp_path / "ann.json").write_text(change(content))
     with pytest.raises(InputError, match=r"^'.*ann.json' .*: ask for it once more, or give another file\.$") as caught:
         read_readiness(tmp_path / "ann.json")

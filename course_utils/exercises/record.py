@@ -13,7 +13,7 @@ from typing import Any
 from course_utils.json_text import parse_json
 from course_utils.language import gettext
 
-FORMAT = "course-utils progress"
+_FORMAT = "course-utils progress"
 _LONGEST_REMARK = 1000  # letters; the longest that a check makes is a third of it
 _MOST_CHOICES = 100
 
@@ -117,7 +117,7 @@ def parse_record(data: bytes) -> Progress:
     try:
         content = parse_json(data)
         name, told = content.get("name", ""), content.get("told", False)
-        if content["format"] != FORMAT or not isinstance(name, str) or not isinstance(told, bool):
+        if content["format"] != _FORMAT or not isinstance(name, str) or not isinstance(told, bool):
             raise ValueError("another format")
         exercises = {exercise_id: Attempts(**noted) for exercise_id, noted in content["exercises"].items()}
         questions = {question_id: Choices(**noted) for question_id, noted in content.get("questions", {}).items()}
@@ -128,7 +128,7 @@ def parse_record(data: bytes) -> Progress:
 
 def plain_record(progress: Progress) -> dict[str, Any]:
     """A progress as `parse_record` reads it, for a JSON file; what was not noted is left out."""
-    return {"format": FORMAT} | {name: value for name, value in (
+    return {"format": _FORMAT} | {name: value for name, value in (
         ("name", progress.name), ("told", progress.told), ("exercises", _noted(progress.exercises)),
         ("questions", _noted(progress.questions))) if value or name == "exercises"}
 

@@ -33,7 +33,7 @@ def attention_memory(lengths: Sequence[int], largest: Mapping[str, Sequence[floa
     return fig
 
 
-def online_softmax(scores: Sequence[float], step: SoftmaxStep) -> Figure:
+def softmax_in_tiles(scores: Sequence[float], step: SoftmaxStep) -> Figure:
     """Draw a row of scores of which a part has gone by, and the shares that its numbers have so far.
 
     Args:

@@ -9,7 +9,7 @@ from course_utils.attention_tiles import softmax_steps
 from course_utils.errors import InputError
 from course_utils.language import gettext
 from course_utils.number import require_whole_number
-from course_utils.plots.below import online_softmax
+from course_utils.plots.below import softmax_in_tiles
 from course_utils.widgets.panel import Explorer, View, choice, number, text
 from course_utils.widgets.player import step_buttons
 
@@ -74,7 +74,7 @@ def online_softmax_step(scores: list[float], step: int, tile: int) -> View:
         largest=now.largest, total=now.total))
     if step == len(steps):
         said.append(gettext("All have gone by: these are the shares of the softmax."))
-    return View.of_figure(online_softmax(scores, now), " ".join(said))
+    return View.of_figure(softmax_in_tiles(scores, now), " ".join(said))
 
 
 def _numbers(first: int, end: int) -> str:

@@ -21,7 +21,7 @@ from course_utils.handed_over import read_handed_over
 from course_utils.language import gettext
 from course_utils.report import Finding
 
-FORMAT = "course-utils readiness"
+_FORMAT = "course-utils readiness"
 _KIND = "a computer's check"
 _STATUSES = ("OK", "note", "problem")
 _LONGEST_TEXT = 2000  # characters; an error that a row quotes may be long
@@ -88,7 +88,7 @@ def write_readiness(readiness: Readiness, path: Path) -> None:
     """
     if path.exists():
         read_readiness(path)  # anything but an earlier check is not to be replaced
-    content = {"format": FORMAT, **asdict(readiness)}
+    content = {"format": _FORMAT, **asdict(readiness)}
     try:
         write_atomically(path.resolve().parent, {path.name: json_writer(content)})
     except OSError as error:
@@ -99,7 +99,7 @@ def write_readiness(readiness: Readiness, path: Path) -> None:
 
 def _parse(content: Any) -> Readiness:
     fields = dict(content)
-    if fields.pop("format") != FORMAT:
+    if fields.pop("format") != _FORMAT:
         raise ValueError("another format")
     return Readiness(**fields | {"rows": tuple(Finding(**row) for row in fields["rows"])})
 
