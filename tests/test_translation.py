@@ -274,7 +274,8 @@ def course(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text("# Boats\n\n[1](notebooks/01_boat.ipynb)\n\n```\nrow\n\nrow\n```\n\n"
                                         "At https://ann.github.io/boats/ is more.\n", encoding="utf-8")
     chapter = new_notebook(cells=[new_markdown_cell("# 1. Boats\n\nA boat."),
-                                  new_code_cell('# @title Go\nprint("a boat")'), new_code_cell("1 + 1")])
+                                  new_code_cell('# @title Go\nprint("a boat")'), new_code_cell("1 + 1"),
+                                  new_code_cell('print("a boat")')])
     chapter.cells[2].execution_count = 2
     build.write(build.filled_in(chapter, "01_boat.ipynb"), notebooks / "01_boat.ipynb")
     for name, value in (("FOLDER", notebooks), ("LOCALE", notebooks / "locale"), ("PACKAGE", package),
@@ -336,7 +337,7 @@ def test_outputs_stay_where_the_code_is_the_same(course):
     build.write(notebook_, ours)
     fill(course / "notebooks" / "locale" / "it" / "01_boat.po", {"a boat": "una barca"})
     build.translate("it", [path])
-    assert [len(cell.outputs) for cell in build.read(ours).cells[1:]] == [0, 1]
+    assert [len(cell.outputs) for cell in build.read(ours).cells[1:]] == [1, 1, 0]  # set-up, the same, another
 
 
 # ---- what is committed --------------------------------------------------------------------------------------
