@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from course_utils.errors import InputError
 from course_utils.files import describe_damage
 from course_utils.json_text import parse_json
+from course_utils.language import gettext
 
 Content = TypeVar("Content")
 LONGEST = 1_000_000  # bytes; none comes near
@@ -30,13 +31,15 @@ def read_handed_over(path: Path, parse: Callable[[Any], Content], what: str) -> 
     Raises:
         InputError: if it cannot be read, or holds something else.
     """
-    advice = "ask for it once more, or give another file"
+    advice = gettext("ask for it once more, or give another file")
     try:
         data = _bytes(path)
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read ({error.strerror}): give a file that can.") from error
+        raise InputError(gettext("{path!r} cannot be read ({strerror}): give a file that can.").format(
+            path=str(path), strerror=error.strerror)) from error
     if len(data) > LONGEST:
-        raise InputError(f"{str(path)!r} is larger than {what} can be: {advice}.")
+        raise InputError(gettext("{path!r} is larger than {what} can be: {advice}.").format(
+            path=str(path), what=what, advice=advice))
     try:
         content = parse_json(data)
     except ValueError as error:
@@ -44,7 +47,8 @@ def read_handed_over(path: Path, parse: Callable[[Any], Content], what: str) -> 
     try:
         return parse(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{str(path)!r} holds something else than {what}: {advice}.") from error
+        raise InputError(gettext("{path!r} holds something else than {what}: {advice}.").format(
+            path=str(path), what=what, advice=advice)) from error
 
 
 def _bytes(path: Path) -> bytes:

@@ -319,7 +319,12 @@ def with_outputs(notebook: NotebookNode, earlier: NotebookNode) -> NotebookNode:
 
 
 def _program(source: str) -> str:
-    """What a cell does, without its comments and line breaks; a cell with a magic as it is written."""
+    """What a cell does, without its comments and line breaks; a cell with a magic as it is written.
+
+    A set-up cell does the same as any other: it prints nothing where the package is there.
+    """
+    if source.startswith("# @title "):
+        return "set-up"
     try:
         return ast.dump(ast.parse(source))
     except SyntaxError:

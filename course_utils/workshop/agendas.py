@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from course_utils.language import noted
+
 
 @dataclass(frozen=True)
 class Agenda:
@@ -28,9 +30,9 @@ class Agenda:
 
 
 AGENDAS = {
-    "ninety-minutes": Agenda("90 minutes", (5, 6), memory=4e9, disk=0.5e9),
-    "half-a-day": Agenda("half a day", (1, 2, 4, 5, 6, 7), memory=6e9, disk=0.5e9),
-    "two-days": Agenda("two days", (1, 2, 3, 4, 5, 6, 7, 8, 14), memory=6e9, disk=0.5e9),
+    "ninety-minutes": Agenda(noted("90 minutes"), (5, 6), memory=4e9, disk=0.5e9),
+    "half-a-day": Agenda(noted("half a day"), (1, 2, 4, 5, 6, 7), memory=6e9, disk=0.5e9),
+    "two-days": Agenda(noted("two days"), (1, 2, 3, 4, 5, 6, 7, 8, 14), memory=6e9, disk=0.5e9),
 }
 """By the name that `course-utils check --for` takes."""
 

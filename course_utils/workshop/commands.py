@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.printable import printable
 from course_utils.report import EnvironmentReport
 from course_utils.workshop.agendas import AGENDAS
@@ -33,13 +34,16 @@ def check_computer(file: Path, agenda: str, name: str, notebooks: Path | None) -
 
     if file.exists():
         read_readiness(file)  # better said now than after a minute
-    print(f"Looking at this computer for a workshop of {AGENDAS[agenda].title}, up to a minute ...", flush=True)
+    print(gettext("Looking at this computer for a workshop of {title}, up to a minute ...").format(
+        title=gettext(AGENDAS[agenda].title)), flush=True)
     readiness = new_readiness(agenda, *look_for_workshop(AGENDAS[agenda], notebooks), name)
     write_readiness(readiness, file)
     print(printable(str(EnvironmentReport(readiness.rows)), keep="\n"))
     print()
-    print(printable(f"Written to {file}: send it to your instructor. It holds this table"
-                    + (f" and the name {name}." if name else ", and no name.")), flush=True)
+    told = (gettext("Written to {file}: send it to your instructor. It holds this table and the name {name}.")
+            if name else
+            gettext("Written to {file}: send it to your instructor. It holds this table, and no name."))
+    print(printable(told.format(file=file, name=name)), flush=True)
     return not readiness.problems
 
 

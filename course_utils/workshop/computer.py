@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from course_utils import host_memory
+from course_utils.language import gettext, noted
 from course_utils.report import Finding, look_at_all
 from course_utils.workshop.agendas import SMALL_MEMORY, Agenda
 
 if TYPE_CHECKING:
     from course_utils.qwen3 import Qwen3Model
 
-INSTALL = 'Run in the course\'s folder: python -m pip install -c .ci/constraints.txt -e ".[lab]"'
+INSTALL = noted('Run in the course\'s folder: python -m pip install -c .ci/constraints.txt -e ".[lab]"')
 TOKENS = 5
 SLOW = 0.1  # seconds a token; chapters generate hundreds
 KERNEL_TIMEOUT = 90.0  # seconds; a virus scanner may read all of PyTorch first
@@ -57,20 +58,22 @@ def look_for_workshop(agenda: Agenda, notebooks: Path | None) -> tuple[tuple[Fin
 
     rows = look_at_all([
         ("Chapters", lambda: _chapters(agenda, notebooks)),
-        ("Tested versions", lambda: compare_versions(notebooks and notebooks.parent / ".ci" / "constraints.txt")),
-        ("Notebook kernel", lambda: start_kernel(notebooks)),
+        (noted("Tested versions"),
+         lambda: compare_versions(notebooks and notebooks.parent / ".ci" / "constraints.txt")),
+        (noted("Notebook kernel"), lambda: start_kernel(notebooks)),
         ("Five tokens", generation),
-        ("Memory for the workshop", lambda: _memory(agenda)),
+        (noted("Memory for the workshop"), lambda: _memory(agenda)),
         ("Disk for the workshop", lambda: _disk(agenda))])
     return (*environment_report().rows, *rows), min(speeds.values(), default=None)
 
 
 def _no_pytorch(error: Exception) -> Finding:
-    remedy = f"Make a fresh virtual environment. {INSTALL}"
+    remedy = gettext("Make a fresh virtual environment. {install}").format(install=gettext(INSTALL))
     if sys.platform == "win32" and isinstance(error, OSError):
-        remedy = ("Install Microsoft's Visual C++ Redistributable (x64) from aka.ms/vs/17/release/vc_redist.x64.exe, "
-                  "which PyTorch needs.")
-    return Finding("PyTorch", f"cannot be loaded ({type(error).__name__}: {error})", "problem", remedy)
+        remedy = gettext("Install Microsoft's Visual C++ Redistributable (x64) from "
+                         "aka.ms/vs/17/release/vc_redist.x64.exe, which PyTorch needs.")
+    return Finding("PyTorch", gettext("cannot be loaded ({kind}: {error})").format(
+        kind=type(error).__name__, error=error), "problem", remedy)
 
 
 def _chapters(agenda: Agenda, notebooks: Path | None) -> Finding:
@@ -81,7 +84,7 @@ def _chapters(agenda: Agenda, notebooks: Path | None) -> Finding:
         return Finding(what, f"missing: {', '.join(map(str, lacking))}", "problem",
                        "Get the course's repository (git clone, its ZIP file, or the instructor's stick), and run this "
                        "in its folder.")
-    return Finding(what, f"{names} are here")
+    return Finding(what, gettext("{names} are here").format(names=names))
 
 
 def compare_versions(constraints: Path | None) -> Finding:
@@ -90,7 +93,7 @@ def compare_versions(constraints: Path | None) -> Finding:
     Args:
         constraints: a file with lines NAME==VERSION; None, or one that is not there, compares nothing.
     """
-    what = "Tested versions"
+    what = noted("Tested versions")
     if constraints is None or not constraints.is_file():
         return Finding(what, "not compared: the list of them came without the course's repository", "note",
                        "Nothing need be done if the rest is well.")
@@ -104,15 +107,17 @@ def compare_versions(constraints: Path | None) -> Finding:
         if installed.partition("+")[0] == version:  # a local build, such as 2.13.0+cpu, is a build of that release
             same += 1
         else:
-            others.append(f"{name} {installed} ({version} was tested)")
+            others.append(gettext("{name} {installed} ({version} was tested)").format(
+                name=name, installed=installed, version=version))
     if others:
-        return Finding(what, ", ".join(others), "note", f"They should do. For what was tested: {INSTALL}")
-    return Finding(what, f"{same} packages are as tested")
+        return Finding(what, ", ".join(others), "note", gettext("They should do. For what was tested: "
+                                                                "{install}").format(install=gettext(INSTALL)))
+    return Finding(what, gettext("{same} packages are as tested").format(same=same))
 
 
 def start_kernel(notebooks: Path | None) -> Finding:
     """Start a notebook's kernel, and let it import the package as a chapter's first cell does."""
-    what, reinstall = "Notebook kernel", "Run: python -m pip install --force-reinstall ipykernel"
+    what, reinstall = noted("Notebook kernel"), gettext("Run: python -m pip install --force-reinstall ipykernel")
     try:
         from jupyter_client.manager import run_kernel
     except ImportError:
@@ -125,17 +130,20 @@ def start_kernel(notebooks: Path | None) -> Finding:
             reply = client.execute("import sys, course_utils; course_utils.environment_report", reply=True,
                                    timeout=KERNEL_TIMEOUT, user_expressions={"python": "sys.prefix"})["content"]
     except Exception as error:  # whatever it is, no chapter would start either
-        return Finding(what, f"does not start ({type(error).__name__}: {error})", "problem", reinstall)
+        return Finding(what, gettext("does not start ({kind}: {error})").format(
+            kind=type(error).__name__, error=error), "problem", reinstall)
     seconds = time.perf_counter() - begun
     python = reply.get("user_expressions", {}).get("python", {}).get("data", {}).get("text/plain")
     if reply["status"] != "ok" or python is None:
-        return Finding(what, f"cannot import the course ({reply.get('ename')}: {reply.get('evalue')})", "problem",
+        return Finding(what, gettext("cannot import the course ({kind}: {error})").format(
+            kind=reply.get("ename"), error=reply.get("evalue")), "problem",
                        INSTALL)
     if not os.path.samefile(ast.literal_eval(python), sys.prefix):
-        return Finding(what, f"is that of another Python ({ast.literal_eval(python)})", "problem",
+        return Finding(what, gettext("is that of another Python ({path})").format(
+            path=ast.literal_eval(python)), "problem",
                        "Run: python -m ipykernel install --sys-prefix; if that does not help, jupyter kernelspec list "
                        "shows which kernel python3 comes first: remove it.")
-    return Finding(what, f"runs a first cell after {seconds:.0f} s")
+    return Finding(what, gettext("runs a first cell after {seconds:.0f} s").format(seconds=seconds))
 
 
 def generate_five(model: Qwen3Model) -> tuple[str, dict[int, float]]:
@@ -181,26 +189,31 @@ def _threads(speeds: dict[int, float]) -> Finding:
         return Finding("Threads", "1, as set")
     measured = ", ".join(f"{count}: {seconds * 1e3:.1f} ms a token" for count, seconds in speeds.items())
     if speeds[most] * WORTH_MORE_THREADS < speeds[1]:
-        return Finding("Threads", f"{most} are recommended ({measured})")
-    return Finding("Threads", f"1 is recommended ({measured})", "note", "Start JupyterLab with the environment "
+        return Finding("Threads", gettext("{most} are recommended ({measured})").format(most=most, measured=measured))
+    return Finding("Threads", gettext("1 is recommended ({measured})").format(
+        measured=measured), "note", "Start JupyterLab with the environment "
                    "variable OMP_NUM_THREADS=1: the bundled models are so small that threads wait more than they work.")
 
 
 def _memory(agenda: Agenda) -> Finding:
-    what, free, total = "Memory for the workshop", host_memory.available(), host_memory.total()
-    value = f"{free / 1e9:.1f} GB free of {total / 1e9:.1f} GB, {agenda.memory / 1e9:.0f} GB wanted"
+    what, free, total = noted("Memory for the workshop"), host_memory.available(), host_memory.total()
+    value = gettext("{free:.1f} GB free of {total:.1f} GB, {memory:.0f} GB wanted").format(
+        free=free / 1e9, total=total / 1e9, memory=agenda.memory / 1e9)
     if total < SMALL_MEMORY:
         return Finding(what, value, "problem", "This computer is too small: open the chapters in Google Colab, by the "
                                                "link under each title.")
     if free < agenda.memory:
-        return Finding(what, value, "note", "Close other programs. If it stays so, start JupyterLab with the "
-                       f"environment variable COURSE_SMALL=1, with which {SMALL_MEMORY / 1e9:.0f} GB do.")
+        return Finding(what, value, "note", gettext("Close other programs. If it stays so, start JupyterLab with the "
+                                                    "environment variable COURSE_SMALL=1, with which "
+                                                    "{small_memory:.0f} GB do.").format(
+            small_memory=SMALL_MEMORY / 1e9))
     return Finding(what, value)
 
 
 def _disk(agenda: Agenda) -> Finding:
     free = shutil.disk_usage(tempfile.gettempdir()).free
-    value = f"{free / 1e9:.1f} GB free for temporary files, {agenda.disk / 1e9:.1f} GB wanted"
+    value = gettext("{free:.1f} GB free for temporary files, {disk:.1f} GB wanted").format(
+        free=free / 1e9, disk=agenda.disk / 1e9)
     if free < agenda.disk:
         return Finding("Disk for the workshop", value, "problem", "Free some space: empty the trash, delete downloads.")
     return Finding("Disk for the workshop", value)

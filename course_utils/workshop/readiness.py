@@ -18,6 +18,7 @@ from typing import Any
 from course_utils.errors import InputError
 from course_utils.files import json_writer, write_atomically
 from course_utils.handed_over import read_handed_over
+from course_utils.language import gettext
 from course_utils.report import Finding
 
 _FORMAT = "course-utils readiness"
@@ -55,7 +56,7 @@ class Readiness:
         datetime.fromisoformat(self.date)
         seconds = self.seconds_per_token
         if seconds is not None and not (isinstance(seconds, float) and math.isfinite(seconds) and seconds > 0):
-            raise ValueError(f"seconds_per_token is {seconds!r}")
+            raise ValueError(gettext("seconds_per_token is {seconds!r}").format(seconds=seconds))
 
     @property
     def problems(self) -> list[Finding]:
@@ -91,7 +92,8 @@ def write_readiness(readiness: Readiness, path: Path) -> None:
     try:
         write_atomically(path.resolve().parent, {path.name: json_writer(content)})
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be written ({error.strerror}): give a file in another folder."
+        raise InputError(gettext("{path!r} cannot be written ({strerror}): give a file in another folder.").format(
+            path=str(path), strerror=error.strerror)
                          ) from error
 
 

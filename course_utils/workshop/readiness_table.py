@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from course_utils.language import gettext
 from course_utils.printable import printable
 from course_utils.workshop.readiness import Readiness
 
@@ -17,14 +18,16 @@ def readiness_table(learners: Mapping[str, Readiness]) -> str:
     found = {file: (printable(readiness.name[:30]) or printable(file), readiness)
              for file, readiness in learners.items()}
     ordered = sorted(found.values(), key=lambda entry: (not entry[1].problems, entry[0].casefold()))
-    rows = [["learner", "ready", "for", "ms a token", "checked", "what to look at"]]
+    rows = [[gettext("learner"), gettext("ready"), gettext("for"), gettext("ms a token"), gettext("checked"),
+             gettext("what to look at")]]
     rows += [[label, "NO" if readiness.problems else "yes", printable(readiness.agenda), _milliseconds(readiness),
               readiness.date[:10], _what(readiness)] for label, readiness in ordered]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     helpless = [label for label, readiness in ordered if readiness.problems]
     lines += ["", f"{len(ordered) - len(helpless)} of {len(ordered)} "
-              + ("are ready." if not helpless else f"are ready. Help: {', '.join(helpless)}.")]
+              + (gettext("are ready.") if not helpless else gettext("are ready. Help: {helpless}.").format(
+                  helpless=", ".join(helpless)))]
     return "\n".join([*lines, *_problems(ordered)])
 
 
@@ -51,6 +54,7 @@ def _problems(ordered: list[tuple[str, Readiness]]) -> list[str]:
                 values[key].append(row.value)
     lines = []
     for key in sorted(who, key=lambda key: -len(who[key])):
-        lines += ["", f"{printable(key[0])}: {', '.join(who[key])}",
-                  *(f"  Found: {printable(value)}" for value in values[key]), f"  To do: {printable(key[1])}"]
+        lines += ["", f"{printable(gettext(key[0]))}: {', '.join(who[key])}",
+                  *(gettext("  Found: {value}").format(value=printable(value)) for value in values[key]),
+                  gettext("  To do: {remedy}").format(remedy=printable(gettext(key[1])))]
     return lines
