@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from course_utils.errors import CourseError, InputError
 from course_utils.language import gettext
 from course_utils.printable import printable
+from course_utils.workshop.agendas import AGENDAS
 
 if TYPE_CHECKING:
     from course_utils.sampling import Sampling
@@ -85,7 +86,13 @@ def _parser(settings: bool = True) -> argparse.ArgumentParser:
                                              "from a terminal."), allow_abbrev=False)
     commands = parser.add_subparsers(title=gettext("commands"), metavar="COMMAND", required=True)
 
-    check = commands.add_parser("check", help=gettext("show what this computer has for the course"))
+    check = commands.add_parser("check", help=gettext("show what this computer has for the course"), allow_abbrev=False)
+    check.add_argument("files", nargs="*", type=Path, metavar="FILE", help="for an instructor: show whose computers "
+                       "are ready, of learners who sent such a file")
+    check.add_argument("--workshop", type=Path, metavar="FILE", help="look at what a workshop needs, too, and write it "
+                       "to a file for the instructor")
+    check.add_argument("--for", dest="agenda", choices=AGENDAS, help="with --workshop: which one (default: half-a-day)")
+    check.add_argument("--name", default="", help="with --workshop: what to call you there (default: no name)")
     check.set_defaults(run=_check)
 
     generate = commands.add_parser("generate", help=gettext("continue a text, or answer in a chat"), allow_abbrev=False)
@@ -216,6 +223,23 @@ def _add_training_arguments(parser: argparse.ArgumentParser, steps: int, block_l
 
 
 def _check(options: argparse.Namespace) -> int:
+    if options.workshop is None and (options.name or options.agenda):
+        raise InputError("--name and --for are for the file that --workshop writes: add --workshop FILE.")
+    if options.workshop is not None and options.files:
+        raise InputError("--workshop looks at your own computer, and the files are those of others: give one or the "
+                         "other.")
+    if options.workshop is not None:
+        from course_utils.workshop.commands import check_computer
+
+        ready = check_computer(_output_file(str(options.workshop)), options.agenda or "half-a-day", options.name,
+                               _notebooks())
+        return 0 if ready else PROBLEM
+    if options.files:
+        from course_utils.workshop.commands import show_computers
+
+        all_read, all_ready = show_computers(options.files)
+        return ERROR if not all_read else 0 if all_ready else PROBLEM
+
     from course_utils.environment import EnvironmentReport, environment_report, repository_row
 
     report = EnvironmentReport((*environment_report().rows, repository_row()))
@@ -474,11 +498,12 @@ def _lab(options: argparse.Namespace) -> int:
         from course_utils.workshop.copies import copy_chapters, outdated
 
         made, old = copy_chapters(chapter.parent, options.copy), outdated(chapter.parent, options.copy)
-        print(f"{len(made)} chapters were copied to {printable(str(options.copy))}." if made
-              else f"Your copies are in {printable(str(options.copy))}.", flush=True)
+        folder = printable(str(options.copy))
+        print((gettext("{count} chapters were copied to {folder}.") if made else
+               gettext("Your copies are in {folder}.")).format(count=len(made), folder=folder), flush=True)
         if old:
-            print(f"The course has another version of {len(old)} of them: course-utils update "
-                  f"{printable(str(options.copy))} brings it and keeps your answers.", flush=True)
+            print(gettext("The course has another version of {count} of them: course-utils update {folder} brings it "
+                          "and keeps your answers.").format(count=len(old), folder=folder), flush=True)
         chapter = options.copy / chapter.name
     return subprocess.call([sys.executable, "-m", "jupyterlab", str(chapter), *options.rest])
 
@@ -503,3 +528,10 @@ def first_chapter() -> Path:
             return chapters[0]
     raise InputError("The notebooks are not here: the installed package comes without them. Get the course's "
                      "repository (git clone, or its ZIP file) and run course-utils lab inside it.")
+
+
+def _notebooks() -> Path | None:
+    try:
+        return first_chapter().parent
+    except InputError:
+        return None

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 
 DRIVE = Path("/content/drive")  # where Colab's own examples mount it
 PROGRESS_FILE = DRIVE / "MyDrive" / "course-progress.json"
@@ -25,7 +26,7 @@ def use_drive() -> None:
     try:
         drive.mount(str(DRIVE))
     except Exception as error:  # whatever Google's page or the learner said no with
-        raise InputError(f"The drive was not mounted ({error}): run the cell again and say yes, or set "
-                         "PROGRESS_ON_DRIVE to False.") from error
+        raise InputError(gettext("The drive was not mounted ({error}): run the cell again and say yes, or set "
+                                 "PROGRESS_ON_DRIVE to False.").format(error=error)) from error
     os.environ["COURSE_PROGRESS"] = str(PROGRESS_FILE)
-    print(f"Your progress is kept on your Google Drive, in {PROGRESS_FILE.name}.")
+    print(gettext("Your progress is kept on your Google Drive, in {name}.").format(name=PROGRESS_FILE.name))

@@ -287,9 +287,9 @@ class Qwen3Model(nn.Module):
     def _check_devices(self, token_ids: Tensor, attention_mask: Tensor | None) -> None:
         for name, tensor in (("token_ids", token_ids), ("attention_mask", attention_mask)):
             if isinstance(tensor, Tensor) and tensor.device != self.device:
-                raise InputError(gettext("{name} is on {device} and the model on {device2}: move it with {name}"
+                raise InputError(gettext("{name} is on {device} and the model on {model_device}: move it with {name}"
                                          ".to(model.device).").format(
-                    name=name, device=tensor.device, device2=self.device))
+                    name=name, device=tensor.device, model_device=self.device))
 
     def compute(self, token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
                 last_only: bool) -> Tensor:
@@ -347,9 +347,9 @@ def check_vocabulary(token_ids: Tensor | Sequence[int], vocab_size: int) -> None
     else:
         low, high = int(token_ids.min()), int(token_ids.max())
     if low < 0 or high >= vocab_size:
-        raise InputError(gettext("Token id {which} is not in the vocabulary of {vocab_size}: encode the text with this "
-                                 "model's own tokenizer.").format(
-            which=low if low < 0 else high, vocab_size=vocab_size))
+        raise InputError(gettext("Token id {token_id} is not in the vocabulary of {vocab_size}: encode the text with "
+                                 "this model's own tokenizer.").format(
+            token_id=low if low < 0 else high, vocab_size=vocab_size))
 
 
 def check_mask(attention_mask: Tensor, shape: tuple[int, int], readable: bool = True) -> None:
@@ -368,8 +368,8 @@ def check_mask(attention_mask: Tensor, shape: tuple[int, int], readable: bool = 
             kind=type(attention_mask).__name__, shape=shape))
     if attention_mask.shape != shape:
         raise InputError(gettext("attention_mask has shape {shape}: it must be "
-                                 "{shape2}, one entry for each token, those in the "
-                                 "cache included.").format(shape=tuple(attention_mask.shape), shape2=shape))
+                                 "{wanted}, one entry for each token, those in the "
+                                 "cache included.").format(shape=tuple(attention_mask.shape), wanted=shape))
     if not readable:
         return
     if attention_mask.dtype != torch.bool and not bool(((attention_mask == 0) | (attention_mask == 1)).all()):

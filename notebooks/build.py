@@ -235,8 +235,10 @@ def up_to_date(path: Path) -> NotebookNode:
     """A notebook as it should be now, but for its outputs: filled in, or made of the English one and the catalogs."""
     if (language := language_of(path)) == "en":
         return normalized(filled_in(read(path), path.name))
-    links = badges(repository(), f"{language}/{path.name}")
     told = partial(catalogs(language).told, path.stem)
+    links = badges(repository(), f"{language}/{path.name}")
+    for text in translation.BADGES:
+        links = links.replace(f"[{text}]", f"[{told(text) or text}]")
     notebook = translation.translated(read(FOLDER / path.name), language, told, links)
     for cell in notebook.cells:
         cell.metadata.pop(workshop_parts.MARK, None)  # what an instructor says has no translation

@@ -13,7 +13,8 @@ from html.parser import HTMLParser
 import pytest
 
 from course_utils import environment
-from course_utils.environment import EnvironmentReport, Finding, environment_report
+from course_utils.environment import environment_report
+from course_utils.report import EnvironmentReport, Finding
 
 
 @pytest.fixture(autouse=True)

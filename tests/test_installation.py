@@ -234,7 +234,7 @@ def test_workflows_take_steps_of_ci_run_and_pin_what_they_use(path: Path) -> Non
 def test_workflows_take_every_step() -> None:
     taken = {word for path in WORKFLOWS for step in steps(path) for word in step["run"].split()}
     assert {"address", "constraints", "tests", "code", "linters", "browser", "workshop", "site", "colab",
-            "wheel", "jupyterhub"} == STEPS <= taken
+            "wheel", "jupyterhub", "stick"} == STEPS <= taken
 
 
 def test_every_skip_says_what_the_machine_lacks() -> None:

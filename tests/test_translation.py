@@ -91,6 +91,14 @@ def test_code_with_other_texts(source, told, expected):
     assert code_writing.with_texts(source, chinese(told)) == expected
 
 
+def test_what_is_read_by_a_label_follows_its_translation():
+    cells = ['rates = {"a boat": 1}', 'x, y = rates["a boat"], row["a boat"]', 'z = rates["a tree"]']
+    labels = {label for cell in cells for label in code_texts.labels(cell)}
+    told = chinese({"a boat": "船", "a tree": "树"})
+    assert [code_writing.with_texts(cell, told, labels) for cell in cells] == [
+        'rates = {"船": 1}', 'x, y = rates["船"], row["船"]', 'z = rates["a tree"]']
+
+
 @pytest.mark.parametrize("source", ['print("long")', 'x = "long text"', 'print(f"long {x}")', "# long\nx = 1"])
 def test_long_translations_are_broken_into_lines_that_fit_and_say_the_same(source):
     told = {"long": "长" * 90 + "。", "long text": "长 long " * 30, "long {x}": "长，" * 50 + "{x}" + "短" * 30}

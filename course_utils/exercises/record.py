@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from course_utils.json_text import parse_json
+from course_utils.language import gettext
 
 FORMAT = "course-utils progress"
 _LONGEST_REMARK = 1000  # letters; the longest that a check makes is a third of it
@@ -41,7 +42,7 @@ class Attempts:
 
     def __post_init__(self) -> None:
         if type(self.tries) is not int or self.tries < 0:
-            raise ValueError(f"tries is {self.tries!r}")
+            raise ValueError(gettext("tries is {tries!r}").format(tries=self.tries))
         if not isinstance(self.remark, str) or len(self.remark) > _LONGEST_REMARK:
             raise ValueError("remark is no text, or too long")
         for time in (self.passed, self.seen, self.first, self.last, self.shown):
@@ -64,7 +65,7 @@ class Choices:
     def __post_init__(self) -> None:
         if not isinstance(self.letters, str) or not 0 < len(self.letters) <= _MOST_CHOICES or \
                 not set(self.letters) <= set("ABCD"):
-            raise ValueError(f"letters is {self.letters!r}")
+            raise ValueError(gettext("letters is {letters!r}").format(letters=self.letters))
         if self.right is not None:
             moment(self.right)
 
@@ -97,7 +98,7 @@ def moment(time: str) -> datetime:
         ValueError: if it is no ISO 8601.
     """
     if not isinstance(time, str):
-        raise ValueError(f"{time!r} is no time")
+        raise ValueError(gettext("{time!r} is no time").format(time=time))
     parsed = datetime.fromisoformat(time)
     return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
 

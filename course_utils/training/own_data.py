@@ -222,9 +222,9 @@ def _read(file: Path) -> list[OwnDocument]:
         return documents
     kind = _kind_of_records(text)
     if kind is not None:
-        raise InputError(gettext("{file!r} holds records in {kind} and is not named so: let its name end in {which}, "
+        raise InputError(gettext("{file!r} holds records in {kind} and is not named so: let its name end in {found}, "
                                  "so that it is read as such.").format(
-            file=str(file), kind=kind, which=" or ".join(_JSON[:2] if kind == "JSON" else _TABLES)))
+            file=str(file), kind=kind, found=" or ".join(_JSON[:2] if kind == "JSON" else _TABLES)))
     return [OwnDocument(text, str(file))]
 
 
@@ -265,9 +265,9 @@ def _table_entries(text: str, file: Path, delimiter: str) -> Iterator[tuple[dict
     for line, row in rows[1:]:
         place = f"{file}, line {line}"
         if len(row) != len(header):
-            raise InputError(gettext("{place}: this row has {count} cells and the header {count2}: put a text with "
+            raise InputError(gettext("{place}: this row has {count} cells and the header {columns}: put a text with "
                                      "{delimiter!r} or line feeds in it between double quotes.").format(
-                place=place, count=len(row), count2=len(header), delimiter=delimiter))
+                place=place, count=len(row), columns=len(header), delimiter=delimiter))
         yield dict(zip(header, row)), place
 
 
@@ -328,10 +328,10 @@ def _document(entry: Any, place: str) -> OwnDocument:
         shapes = ["instruction"]  # Alpaca's own data has the question and its answer once more, as one text
     if len(shapes) != 1:
         fields = ", ".join(repr(str(key)[:40]) for key in list(entry)[:12])
-        raise InputError(gettext("{place}: the record has {which}: give it those of one shape, "
+        raise InputError(gettext("{place}: the record has {found}: give it those of one shape, "
                                  "which is either {shapes}.").format(
             place=place, shapes=_SHAPES,
-            which=gettext("the fields {fields}").format(fields=fields) if fields else gettext("no fields")))
+            found=gettext("the fields {fields}").format(fields=fields) if fields else gettext("no fields")))
     if shapes == ["text"]:
         return OwnDocument(_text(entry, "text", place), place)
     if shapes == ["instruction"]:

@@ -1,1 +1,1 @@
-"""What a class needs around the chapters: what an instructor wants to know before the day, and has to prepare."""
+"""What a class needs around the chapters, before the day and during it."""

@@ -14,13 +14,14 @@ from statistics import median
 from course_utils.errors import InputError
 from course_utils.exercises import lookup
 from course_utils.exercises.record import Attempts, Progress, moment
+from course_utils.language import gettext, noted
 
 MANY_TRIES = 3
 """Who has failed so often at one exercise is stuck."""
 LONG = timedelta(minutes=10)
 """Who has tried one exercise for so long is stuck, too; who has done nothing for so long is quiet."""
 
-STATES = ("stuck", "quiet", "at work", "not begun", "no file", "done")
+STATES = (noted("stuck"), noted("quiet"), noted("at work"), noted("not begun"), noted("no file"), noted("done"))
 """In the order in which they need a look. "quiet": nothing was noted lately, and there is something left to do."""
 
 
@@ -143,8 +144,8 @@ def board_of(chapter: int, learners: Mapping[str, Progress], roster: Sequence[st
     """
     titles, at = lookup.titles(chapter), at or datetime.now(UTC)
     if not titles:
-        raise InputError(f"Chapter {chapter!r} has no exercises: give one of "
-                         f"{', '.join(map(str, lookup.chapters('exercise')))}.")
+        raise InputError(gettext("Chapter {chapter!r} has no exercises: give one of {chapters}.").format(
+            chapter=chapter, chapters=", ".join(map(str, lookup.chapters("exercise")))))
     expected = None if roster is None else {same_name(name) for name in roster}
     standings = [_standing(name, progress, list(titles), at, expected is None or same_name(name) in expected)
                  for name, progress in learners.items()]

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
+from course_utils.language import gettext
 from course_utils.printable import padded, printable
 from course_utils.printable import width as letters_wide
 from course_utils.workshop.board import STATES, Board, Standing
@@ -27,7 +28,8 @@ def board_text(board: Board, width: int | None = None, height: int | None = None
     lines += _table(_standing_rows(board))
     lines += [printable(line) for line in _remarks(board)]
     if height is not None and len(lines) > height:
-        lines = [*lines[:height - 1], f"... and {len(lines) - height + 1} more lines: a higher window shows them."]
+        lines = [*lines[:height - 1], gettext("... and {count} more lines: a higher window shows them.").format(
+            count=len(lines) - height + 1)]
     return "\n".join(line if width is None else _cut(line, width) for line in lines)
 
 
@@ -40,25 +42,29 @@ def board_html(board: Board) -> str:
 
 def _summary(board: Board) -> str:
     counts = Counter(one.state for one in board.standings)
-    states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    learners = "1 learner" if len(board.standings) == 1 else f"{len(board.standings)} learners"
-    return f"Chapter {board.chapter} at {board.at.astimezone():%H:%M}: {learners}{': ' if states else ''}{states}"
+    states = ", ".join(f"{counts[state]} {gettext(state)}" for state in STATES if counts[state])
+    learners = (gettext("1 learner") if len(board.standings) == 1
+                else gettext("{count} learners").format(count=len(board.standings)))
+    return gettext("Chapter {chapter} at {time:%H:%M}: {learners}").format(
+        chapter=board.chapter, time=board.at.astimezone(), learners=learners) + (f": {states}" if states else "")
 
 
 def _hurdle_rows(board: Board) -> list[list[str]]:
-    rows = [["exercise", "", "passed", "solution shown", "open", "stuck", "tries (median)"]]
+    rows = [[gettext("exercise"), "", gettext("passed"), gettext("solution shown"), gettext("open"), gettext("stuck"),
+             gettext("tries (median)")]]
     for hurdle in board.hurdles:
         counts = [str(number or "") for number in (hurdle.passed, hurdle.shown, hurdle.open)]
-        stuck = f"{hurdle.stuck}{' <- most' if hurdle.stops else ''}" if hurdle.stuck else ""
-        rows.append([hurdle.id, hurdle.title, *counts, stuck, f"{hurdle.tries:g}"])
+        stuck = f"{hurdle.stuck}{gettext(' <- most') if hurdle.stops else ''}" if hurdle.stuck else ""
+        rows.append([hurdle.id, gettext(hurdle.title), *counts, stuck, f"{hurdle.tries:g}"])
     return rows
 
 
 def _standing_rows(board: Board) -> list[list[str]]:
-    rows = [["learner", "state", "at", "for", "tries", "passed", "solution shown", "last seen"]]
+    rows = [[gettext("learner"), gettext("state"), gettext("at"), gettext("for"), gettext("tries"), gettext("passed"),
+             gettext("solution shown"), gettext("last seen")]]
     for one in board.standings:
-        name = one.name[:_LONGEST_NAME] + ("" if one.expected else " (not on the roster)")
-        rows.append([name, one.state, *_numbers(one, board)])
+        name = one.name[:_LONGEST_NAME] + ("" if one.expected else gettext(" (not on the roster)"))
+        rows.append([name, gettext(one.state), *_numbers(one, board)])
     return rows
 
 
@@ -67,15 +73,17 @@ def _numbers(one: Standing, board: Board) -> list[str]:
         return [""] * 6
     return [one.exercise if one.state != "not begun" else "",
             _age(one.since, board.at) if one.exercise and one.state != "not begun" else "", str(one.tries or ""),
-            f"{one.passed} of {len(board.hurdles)}", str(one.shown or ""), _age(one.last, board.at, " ago")]
+            gettext("{passed} of {count}").format(passed=one.passed, count=len(board.hurdles)), str(one.shown or ""),
+            _age(one.last, board.at, gettext(" ago"))]
 
 
 def _remarks(board: Board) -> list[str]:
     """What stands under the tables: what those who are stuck were told, votes, and troubles."""
-    told = [f"{hurdle.id}, told {hurdle.remark[1]} last: {_short(hurdle.remark[0])}" for hurdle in board.hurdles
-            if hurdle.stuck and hurdle.remark[1]]
-    votes = [f"question {vote.id}, chosen first: "
-             + ", ".join(f"{letter}{' (right)' if letter == vote.right else ''} {count}"
+    told = [gettext("{id}, told {count} last: {remark}").format(
+                id=hurdle.id, count=hurdle.remark[1], remark=_short(hurdle.remark[0]))
+            for hurdle in board.hurdles if hurdle.stuck and hurdle.remark[1]]
+    votes = [gettext("question {id}, chosen first: ").format(id=vote.id)
+             + ", ".join(f"{letter}{gettext(' (right)') if letter == vote.right else ''} {count}"
                          for letter, count in vote.first.items()) for vote in board.votes]
     return [*told, *votes, *board.troubles]
 
@@ -85,10 +93,11 @@ def _age(since: datetime | None, at: datetime, after: str = "") -> str:
         return "?"
     past = at - since
     if past < timedelta(minutes=1):
-        return "just now" if after else "< 1 min"
+        return gettext("just now") if after else "< 1 min"
     if past < timedelta(hours=2):
         return f"{past // timedelta(minutes=1)} min{after}"
-    return f"{past // timedelta(hours=1)} h{after}" if past < timedelta(days=2) else f"{past.days} days{after}"
+    return f"{past // timedelta(hours=1)} h{after}" if past < timedelta(days=2) else gettext("{count} days").format(
+        count=past.days) + after
 
 
 def _short(remark: str) -> str:

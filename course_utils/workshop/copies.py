@@ -20,6 +20,7 @@ from course_utils.errors import InputError
 from course_utils.file_lock import FileLock
 from course_utils.files import json_writer, remove_scratch, write_atomically
 from course_utils.json_text import parse_json
+from course_utils.language import gettext
 from course_utils.workshop.notebook_answers import Notebook, checks, digest, parse_notebook
 from course_utils.workshop.renewal import Renewal, Update, copied_version, copy_of, plan_renewal, version
 
@@ -74,15 +75,16 @@ def update_copies(source: Path, folder: Path) -> Update:
             a notebook in it is written all the time.
     """
     if not folder.is_dir():
-        raise InputError(f"There is no folder {str(folder)!r}: course-utils lab --copy FOLDER makes one with copies of "
-                         "the chapters.")
+        raise InputError(gettext("There is no folder {folder!r}: course-utils lab --copy FOLDER makes one with copies "
+                                 "of the chapters.").format(folder=str(folder)))
     with _Copies(source, folder) as copies:
         for _ in range(_ATTEMPTS):
             try:
                 return copies.update()
             except _WrittenMeanwhile as meanwhile:
                 name = str(meanwhile)
-    raise InputError(f"{name!r} is being written again and again: save and close the notebooks, and update once more.")
+    raise InputError(gettext("{name!r} is being written again and again: save and close the "
+                             "notebooks, and update once more.").format(name=name))
 
 
 class _WrittenMeanwhile(Exception):
@@ -104,13 +106,13 @@ class _Copies:
     def __enter__(self) -> _Copies:
         try:
             if self.folder.resolve() == self.source.resolve():
-                raise InputError(f"{str(self.folder)!r} holds the course's own notebooks: name another folder for your "
-                                 "copies.")
+                raise InputError(gettext("{folder!r} holds the course's own notebooks: name another folder for your "
+                                         "copies.").format(folder=str(self.folder)))
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.folder / f"{_MANIFEST}.lock")
         except BlockingIOError as error:
-            raise InputError(f"{str(self.folder)!r} is being written by another process of this kind: wait until "
-                             "it has ended.") from error
+            raise InputError(gettext("{folder!r} is being written by another process of this kind: wait until it has "
+                                     "ended.").format(folder=str(self.folder))) from error
         except OSError as error:
             raise self._unusable(error) from error
         try:
@@ -118,8 +120,8 @@ class _Copies:
             self.course, damaged = _parsed({path.name: path.read_bytes()
                                             for path in sorted(self.source.glob("*.ipynb"))})
             if damaged:
-                raise InputError(f"{min(damaged)!r} of the course in {str(self.source)!r} is no notebook: fetch the "
-                                 "course's repository anew.")
+                raise InputError(gettext("{damaged!r} of the course in {source!r} is no notebook: fetch the course's "
+                                         "repository anew.").format(damaged=min(damaged), source=str(self.source)))
             self._read_manifest()
             self.known |= {digest(cell) for notebook in self.course.values() for cell in notebook["cells"]}
             self.versions |= set(map(version, self.course.values()))
@@ -134,8 +136,9 @@ class _Copies:
             raise self._unusable(error) from error
 
     def _unusable(self, error: OSError) -> InputError:
-        return InputError(f"The copies in {str(self.folder)!r} cannot be written ({error.strerror}): make room, or "
-                          "name a folder that is yours. Nothing was lost.")
+        return InputError(gettext("The copies in {folder!r} cannot be written ({strerror}): make room, or name a "
+                                  "folder that is yours. Nothing was lost.").format(
+            folder=str(self.folder), strerror=error.strerror))
 
     def _read_manifest(self) -> None:
         try:
@@ -166,7 +169,8 @@ class _Copies:
         """
         paths = sorted(self.folder.glob("*.ipynb"))
         if strange := [path.name for path in paths if not path.is_file()]:
-            raise InputError(f"{strange[0]!r} in {str(self.folder)!r} is no regular file: rename it, and try again.")
+            raise InputError(gettext("{strange!r} in {folder!r} is no regular file: rename it, and try again.").format(
+                strange=strange[0], folder=str(self.folder)))
         return {path.name: path.read_bytes() for path in paths}
 
     def update(self) -> Update:

@@ -15,6 +15,7 @@ from pathlib import Path
 from course_utils.errors import InputError
 from course_utils.exercises.progress import read_progress
 from course_utils.exercises.record import Progress
+from course_utils.language import gettext
 from course_utils.workshop.board import Board, board_of
 from course_utils.workshop.board_view import board_text
 
@@ -56,8 +57,8 @@ def read_learners(paths: Sequence[Path]) -> tuple[dict[str, Progress], list[str]
             found = sorted(file for file in path.iterdir() if file.suffix == ".json" and not file.name.startswith(".")
                            ) if path.is_dir() else [path]
         except OSError as error:
-            raise InputError(f"{str(path)!r} cannot be read ({error.strerror}): give the folder with the learners' "
-                             "files.") from error
+            raise InputError(gettext("{path!r} cannot be read ({strerror}): give the folder with the "
+                                     "learners' files.").format(path=str(path), strerror=error.strerror)) from error
         for file in found:
             try:
                 progress = read_progress(file)
@@ -78,14 +79,16 @@ def read_roster(path: Path) -> list[str]:
     """
     try:
         if path.stat().st_size > _LONGEST_ROSTER:
-            raise InputError(f"{str(path)!r} is too large for a list of names: give a text file with a name in each "
-                             "line.")
+            raise InputError(gettext("{path!r} is too large for a list of names: give a text file "
+                                     "with a name in each line.").format(path=str(path)))
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # as some editors on Windows begin a file
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read ({error.strerror}): give a text file with a name in each line."
+        raise InputError(gettext("{path!r} cannot be read ({strerror}): give a text file with a name in each "
+                                 "line.").format(path=str(path), strerror=error.strerror)
                          ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{str(path)!r} is no text in UTF-8: save it in that encoding, with a name in each line."
+        raise InputError(gettext("{path!r} is no text in UTF-8: save it in that encoding, with a name in each "
+                                 "line.").format(path=str(path))
                          ) from error
     return [" ".join(line.split()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
@@ -102,7 +105,8 @@ def watch_class(look: Callable[[], Board], seconds: float = 2.0) -> None:
             board, size = look(), shutil.get_terminal_size()
             screen = sys.stdout.isatty()
             text = board_text(board, size.columns - 1, size.lines - 2) if screen else board_text(board)
-            print((_CLEAR if screen else "") + text, "" if not screen else "Ctrl-C ends this.", sep="\n", flush=True)
+            print((_CLEAR if screen else "") + text, gettext("Ctrl-C ends this.") if screen else "", sep="\n",
+                  flush=True)
             time.sleep(seconds)
     except KeyboardInterrupt:
         print()

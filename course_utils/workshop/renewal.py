@@ -67,8 +67,8 @@ class Update:
             return gettext("All copies in {folder!r} are as new as the course.").format(folder=str(self.folder))
         lines = [str(renewal) for renewal in self.renewals]
         if self.unplaced:
-            lines.append(gettext("Not put back, since the course has no place for them, but in the kept files: "
-                                 "{exercises}").format(exercises=", ".join(self.unplaced)))
+            lines.append(gettext("Not put back, since the course has no place for them, but in "
+                                 "the kept files: {exercises}").format(exercises=", ".join(self.unplaced)))
         if self.kept is not None:
             lines += [gettext("The files as they were: {folder!r}").format(folder=str(self.kept)),
                       gettext("If one of them is open in JupyterLab, use File, Reload Notebook from Disk.")]

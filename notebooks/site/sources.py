@@ -48,15 +48,15 @@ _log = getLogger(__name__)
 
 def lead_to_pages(app: Sphinx, included: Path, _page: str, content: list[str]) -> None:
     """Turn the links of a text of the repository to where the website has what they name, or else to the repository."""
-    text = Path(app.srcdir) / included
+    text, code = Path(app.srcdir) / included, _code(app.config.language)
 
     def target(link: re.Match[str]) -> str:
         path = (text.parent / link.group()).resolve()
         name = path.relative_to(REPOSITORY).as_posix()
         if not path.exists():
             _log.warning("%s links to %s, which is not there: correct the link.", text.name, name)
-        here = Path(app.srcdir) / PAGES.get(re.sub(r"\.\w+(?=\.md$)", "", name), name)
-        here = here if here.is_file() else path
+        page = Path(app.srcdir) / PAGES.get(name if code == "en" else name.replace(f".{code}.md", ".md"), "none")
+        here = page if page.is_file() and (code == "en" or f".{code}." in name) else path
         if here.is_relative_to(app.srcdir) and not here.is_relative_to(Path(app.srcdir) / "workshop"):
             return "/" + here.relative_to(app.srcdir).as_posix()
         if path.suffix == ".png":  # a translation's pictures are those of the English chapters

@@ -446,8 +446,8 @@ class _Exchange:
         for name, shape in shapes.items():
             if found[name].shape != shape:
                 raise NotYet(gettext("the gradient of {name} has the shape {shape}, and the parameter "
-                                     "{shape2}. Return {asked}.").format(
-                    name=name, shape=tuple(found[name].shape), shape2=tuple(shape), asked=asked))
+                                     "{parameter_shape}. Return {asked}.").format(
+                    name=name, shape=tuple(found[name].shape), parameter_shape=tuple(shape), asked=asked))
         return found
 
     @staticmethod
