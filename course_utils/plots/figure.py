@@ -152,7 +152,8 @@ def as_output(fig: Figure, description: str) -> dict[str, str]:
     """
     scale = figure_scale()
     if scale > 1:  # larger as a whole, so that what fits into the picture does so still
-        smallest = min((text.get_fontsize() for text in fig.findobj(Text) if text.get_text().strip()), default=math.inf)
+        smallest = min((float(text.get_fontsize()) for text in fig.findobj(Text) if text.get_text().strip()),
+                       default=math.inf)
         scale *= max(1.0, LEAST_POINTS_ENLARGED / smallest)
     png = io.BytesIO()
     if not has_cjk_font() and any(_CHINESE.search(text.get_text()) for text in fig.findobj(Text)):

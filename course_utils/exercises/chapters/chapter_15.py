@@ -436,7 +436,7 @@ class _Exchange:
 
     @staticmethod
     def _read(told: object, model: Qwen3Model) -> dict[str, Tensor]:
-        asked = "a dictionary with a gradient for each parameter, by the names of model.named_parameters()"
+        asked = gettext("a dictionary with a gradient for each parameter, by the names of model.named_parameters()")
         gradients, shapes = mapping(told, asked), {name: p.shape for name, p in model.named_parameters()}
         if set(gradients) != set(shapes):
             raise NotYet(gettext("the dictionary has other names than the parameters. Return {asked}.").format(

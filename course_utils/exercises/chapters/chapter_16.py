@@ -176,7 +176,8 @@ def _with_logarithms(pairs: Iterable[tuple[float, Tensor]]) -> Any:
 
 
 def _as_lists(pairs: Iterable[tuple[float, Tensor]]) -> list[float]:
-    largest, total, sums = -math.inf, 0.0, []
+    largest, total = -math.inf, 0.0
+    sums: list[float] = []
     for score, value in pairs:
         numbers = value.tolist()
         sums = sums or [0.0] * len(numbers)
