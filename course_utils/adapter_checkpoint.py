@@ -19,6 +19,7 @@ from torch import Tensor
 
 from course_utils.errors import CheckpointError, InputError
 from course_utils.files import check_path, json_writer, read_json, read_tensors, write_atomically
+from course_utils.language import gettext
 from course_utils.lora import Adapters, LoRA
 
 _CONFIG, _WEIGHTS, _PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -48,8 +49,8 @@ def save_adapter(adapters: Adapters, name: str, folder: str | Path) -> None:
     tensors = {key: tensor.detach().cpu().contiguous()
                for path, pair in adapters.matrices(name).items() for key, tensor in zip(_keys(path), pair)}
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise InputError(f"The adapter {name!r} holds NaN or infinity, so it is not saved: go back to one that was "
-                         "saved before, and train with a smaller learning rate.")
+        raise InputError(gettext("The adapter {name!r} holds NaN or infinity, so it is not saved: go back to one that "
+                                 "was saved before, and train with a smaller learning rate.").format(name=name))
     lora = adapters.settings[name]
     config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": None, "inference_mode": True,
               "r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout,
@@ -60,8 +61,9 @@ def save_adapter(adapters: Adapters, name: str, folder: str | Path) -> None:
         write_atomically(folder, {_WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt"}),
                                    _CONFIG: json_writer(config)})
     except (OSError, ValueError, SafetensorError) as error:  # ValueError: a NUL in the name
-        raise CheckpointError(f"The adapter could not be saved in {str(folder)!r} ({error}); what was there before is "
-                              "unchanged. Free disk space, or choose another folder.") from error
+        raise CheckpointError(gettext("The adapter could not be saved in {folder!r} ({error}); what was there before "
+                                      "is unchanged. Free disk space, or choose another folder.").format(
+            folder=str(folder), error=error)) from error
 
 
 def load_adapter(adapters: Adapters, name: str, folder: str | Path) -> None:
@@ -94,8 +96,9 @@ def load_adapter(adapters: Adapters, name: str, folder: str | Path) -> None:
 def _checked(adapters: object, folder: str | Path) -> Path:
     """The folder as a path, if both arguments are of the right kind."""
     if not isinstance(adapters, Adapters):
-        raise InputError(f"adapters is a {type(adapters).__name__}: give the Adapters of a model, Adapters(model).")
-    check_path(folder, "The folder of the adapter", "a folder")
+        raise InputError(gettext("adapters is a {kind}: give the Adapters of a model, "
+                                 "Adapters(model).").format(kind=type(adapters).__name__))
+    check_path(folder, gettext("The folder of the adapter"), gettext("a folder"))
     return Path(folder)
 
 
@@ -107,34 +110,40 @@ def _keys(path: str) -> tuple[str, str]:
 def _read_settings(folder: Path) -> LoRA:
     """The settings of an adapter, if it is one of plain LoRA."""
     if not (folder / _CONFIG).is_file():
-        raise CheckpointError(f"There is no {_CONFIG} in {str(folder)!r}: give the folder of an adapter.")
-    where, config = f"The adapter in {str(folder)!r}", read_json(folder / _CONFIG)
+        raise CheckpointError(gettext("There is no {config} in {folder!r}: give the folder of an adapter.").format(
+            config=_CONFIG, folder=str(folder)))
+    where, config = gettext("The adapter in {folder!r}").format(folder=str(folder)), read_json(folder / _CONFIG)
     problem = _problem(config)
     if problem is not None:
         raise CheckpointError(f"{where} {problem}")
     try:
         return LoRA(config["r"], config["lora_alpha"], config.get("lora_dropout", 0.0), config["target_modules"])
     except InputError as error:
-        raise CheckpointError(f"{where} has settings that are not possible here. {error}") from error
+        raise CheckpointError(gettext("{where} has settings that are not possible here. {error}").format(
+            where=where, error=error)) from error
 
 
 def _problem(config: Mapping[str, Any]) -> str | None:
     """Why an adapter is not one of plain LoRA for generating text, as the end of a sentence; None if it is."""
     if config.get("peft_type") != "LORA":
-        return f"is of the kind {config.get('peft_type')!r}: choose one of the kind 'LORA', the only one known here."
+        return gettext("is of the kind {kind!r}: choose one of the kind 'LORA', the only one known here.").format(
+            kind=config.get("peft_type"))
     if config.get("task_type") not in (None, "CAUSAL_LM"):
-        return f"is for the task {config['task_type']!r}: choose one for 'CAUSAL_LM', generating text."
+        return gettext("is for the task {config!r}: choose one for 'CAUSAL_LM', generating text.").format(
+            config=config["task_type"])
     missing = [key for key in ("r", "lora_alpha", "target_modules") if key not in config]
     if missing:
-        return f"lacks {', '.join(missing)} in its {_CONFIG}: fetch the file again."
+        return gettext("lacks {missing} in its {config}: fetch the file again.").format(
+            missing=", ".join(missing), config=_CONFIG)
     beginning = config.get("init_lora_weights", True)
     if beginning not in _BEGINNINGS:
-        return (f"began as {beginning!r}, for which the model's own weights were changed: convert it to plain LoRA "
-                "with peft, or choose another.")
+        return gettext("began as {beginning!r}, for which the model's own weights were changed: convert it to plain "
+                       "LoRA with peft, or choose another.").format(beginning=beginning)
     # Whatever is unknown and not off may change what the adapter computes.
     more = [key for key, value in config.items() if key not in _READ + _WITHOUT_EFFECT and value and value != "none"]
     if more:
-        return f"sets {', '.join(sorted(more))}, which plain LoRA does not have: choose one that was trained without."
+        return gettext("sets {more}, which plain LoRA does not have: choose one that was trained without.").format(
+            more=", ".join(sorted(more)))
     return None
 
 
@@ -142,21 +151,27 @@ def _read_matrices(folder: Path, wanted: Mapping[str, tuple[int, int]]) -> dict[
     """The tensors of an adapter, memory-mapped, if they are exactly those that are wanted."""
     path = folder / _WEIGHTS
     if not path.is_file() and (folder / _PICKLE).is_file():
-        raise CheckpointError(f"{str(folder)!r} has the adapter only as pickle ({_PICKLE}), which is never read here "
-                              "because unpickling can run any program: get it as safetensors.")
+        raise CheckpointError(gettext("{folder!r} has the adapter only as pickle ({pickle}), which is never read here "
+                                      "because unpickling can run any program: get it as safetensors.").format(
+            folder=str(folder), pickle=_PICKLE))
     if not path.is_file():
-        raise CheckpointError(f"There is no {_WEIGHTS} in {str(folder)!r}: fetch the missing file.")
+        raise CheckpointError(gettext("There is no {weights} in {folder!r}: fetch the missing file.").format(
+            weights=_WEIGHTS, folder=str(folder)))
     tensors = read_tensors(path)
     if wanted.keys() != tensors.keys():
         lacking, more = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
-        difference = f"lacks {lacking[0]}" if lacking else f"holds {more[0]}, which its settings do not ask for"
-        raise CheckpointError(f"{str(path)!r} {difference}: it is incomplete, does not belong to its {_CONFIG}, or was "
-                              "trained on another model.")
+        difference = f"lacks {lacking[0]}" if lacking else gettext("holds {more}, which its settings do not ask "
+                                                                   "for").format(more=more[0])
+        raise CheckpointError(gettext("{path!r} {difference}: it is incomplete, does not belong to its {config}, or "
+                                      "was trained on another model.").format(
+            path=str(path), difference=difference, config=_CONFIG))
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name]:
-            raise CheckpointError(f"{name} has shape {tuple(tensor.shape)} in {str(path)!r}, and this model needs "
-                                  f"{wanted[name]}: use the adapter with the model that it was trained on.")
+            raise CheckpointError(gettext("{name} has shape {shape} in {path!r}, and this model needs {wanted}: use "
+                                          "the adapter with the model that it was trained on.").format(
+                name=name, shape=tuple(tensor.shape), path=str(path), wanted=wanted[name]))
         if not tensor.is_floating_point() or not tensor.isfinite().all():
-            raise CheckpointError(f"{name} in {str(path)!r} does not consist of finite numbers: fetch the file again, "
-                                  "or train the adapter anew with a smaller learning rate.")
+            raise CheckpointError(gettext("{name} in {path!r} does not consist of finite numbers: fetch the file "
+                                          "again, or train the adapter anew with a smaller learning rate.").format(
+                name=name, path=str(path)))
     return tensors

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.timing import median_seconds
 
 _CPU_BYTES, _GPU_BYTES = 256 << 20, 1 << 30
@@ -35,8 +36,8 @@ def read_bandwidth(device: torch.device | str, num_bytes: int | None = None, rep
     if num_bytes is None:
         num_bytes = _CPU_BYTES if device.type == "cpu" else _GPU_BYTES
     if num_bytes < torch.float32.itemsize:
-        raise InputError(f"num_bytes is {num_bytes}: give at least {torch.float32.itemsize}, better some "
-                         "hundred million.")
+        raise InputError(gettext("num_bytes is {num_bytes}: give at least {itemsize}, better some hundred "
+                                 "million.").format(num_bytes=num_bytes, itemsize=torch.float32.itemsize))
     # Ones, not zeros: a page that nobody has written to is not in memory at all.
     row = torch.ones(num_bytes // torch.float32.itemsize, device=device)
     return row.numel() * row.itemsize / median_seconds(row.sum, device, repeats).low

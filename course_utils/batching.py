@@ -32,6 +32,7 @@ from course_utils.generation import (
     last_logits,
 )
 from course_utils.kv_cache import KVCache
+from course_utils.language import gettext
 from course_utils.number import require_whole_number
 from course_utils.qwen3 import Qwen3Model
 
@@ -152,8 +153,8 @@ class ContinuousBatch:
         max_new_tokens = check_prompt(self.model, token_ids, max_new_tokens)
         check_choice(choose)
         if token_ids.shape[0] != 1:
-            raise InputError(f"A request is one prompt, and this is a batch of {token_ids.shape[0]}: "
-                             "submit them one by one, without padding.")
+            raise InputError(gettext("A request is one prompt, and this is a batch of {shape}: submit them one by one, "
+                                     "without padding.").format(shape=token_ids.shape[0]))
         request = Request(token_ids, max_new_tokens, end_tokens(eos_token_id), choose, finished=max_new_tokens == 0)
         if not request.finished:
             self.waiting.append(request)

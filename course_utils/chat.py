@@ -23,6 +23,7 @@ from typing import Any
 
 from course_utils.errors import InputError, TokenizerError
 from course_utils.json_text import parse_json
+from course_utils.language import gettext
 
 ROLES = ("system", "user", "assistant", "tool")
 SECONDS = 10  # in which a template has to be done; one that means well takes milliseconds
@@ -72,7 +73,8 @@ class ChatTemplate:
                 source = (folder / "chat_template.jinja").read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise TokenizerError(
-                    f"{folder / 'chat_template.jinja'} cannot be read ({error}). Fetch the file again."
+                    gettext("{folder} cannot be read ({error}). Fetch the file again.").format(
+                        folder=folder / "chat_template.jinja", error=error)
                 ) from error
         else:
             source = settings.get("chat_template")
@@ -80,14 +82,16 @@ class ChatTemplate:
             named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
             if "default" not in named:
                 raise TokenizerError(
-                    f"tokenizer_config.json in {folder} has the chat templates {sorted(map(str, named))}, "
-                    "none of them 'default'. Build ChatTemplate(source) from the one you want."
+                    gettext("tokenizer_config.json in {folder} has the chat templates {named}, none of them 'default'. "
+                            "Build ChatTemplate(source) from the one you want.").format(
+                        folder=folder, named=sorted(map(str, named)))
                 )
             source, with_tools = named["default"], named.get("tool_use")
         if not isinstance(source, str):
             raise TokenizerError(
-                f"There is no chat template in {folder}, neither chat_template.jinja nor an entry in "
-                "tokenizer_config.json. Give the model plain text, or choose a chat model."
+                gettext("There is no chat template in {folder}, neither chat_template.jinja nor an entry in "
+                        "tokenizer_config.json. Give the model plain text, or choose a chat model.").format(
+                    folder=folder)
             )
         names = ("bos_token", "eos_token", "pad_token", "unk_token")
         tokens = {name: token_string(settings.get(name)) for name in names}
@@ -125,32 +129,36 @@ class ChatTemplate:
         except _TemplateFailure as error:
             empty = next((number for number, message in enumerate(plain) if "content" not in message), None)
             if empty is not None:
-                raise InputError(f"The chat template needs a content in every message, and message {empty} has none "
-                                 'beside its tool calls: give it the content "".') from error
+                raise InputError(gettext("The chat template needs a content in every message, and message {empty} has "
+                                         "none beside its tool calls: give it the content \"\".").format(
+                    empty=empty)) from error
             raise
 
     def _ask(self, source: str, variables: Mapping[str, Any] | None) -> str:
         """Let the template be compiled and, with variables, rendered."""
         answer = _PROCESS.ask({"source": source, "variables": variables, "seconds": SECONDS, "longest": _LONGEST})
         if answer is None:
-            raise TokenizerError(f"The chat template has taken more than {SECONDS} seconds or more memory than a "
-                                 "template may have: do not use a model folder with such a template.")
+            raise TokenizerError(gettext("The chat template has taken more than {seconds} seconds or more memory than "
+                                         "a template may have: do not use a model folder with such a template.").format(
+                seconds=SECONDS))
         if "text" in answer:
             return str(answer["text"])
         kind, error = answer["kind"], answer["error"]
         if kind == "syntax":
-            raise TokenizerError(f"The chat template has an error {error}. Correct it, or take the template that came "
-                                 "with the model.")
+            raise TokenizerError(gettext("The chat template has an error {error}. Correct it, or take the template "
+                                         "that came with the model.").format(error=error))
         if kind == "refused":
-            raise InputError(f"The chat template refuses these messages: {error}. Change them accordingly.")
+            raise InputError(gettext("The chat template refuses these messages: {error}. Change them "
+                                     "accordingly.").format(error=error))
         if kind == "forbidden":
-            raise TokenizerError(f"The chat template tries what a template must not do: {error}. Do not use a model "
-                                 "folder with such a template.")
+            raise TokenizerError(gettext("The chat template tries what a template must not do: {error}. Do not use a "
+                                         "model folder with such a template.").format(error=error))
         if kind == "long":
-            raise TokenizerError(f"The chat template writes more than {_LONGEST} characters for these messages: "
-                                 "shorten them, or do not use a model folder with such a template.")
-        raise _TemplateFailure(f"The chat template fails on these messages ({error}). Check that they are what this "
-                               "model's template expects, or use another template.")
+            raise TokenizerError(gettext("The chat template writes more than {longest} characters for these messages: "
+                                         "shorten them, or do not use a model folder with such a template.").format(
+                longest=_LONGEST))
+        raise _TemplateFailure(gettext("The chat template fails on these messages ({error}). Check that they are what "
+                                       "this model's template expects, or use another template.").format(error=error))
 
 
 class _TemplateFailure(TokenizerError):
@@ -207,8 +215,8 @@ class _TemplateProcess:
                     stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONSAFEPATH": "1"},
                     creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0))
             except OSError as error:
-                raise TokenizerError(f"The process that renders chat templates cannot be started ({error}): end other "
-                                     "programs, or start Python again.") from error
+                raise TokenizerError(gettext("The process that renders chat templates cannot be started ({error}): end "
+                                             "other programs, or start Python again.").format(error=error)) from error
         return self._process
 
     def _end(self) -> None:
@@ -235,33 +243,37 @@ def check_messages(messages: Sequence[Message]) -> None:
     """
     if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence):
         raise InputError(
-            f"messages is a {type(messages).__name__}, not a list. "
-            'Write [{"role": "user", "content": "..."}], also for a single message.'
+            gettext("messages is a {kind}, not a list. Write [{{\"role\": \"user\", \"content\": \"...\"}}], also for "
+                    "a single message.").format(kind=type(messages).__name__)
         )
     if not messages:
         raise InputError('There are no messages. Give at least one: {"role": "user", "content": "..."}.')
     for number, message in enumerate(messages):
         if not isinstance(message, Mapping):
-            raise InputError(f'Message {number} is {message!r}. Write it as {{"role": ..., "content": ...}}.')
+            raise InputError(gettext("Message {number} is {message!r}. Write it as {{\"role\": ..., \"content\": "
+                                     "...}}.").format(number=number, message=message))
         calls = message.get("tool_calls")
         if calls is not None and not _objects(calls):
-            raise InputError(f"The tool_calls of message {number} are {calls!r}. Make them a list of objects, such as "
-                             '[{"function": {"name": ..., "arguments": {...}}}].')
+            raise InputError(gettext("The tool_calls of message {number} are {calls!r}. Make them a list of objects, "
+                                     "such as [{{\"function\": {{\"name\": ..., \"arguments\": {{...}}}}}}].").format(
+                number=number, calls=calls))
         may_be_empty = message.get("role") == "assistant" and bool(calls)
         for key in ("role", "content"):
             if key not in message and not (key == "content" and may_be_empty):
                 raise InputError(
-                    f"Message {number} has no {key!r}, only {list(message)}. "
-                    "Give each message a role and a content."
+                    gettext("Message {number} has no {key!r}, only {message}. Give each "
+                            "message a role and a content.").format(number=number, key=key, message=list(message))
                 )
         if message["role"] not in ROLES:
             raise InputError(
-                f"Message {number} has the unknown role {message['role']!r}. Use one of {', '.join(ROLES)}."
+                gettext("Message {number} has the unknown role {message!r}. Use one of {roles}.").format(
+                    number=number, message=message["role"], roles=", ".join(ROLES))
             )
         content = message.get("content")
         if not isinstance(content, str) and not (content is None and may_be_empty):
             raise InputError(
-                f"The content of message {number} is a {type(content).__name__}. Make it a string."
+                gettext("The content of message {number} is a {kind}. Make it a string.").format(
+                    number=number, kind=type(content).__name__)
             )
 
 
@@ -290,8 +302,9 @@ def plain_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any
         InputError: if they are no list of objects.
     """
     if tools is not None and not _objects(tools):
-        raise InputError(f"tools is {tools!r}. Make it a list of JSON descriptions, such as "
-                         '[{"type": "function", "function": {"name": ..., "parameters": {...}}}].')
+        raise InputError(gettext("tools is {tools!r}. Make it a list of JSON descriptions, such as "
+                                 "[{{\"type\": \"function\", \"function\": {{\"name\": "
+                                 "..., \"parameters\": {{...}}}}}}].").format(tools=tools))
     return None if tools is None else list(_plain(list(tools)))
 
 
@@ -327,9 +340,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         settings = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TokenizerError(f"{path} cannot be read as JSON ({error}). Fetch the file again.") from error
+        raise TokenizerError(gettext("{path} cannot be read as JSON ({error}). Fetch the file again.").format(
+            path=path, error=error)) from error
     if not isinstance(settings, dict):
-        raise TokenizerError(f"{path} holds a {type(settings).__name__}, no object. Fetch the file again.")
+        raise TokenizerError(gettext("{path} holds a {kind}, no object. Fetch the file again.").format(
+            path=path, kind=type(settings).__name__))
     return settings
 
 

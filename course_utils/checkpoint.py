@@ -26,6 +26,7 @@ from course_utils.config import Qwen3Config
 from course_utils.device import get_device
 from course_utils.errors import CheckpointError, InputError
 from course_utils.files import check_path, json_writer, read_json, read_tensors, write_atomically
+from course_utils.language import gettext
 from course_utils.number import check_dtype
 from course_utils.quantization import KINDS, convert
 from course_utils.qwen3 import Qwen3Model
@@ -117,11 +118,12 @@ def save_checkpoint(model: Qwen3Model, folder: str | Path,
         CheckpointError: if the files cannot be written, or the model has an adapter (`course_utils.lora`).
     """
     if not isinstance(model, Qwen3Model):
-        raise InputError(f"model is a {type(model).__name__}: give a Qwen3Model, such as load_model() gives.")
+        raise InputError(gettext("model is a {kind}: give a Qwen3Model, such as load_model() gives.").format(
+            kind=type(model).__name__))
     if generation_config is not None and not isinstance(generation_config, Mapping):
-        raise InputError(f"generation_config is a {type(generation_config).__name__}: give a dictionary, such as "
-                         "{'eos_token_id': 0}, or None.")
-    check_path(folder, "The folder of the model", "a folder")
+        raise InputError(gettext("generation_config is a {kind}: give a dictionary, such as "
+                                 "{{'eos_token_id': 0}}, or None.").format(kind=type(generation_config).__name__))
+    check_path(folder, gettext("The folder of the model"), gettext("a folder"))
     folder = Path(folder)
     if model.adapted:
         raise CheckpointError("The model has an adapter beside its weights, and such a checkpoint could not be loaded: "
@@ -141,14 +143,16 @@ def save_checkpoint(model: Qwen3Model, folder: str | Path,
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder, writers)
     except (OSError, ValueError, SafetensorError) as error:  # ValueError: a NUL in the name
-        raise CheckpointError(f"The model could not be saved in {str(folder)!r} ({error}); what was there "
-                              "before is unchanged. Free disk space, or choose another folder.") from error
+        raise CheckpointError(gettext("The model could not be saved in {folder!r} ({error}); what was there before is "
+                                      "unchanged. Free disk space, or choose another folder.").format(
+            folder=str(folder), error=error)) from error
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     """The content of `config.json`."""
     if not folder.is_dir():
-        raise CheckpointError(f"There is no folder {str(folder)!r}: check the path of the model.")
+        raise CheckpointError(gettext("There is no folder {folder!r}: check the path of the model.").format(
+            folder=str(folder)))
     return read_json(folder / "config.json")
 
 
@@ -158,8 +162,9 @@ def _quantization(config: Mapping[str, Any], folder: Path) -> str | None:
     if content is None:
         return None
     if not isinstance(content, dict) or content.get("quant_method") != _METHOD or content.get("kind") not in KINDS:
-        raise CheckpointError(f"The weights in {str(folder)!r} are quantized in a way that this package does not "
-                              "know: choose a checkpoint that is not quantized, and use `quantize`.")
+        raise CheckpointError(gettext("The weights in {folder!r} are quantized in a way that this package does not "
+                                      "know: choose a checkpoint that is not quantized, and use `quantize`.").format(
+            folder=str(folder)))
     return str(content["kind"])
 
 
@@ -169,13 +174,15 @@ def _own_dtype(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> torc
         named = config.get(key)
         if named is not None:
             if not isinstance(named, str) or named not in _DTYPES:
-                raise CheckpointError(f"{key} is {reprlib.repr(named)} in config.json, which this model cannot compute "
-                                      f"in: name one of {', '.join(_DTYPES)}.")
+                raise CheckpointError(gettext("{key} is {named} in config.json, which this model cannot compute in: "
+                                              "name one of {dtypes}.").format(
+                    key=key, named=reprlib.repr(named), dtypes=", ".join(_DTYPES)))
             return _DTYPES[named]
     stored = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
     if len(stored) > 1:
-        raise CheckpointError(f"The weights are stored in {len(stored)} number formats, and config.json names none of "
-                              'them to compute in: add it there as "dtype", or load with dtype=torch.float32.')
+        raise CheckpointError(gettext("The weights are stored in {count} number formats, and config.json names none of "
+                                      "them to compute in: add it there as \"dtype\", or load with "
+                                      "dtype=torch.float32.").format(count=len(stored)))
     return stored.pop()
 
 
@@ -197,17 +204,18 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
             more = read_tensors(shard)
             twice = sorted(set(weights) & set(more))
             if twice:
-                raise CheckpointError(f"{_some(twice)} stand in {shard.name} and in another file of {str(folder)!r}: "
-                                      "fetch the checkpoint again, into an empty folder.")
+                raise CheckpointError(gettext("{some} stand in {name} and in another file of {folder!r}: fetch the "
+                                              "checkpoint again, into an empty folder.").format(
+                    some=_some(twice), name=shard.name, folder=str(folder)))
             weights.update(more)
         return weights
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
     if pickles:
-        raise CheckpointError(f"{str(folder)!r} has its weights only as pickle ({', '.join(pickles)}), which "
-                              "is never read here because unpickling can run any program: get the model as "
-                              "safetensors.")
-    raise CheckpointError(f"There are no weights in {str(folder)!r}, neither {_WEIGHTS} nor {_INDEX}: "
-                          "fetch the missing files.")
+        raise CheckpointError(gettext("{folder!r} has its weights only as pickle ({pickles}), which is never read here "
+                                      "because unpickling can run any program: get the model as safetensors.").format(
+            folder=str(folder), pickles=", ".join(pickles)))
+    raise CheckpointError(gettext("There are no weights in {folder!r}, neither {weights} nor {index}: fetch the "
+                                  "missing files.").format(folder=str(folder), weights=_WEIGHTS, index=_INDEX))
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -216,13 +224,14 @@ def _shards(folder: Path) -> list[Path]:
     # An index comes from elsewhere: it may name files of its own folder and no others.
     if not isinstance(weight_map, dict) or not all(
             isinstance(name, str) and name == Path(name).name for name in weight_map.values()):
-        raise CheckpointError(f"{str(folder / _INDEX)!r} has no valid weight_map from tensors to files of "
-                              "its folder: fetch the file again.")
+        raise CheckpointError(gettext("{folder!r} has no valid weight_map from tensors to files of its folder: fetch "
+                                      "the file again.").format(folder=str(folder / _INDEX)))
     shards = [folder / name for name in sorted(set(weight_map.values()))]
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
-        raise CheckpointError(f"{len(missing)} of {len(shards)} weight files are missing in {str(folder)!r}: "
-                              f"fetch {', '.join(missing)}.")
+        raise CheckpointError(gettext("{count} of {in_all} weight files are missing in {folder!r}: fetch "
+                                      "{missing}.").format(
+            count=len(missing), in_all=len(shards), folder=str(folder), missing=", ".join(missing)))
     return shards
 
 
@@ -233,25 +242,28 @@ def _check_weights(weights: Mapping[str, Tensor], model: Qwen3Model) -> None:
     optional = {name for name in wanted if tied and name.startswith(_OUTPUT)}
     missing = sorted(set(wanted) - set(weights) - optional)
     if missing:
-        hint = (' If its output layer is the embedding, add "tie_word_embeddings": true to config.json.'
+        hint = (gettext(' If its output layer is the embedding, add "tie_word_embeddings": true to config.json.')
                 if all(name.startswith(_OUTPUT) for name in missing) else "")
-        raise CheckpointError(f"The weights lack {_some(missing)}: the checkpoint is incomplete or does not "
-                              f"belong to its config.json, fetch it again.{hint}")
+        raise CheckpointError(gettext("The weights lack {some}: the checkpoint is incomplete or does not belong to its "
+                                      "config.json, fetch it again.{hint}").format(some=_some(missing), hint=hint))
     unknown = sorted(set(weights) - set(wanted))
     if unknown:
-        raise CheckpointError(f"The weights hold {_some(unknown)}, which a Qwen3 model of this config.json "
-                              "does not have: choose an original dense Qwen3 checkpoint, neither quantized "
-                              "nor an adapter.")
+        raise CheckpointError(gettext("The weights hold {some}, which a Qwen3 model of this config.json does "
+                                      "not have: choose an original dense Qwen3 checkpoint, neither quantized "
+                                      "nor an adapter.").format(some=_some(unknown)))
     for name, tensor in weights.items():
         if tensor.shape != wanted[name].shape:
-            raise CheckpointError(f"{name} has shape {tuple(tensor.shape)}, and config.json asks for "
-                                  f"{tuple(wanted[name].shape)}: use the config.json of these weights.")
+            raise CheckpointError(gettext("{name} has shape {shape}, and config.json asks for {wanted}: use the "
+                                          "config.json of these weights.").format(
+                name=name, shape=tuple(tensor.shape), wanted=tuple(wanted[name].shape)))
         floats = wanted[name].is_floating_point()
         if floats and tensor.dtype not in _DTYPES.values() or not floats and tensor.dtype != wanted[name].dtype:
-            raise CheckpointError(f"{name} is stored as {tensor.dtype}, which this model cannot compute with: choose "
-                                  "a checkpoint in float32, bfloat16 or float16.")
+            raise CheckpointError(gettext("{name} is stored as {dtype}, which this model cannot compute with: choose a "
+                                          "checkpoint in float32, bfloat16 or float16.").format(
+                name=name, dtype=tensor.dtype))
 
 
 def _some(names: list[str]) -> str:
     """The first few of a long list of names."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more tensors" if len(names) > 3 else "")
+    more = gettext(" and {count} more tensors").format(count=len(names) - 3) if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from course_utils.kv_cache import Cache, StaticKVCache
+from course_utils.language import gettext
 from course_utils.qwen3 import DecoderLayer, Qwen3Model
 from course_utils.torch_internals import specialize_floats
 
@@ -45,11 +46,11 @@ def compile_problem(device: torch.device | str) -> str | None:
     try:
         result = torch.compile(gate)(x)
     except Exception as error:  # whatever a compiler may say
-        return (f"torch.compile does not work here ({compiler_reason(error)}), so everything runs uncompiled; "
-                "chapter 1 says what to install.")
+        return gettext("torch.compile does not work here ({compiler_reason}), so everything runs uncompiled; chapter 1 "
+                       "says what to install.").format(compiler_reason=compiler_reason(error))
     if not torch.allclose(result, gate(x), atol=1e-5):
-        return ("torch.compile gives wrong results here, so everything runs uncompiled; "
-                "install another version of PyTorch.")
+        return gettext("torch.compile gives wrong results here, so everything runs uncompiled; "
+                        "install another version of PyTorch.")
     return None
 
 
@@ -108,8 +109,8 @@ def _or_plain(compiled: Callable[..., Any], plain: Callable[..., Any]) -> Callab
 
 def warn_uncompiled(reason: str) -> None:
     """Warn that compiling has failed after all, with the compiler's reason."""
-    warnings.warn(f"torch.compile failed ({reason}), so the model or function goes on uncompiled; chapter 1 says what "
-                  "to install.", stacklevel=3)
+    warnings.warn(gettext("torch.compile failed ({reason}), so the model or function goes on uncompiled; chapter 1 "
+                          "says what to install.").format(reason=reason), stacklevel=3)
 
 
 def compile_model(model: Qwen3Model) -> Qwen3Model:

@@ -17,6 +17,7 @@ from course_utils.batching import pad_left
 from course_utils.errors import InputError
 from course_utils.generation import EndTokens, check_model, check_prompt, end_tokens, generate_tokens
 from course_utils.kv_cache import KVCache
+from course_utils.language import gettext
 from course_utils.number import whole_number
 from course_utils.qwen3 import Qwen3Model, check_vocabulary
 from course_utils.sampling import GREEDY, Sampler, Sampling
@@ -90,7 +91,8 @@ def stream(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompt: Prompt, max_new
     The arguments are checked when the function is called, before the first piece of text is asked for.
     """
     if _are_several(prompt):
-        raise InputError(f"A stream continues one prompt, and this is a list of {len(prompt)}: use generate for it.")
+        raise InputError(gettext("A stream continues one prompt, and this is a list of {count}: use generate for "
+                                 "it.").format(count=len(prompt)))
     (text,), pieces = _begin(model, tokenizer, [prompt], max_new_tokens, sampling, seed, stop, eos_token_id)
     return TextStream(text, pieces)
 
@@ -139,11 +141,12 @@ class StopStrings:
 
     def __init__(self, stop: Stop) -> None:
         if not isinstance(stop, (str, list, tuple)):
-            raise InputError(f"stop is {stop!r}: give a stop string, or a list of them.")
+            raise InputError(gettext("stop is {stop!r}: give a stop string, or a list of them.").format(stop=stop))
         self._stop = [stop] if isinstance(stop, str) else list(stop)
         for string in self._stop:
             if not isinstance(string, str) or not string:
-                raise InputError(f"A stop string is {string!r}: give text of at least one character, or none of them.")
+                raise InputError(gettext("A stop string is {string!r}: give text of at least one "
+                                         "character, or none of them.").format(string=string))
         self._held = ""  # the longest end of the text so far that a stop string could begin with
         self.found = False
 
@@ -205,8 +208,8 @@ def _are_several(prompts: Prompt | Sequence[Prompt]) -> bool:
     if isinstance(prompts, str):
         return False
     if not isinstance(prompts, (list, tuple)):
-        raise InputError(f"The prompt is a {type(prompts).__name__}: give text, a list of token ids, or a list of such "
-                         "prompts.")
+        raise InputError(gettext("The prompt is a {kind}: give text, a list of token ids, or a list of such "
+                                 "prompts.").format(kind=type(prompts).__name__))
     if not prompts:
         raise InputError("The prompt is empty: give text, or a list with at least one token id or one prompt.")
     return all(whole_number(entry) is None for entry in prompts)
@@ -218,15 +221,16 @@ def _begin(model: Qwen3Model, tokenizer: Qwen3Tokenizer, prompts: Sequence[Any],
     """Check everything; return the texts, and the pieces of each step that make them grow."""
     check_model(model)
     if not isinstance(tokenizer, Qwen3Tokenizer):
-        raise InputError(f"tokenizer is a {type(tokenizer).__name__}: give a Qwen3Tokenizer, such as load_tokenizer() "
-                         "gives.")
+        raise InputError(gettext("tokenizer is a {kind}: give a Qwen3Tokenizer, such as load_tokenizer() "
+                                 "gives.").format(kind=type(tokenizer).__name__))
     ends = end_tokens(tokenizer.end_token_ids if eos_token_id is None else eos_token_id)
     texts = [_Text(tokenizer, stop, ends) for _ in prompts]
     rows = [_encode(tokenizer, prompt) for prompt in prompts]
     for number, row in enumerate(rows, start=1):
-        name = "The prompt" if len(rows) == 1 else f"Prompt {number} of {len(rows)}"
+        name = gettext("The prompt") if len(rows) == 1 else gettext("Prompt {number} of {count}").format(
+            number=number, count=len(rows))
         if not row:
-            raise InputError(f"{name} is empty: give text or token ids, at least one token.")
+            raise InputError(gettext("{name} is empty: give text or token ids, at least one token.").format(name=name))
         try:
             check_vocabulary(row, model.config.vocab_size)  # before it is a tensor, which holds no larger numbers
             max_new_tokens = check_prompt(model, torch.tensor([row]), max_new_tokens)
@@ -245,7 +249,7 @@ def _encode(tokenizer: Qwen3Tokenizer, prompt: Any) -> list[int]:
     entries = prompt if isinstance(prompt, (list, tuple)) else [None]
     ids = [number for entry in entries if (number := whole_number(entry)) is not None]
     if len(ids) < len(entries):
-        raise InputError(f"A prompt is {prompt!r}: give text, or a list of token ids.")
+        raise InputError(gettext("A prompt is {prompt!r}: give text, or a list of token ids.").format(prompt=prompt))
     return ids
 
 

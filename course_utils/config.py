@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from course_utils.errors import CheckpointError
+from course_utils.language import gettext
 from course_utils.number import finite_number, whole_number
 
 # Far beyond any model of this kind. A file with larger numbers is damaged or malicious, and would be noticed only when
@@ -52,10 +53,12 @@ class Qwen3Config:
             value = _checked(field.name, getattr(self, field.name), type(field.default))
             object.__setattr__(self, field.name, value)  # as frozen dataclasses do it themselves
         if self.num_attention_heads % self.num_key_value_heads:
-            raise CheckpointError(f"{self.num_attention_heads} query heads cannot share "
-                                  f"{self.num_key_value_heads} key-value heads evenly: check the configuration.")
+            raise CheckpointError(gettext("{num_attention_heads} query heads cannot share {num_key_value_heads} "
+                                          "key-value heads evenly: check the configuration.").format(
+                num_attention_heads=self.num_attention_heads, num_key_value_heads=self.num_key_value_heads))
         if self.head_dim % 2:
-            raise CheckpointError(f"head_dim is {self.head_dim}: rotation works on pairs, so it must be even.")
+            raise CheckpointError(gettext("head_dim is {head_dim}: rotation works on pairs, so it must be "
+                                          "even.").format(head_dim=self.head_dim))
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Qwen3Config:
@@ -65,30 +68,31 @@ class Qwen3Config:
             CheckpointError: if it describes another architecture, or a feature that is left out here.
         """
         if not isinstance(config, Mapping):
-            raise CheckpointError(f"The configuration is {reprlib.repr(config)}: give a mapping, such as what "
-                                  "config.json holds.")
+            raise CheckpointError(gettext("The configuration is {config}: give a mapping, such as what config.json "
+                                          "holds.").format(config=reprlib.repr(config)))
         if config.get("model_type") != "qwen3":
-            raise CheckpointError(f"This is a {reprlib.repr(config.get('model_type', 'nameless'))} model, and only "
-                                  "'qwen3' (the dense Qwen3 family) is implemented: choose one of those.")
+            raise CheckpointError(gettext("This is a {get} model, and only 'qwen3' (the dense Qwen3 family) is "
+                                          "implemented: choose one of those.").format(
+                get=reprlib.repr(config.get("model_type", "nameless"))))
         unsupported = [key for key in _FLAGS if config.get(key, False) is not False]
         unsupported += [key for key in _OTHER_LAYERS if config.get(key)]
         if config.get("hidden_act", "silu") != "silu":
             unsupported.append("hidden_act")
         if unsupported:
-            raise CheckpointError(f"This model sets {', '.join(unsupported)}, which no dense Qwen3 does: "
-                                  "choose an original checkpoint.")
+            raise CheckpointError(gettext("This model sets {unsupported}, which no dense Qwen3 does: choose an "
+                                          "original checkpoint.").format(unsupported=", ".join(unsupported)))
         values = {field.name: config[field.name] for field in fields(cls) if field.name in config}
         values = {"tie_word_embeddings": False, **values, **_rotary_base(config)}
         missing = {field.name for field in fields(cls)} - set(values)
         if missing:
-            raise CheckpointError(f"config.json lacks {', '.join(sorted(missing))}: it is incomplete, "
-                                  "download the model again.")
+            raise CheckpointError(gettext("config.json lacks {missing}: it is incomplete, download the model "
+                                          "again.").format(missing=", ".join(sorted(missing))))
         read = cls(**values)
         layers = config.get("layer_types")
         if layers is not None and layers != ["full_attention"] * read.num_hidden_layers:
-            raise CheckpointError("This model's layer_types are not full_attention for each of its "
-                                  f"{read.num_hidden_layers} layers, and nothing else is implemented: choose an "
-                                  "original checkpoint.")
+            raise CheckpointError(gettext("This model's layer_types are not full_attention for each of its "
+                                          "{num_hidden_layers} layers, and nothing else is implemented: choose an "
+                                          "original checkpoint.").format(num_hidden_layers=read.num_hidden_layers))
         return read
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,14 +106,16 @@ def _checked(name: str, value: Any, kind: type) -> int | float | bool:
     if kind is bool:
         if isinstance(value, bool):
             return value
-        wanted = "true or false"
+        wanted = gettext("true or false")
     else:
         largest = _LARGEST.get(name, LARGEST_SIZE)
         number = whole_number(value) if kind is int else finite_number(value)
         if number is not None and 0 < number <= largest:
             return number
-        wanted = f"a positive {'whole ' if kind is int else ''}number, at most {largest}"
-    raise CheckpointError(f"{name} is {reprlib.repr(value)} in the model's configuration: it must be {wanted}.")
+        wanted = (gettext("a positive whole number, at most {largest}") if kind is int
+                  else gettext("a positive number, at most {largest}")).format(largest=largest)
+    raise CheckpointError(gettext("{name} is {value} in the model's configuration: it must be {wanted}.").format(
+        name=name, value=reprlib.repr(value), wanted=wanted))
 
 
 def _rotary_base(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,11 +126,11 @@ def _rotary_base(config: Mapping[str, Any]) -> dict[str, Any]:
     ropes = {key: config.get(key) for key in ("rope_parameters", "rope_scaling")}
     for key, rope in ropes.items():
         if rope is not None and not isinstance(rope, Mapping):
-            raise CheckpointError(f"{key} is {reprlib.repr(rope)} in the model's configuration: it must be an object, "
-                                  "or null.")
+            raise CheckpointError(gettext("{key} is {rope} in the model's configuration: it must be an object, or "
+                                          "null.").format(key=key, rope=reprlib.repr(rope)))
         # What else it holds are the numbers of a scaling, or an object for each type of layer.
         if rope and (rope.get("rope_type", rope.get("type", "default")) != "default" or not set(rope) <= _ROPE):
-            raise CheckpointError(f"This model scales its rotary angles ({key}), which is not implemented: "
-                                  "choose a checkpoint without rope scaling.")
+            raise CheckpointError(gettext("This model scales its rotary angles ({key}), which is not implemented: "
+                                          "choose a checkpoint without rope scaling.").format(key=key))
     rope = ropes["rope_scaling"] or ropes["rope_parameters"] or {}
     return {"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {}

@@ -20,6 +20,7 @@ from course_utils.chat import check_messages
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.generation import generate_tokens
 from course_utils.kv_cache import KVCache
+from course_utils.language import gettext
 from course_utils.number import require_whole_number
 from course_utils.prefix_cache import PrefixCache, generate_with_prefix
 from course_utils.qwen3 import Qwen3Model
@@ -166,6 +167,7 @@ class Conversation:
         context = self.model.config.max_position_embeddings
         if prompt_tokens + self.max_new_tokens - 1 > context:  # the last token is never fed back
             raise ContextLengthError(
-                f"The conversation has {prompt_tokens} tokens by now, and with an answer of up to "
-                f"{self.max_new_tokens} it does not fit into this model's {context}. Take old turns out of its "
-                "`messages`, lower its max_new_tokens, or start a new conversation.")
+                gettext("The conversation has {prompt_tokens} tokens by now, and with an answer of up to "
+                        "{max_new_tokens} it does not fit into this model's {context}. Take old turns out of its "
+                        "`messages`, lower its max_new_tokens, or start a new conversation.").format(
+                    prompt_tokens=prompt_tokens, max_new_tokens=self.max_new_tokens, context=context))

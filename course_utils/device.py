@@ -18,6 +18,7 @@ import torch
 
 from course_utils import host_memory
 from course_utils.errors import InputError
+from course_utils.language import gettext
 
 DEVICE_VARIABLE = "COURSE_DEVICE"
 
@@ -47,10 +48,12 @@ def get_device(preference: torch.device | str | None = None) -> torch.device:
         InputError: if this machine has no such device.
     """
     if not isinstance(preference, (str, torch.device, type(None))):
-        raise InputError(f"The device is a {type(preference).__name__}: give its name, such as \"cpu\".")
-    wanted, source = None if preference is None else str(preference), "The device"
+        raise InputError(gettext("The device is a {kind}: give its name, such as \"cpu\".").format(
+            kind=type(preference).__name__))
+    wanted, source = None if preference is None else str(preference), gettext("The device")
     if wanted is None or wanted.strip().lower() in ("", "auto"):
-        wanted, source = os.environ.get(DEVICE_VARIABLE), f"The environment variable {DEVICE_VARIABLE}"
+        wanted, source = os.environ.get(DEVICE_VARIABLE), gettext("The environment variable {device_variable}").format(
+            device_variable=DEVICE_VARIABLE)
     devices = available_devices()
     wanted = (wanted or "auto").strip().lower() or "auto"
     if wanted == "auto":
@@ -60,8 +63,9 @@ def get_device(preference: torch.device | str | None = None) -> torch.device:
     known = wanted in (*devices, "meta") or any(name == kind and index == "0" or name.partition(":")[0] == wanted
                                      for name in devices)
     if not known:
-        raise InputError(f"{source} is {wanted!r}, which this machine does not have. "
-                         f"Choose one of {', '.join(devices)}, or \"auto\".")
+        raise InputError(gettext("{source} is {wanted!r}, which this machine does not have. Choose one "
+                                 "of {devices}, or \"auto\".").format(
+            source=source, wanted=wanted, devices=", ".join(devices)))
     return torch.device(wanted)
 
 
@@ -85,13 +89,16 @@ def describe_device(device: torch.device) -> str:
         if torch.version.hip:
             return f"{name} (ROCm)"
         major, minor = torch.cuda.get_device_capability(device)
-        cores = "with" if has_tensor_cores(device) else "without"
-        return f"{name} (CUDA, compute capability {major}.{minor}, {cores} Tensor Cores)"
+        text = (gettext("{name} (CUDA, compute capability {major}.{minor}, with Tensor Cores)")
+                if has_tensor_cores(device) else
+                gettext("{name} (CUDA, compute capability {major}.{minor}, without Tensor Cores)"))
+        return text.format(name=name, major=major, minor=minor)
     if device.type == "xpu":
         return f"{torch.xpu.get_device_name(device)} (Intel XPU)"
     if device.type == "mps":
-        return f"Apple GPU (MPS) of a Mac with {platform.machine()} processor"
-    return f"CPU ({platform.machine()}), {os.cpu_count()} logical cores, PyTorch uses {torch.get_num_threads()} threads"
+        return gettext("Apple GPU (MPS) of a Mac with {machine} processor").format(machine=platform.machine())
+    return gettext("CPU ({machine}), {cores} logical cores, PyTorch uses {threads} threads").format(
+        machine=platform.machine(), cores=os.cpu_count(), threads=torch.get_num_threads())
 
 
 def has_tensor_cores(device: torch.device) -> bool:

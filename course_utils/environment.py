@@ -1,11 +1,7 @@
-"""What this computer has for the course: one table, each row OK, note or problem, with what to do about it.
-
-A note says that something is slower or missing, and the course goes on without it; a problem has to be mended.
-"""
+"""What this computer has for the course: one table, each row OK, note or problem, with what to do about it."""
 
 from __future__ import annotations
 
-import html
 import http.client
 import importlib.metadata
 import os
@@ -18,16 +14,16 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from course_utils import host_memory, kernels
 from course_utils.device import available_devices, describe_device, free_memory, get_device, total_memory
 from course_utils.errors import CourseError, InputError
+from course_utils.language import gettext, noted
 from course_utils.linear import fastest_routine, routine_speeds
+from course_utils.report import EnvironmentReport, Finding, look_at_all
 from course_utils.threads import THREADS_VARIABLE, thread_count
 from course_utils.timing import format_bytes
 
@@ -41,62 +37,6 @@ PLACEHOLDER = "https://github.com/OWNER/"  # what the course's address begins wi
 PROJECT_FILE = Path(__file__).resolve().parent.parent / "pyproject.toml"  # in a checkout
 # Beside the weights there is the cache of keys and values, and what one layer computes.
 SPARE_SHARE = 0.2
-
-Status = Literal["OK", "note", "problem"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One finding: what was looked at, what was found, how good that is, and what to do if it is not."""
-
-    what: str
-    value: str
-    status: Status = "OK"
-    remedy: str = ""
-
-
-@dataclass(frozen=True)
-class EnvironmentReport:
-    """The table. It prints as aligned text, and as an HTML table in a notebook."""
-
-    rows: tuple[Finding, ...]
-
-    @property
-    def problems(self) -> list[Finding]:
-        """The rows that have to be mended before the course works."""
-        return [row for row in self.rows if row.status == "problem"]
-
-    def summary(self) -> str:
-        """One sentence on the whole."""
-        if self.problems:
-            return f"Please mend first: {', '.join(row.what for row in self.problems)}."
-        notes = [row.what for row in self.rows if row.status == "note"]
-        return "Everything the course needs is here." + (f" Worth reading: {', '.join(notes)}." if notes else "")
-
-    def __str__(self) -> str:
-        head = [("Status", "What", "Found"), ("------", "----", "-----")]
-        cells = head + [(row.status, row.what, row.value) for row in self.rows]
-        remedies = ["", ""] + [row.remedy for row in self.rows]
-        first, second = (max(len(line[column]) for line in cells) for column in (0, 1))
-        lines = []
-        for (status, what, value), remedy in zip(cells, remedies):
-            lines.append(f"{status:<{first}}  {what:<{second}}  {value}")
-            if remedy:
-                lines.append(f"{'':{first + second + 2}}  To do: {remedy}")
-        return "\n".join([*lines, "", self.summary()])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        # Notebooks align numbers to the right and never break a line: both are wrong for sentences.
-        style = ' style="text-align: left; white-space: normal; vertical-align: top"'
-        head = "".join(f'<th scope="col"{style}>{name}</th>' for name in ("What", "Status", "Found", "To do"))
-        body = "".join(
-            f'<tr><th scope="row"{style}>{html.escape(row.what)}</th>'
-            + "".join(f"<td{style}>{html.escape(cell)}</td>" for cell in (row.status, row.value, row.remedy)) + "</tr>"
-            for row in self.rows)
-        return (f"<table><caption>{html.escape(self.summary())}</caption>"
-                f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
 
 def environment_report(check_network: bool = True) -> EnvironmentReport:
@@ -116,15 +56,7 @@ def environment_report(check_network: bool = True) -> EnvironmentReport:
         ("Single vectors", _single_vectors), ("Threads", _threads),
         ("Bundled models", _bundled),
         ("Model hub", lambda: _hub(check_network))]
-    rows: list[Finding] = []
-    for what, look in looks:
-        try:
-            found = look()
-        except Exception as error:  # a machine like no other must still get its other rows
-            found = Finding(what, f"could not be found out ({type(error).__name__}: {error})", "note",
-                            "Go on; come back if something goes wrong later.")
-        rows += [found] if isinstance(found, Finding) else found
-    return EnvironmentReport(tuple(rows))
+    return EnvironmentReport(look_at_all(looks))
 
 
 def repository_row() -> Finding:
@@ -135,14 +67,14 @@ def repository_row() -> Finding:
     Returns:
         A note while the address is the placeholder, for then all links in the notebooks are dead.
     """
-    what = "Repository"
+    what = noted("Repository")
     address = _address_in_checkout() or _address_in_metadata()
     if address is None:
         return Finding(what, "not known")
     if address.startswith(PLACEHOLDER):
-        return Finding(what, f"{address}, a placeholder", "note",
-                       "Before you publish this copy, run in its folder: python notebooks/build.py repository "
-                       "https://github.com/YOU/NAME")
+        return Finding(what, gettext("{address}, a placeholder").format(address=address), "note",
+                       gettext("Before you publish this copy, run in its folder: python notebooks/build.py repository "
+                               "https://github.com/YOU/NAME"))
     return Finding(what, address)
 
 
@@ -163,17 +95,21 @@ def _address_in_metadata() -> str | None:
 
 
 def where() -> str:
-    """Where this Python runs: "Google Colab", "Lightning Studio" or "local"."""
+    """Where this Python runs: "Google Colab", "Lightning Studio", "GitHub Codespaces", "Binder", "JupyterHub" or
+    "local"."""
     if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ:
         return "Google Colab"
-    return "Lightning Studio" if "LIGHTNING_CLOUDSPACE_ID" in os.environ else "local"
+    # What each of them sets; Binder is a JupyterHub, too.
+    signs = {"LIGHTNING_CLOUDSPACE_ID": "Lightning Studio", "CODESPACES": "GitHub Codespaces",
+             "BINDER_SERVICE_HOST": "Binder", "JUPYTERHUB_USER": "JupyterHub"}
+    return next((name for variable, name in signs.items() if os.environ.get(variable)), "local")
 
 
 def _python() -> Finding:
     version = platform.python_version()
     if sys.version_info < OLDEST_PYTHON:
         oldest = ".".join(map(str, OLDEST_PYTHON))
-        return Finding("Python", version, "problem", f"Install Python {oldest} or later.")
+        return Finding("Python", version, "problem", gettext("Install Python {oldest} or later.").format(oldest=oldest))
     return Finding("Python", version)
 
 
@@ -206,13 +142,13 @@ def _versions(names: Sequence[str]) -> tuple[list[str], list[str]]:
 def _packages() -> Finding:
     found, missing = _versions(NEEDED_PACKAGES)
     if missing:
-        return Finding("Packages", f"missing: {', '.join(missing)}", "problem",
+        return Finding("Packages", gettext("missing: {missing}").format(missing=", ".join(missing)), "problem",
                        f"{_pip()} install {' '.join(missing)}")
     return Finding("Packages", ", ".join(found))
 
 
 def _notebook_packages() -> Finding:
-    what = "Notebook packages"
+    what = noted("Notebook packages")
     if where() == "Google Colab":
         # Colab brings its own notebook; its page draws the controls of ipywidgets 7 only.
         version = importlib.metadata.version("ipywidgets")
@@ -220,16 +156,18 @@ def _notebook_packages() -> Finding:
             return Finding(what, f"ipywidgets {version}", "note",
                            "Sliders and buttons do not show in Colab: choose Runtime > Disconnect and delete runtime, "
                            "and do not install ipywidgets again.")
-        return Finding(what, f"ipywidgets {version}, Colab's own notebook")
+        return Finding(what, gettext("ipywidgets {version}, Colab's own notebook").format(version=version))
     found, missing = _versions(("jupyterlab", "ipywidgets"))
     if missing:
-        return Finding(what, ", ".join([*found, f"missing: {', '.join(missing)}"]), "note",
-                       f"{_pip()} install {' '.join(missing)}, unless your editor shows notebooks itself.")
+        return Finding(what, ", ".join([*found, gettext("missing: {missing}").format(
+            missing=", ".join(missing))]), "note",
+                       gettext("{pip} install {missing}, unless your editor shows notebooks itself.").format(
+                           pip=_pip(), missing=" ".join(missing)))
     return Finding(what, ", ".join(found))
 
 
 def _pip() -> str:
-    return "Run: python -m pip"
+    return gettext("Run: python -m pip")
 
 
 def _device() -> Finding:
@@ -243,20 +181,23 @@ def _device() -> Finding:
                        "There seems to be an NVIDIA GPU that this PyTorch cannot use. Install the build for CUDA, as "
                        "pytorch.org/get-started describes, to be faster.")
     if device.type == "cpu":
-        value += "; every chapter runs on it"
+        value += gettext("; every chapter runs on it")
     return Finding("Device", value)
 
 
 def _memory() -> list[Finding]:
     free = host_memory.available()
-    value = f"{format_bytes(free)} free of {format_bytes(host_memory.total())}"
+    value = gettext("{free} free of {total}").format(
+        free=format_bytes(free), total=format_bytes(host_memory.total()))
     rows = [Finding("Memory", value) if free > 2e9 else
             Finding("Memory", value, "note",
-                    "Close other programs and other notebooks (Kernel > Shut Down All Kernels).")]
+                    gettext("Close other programs and other notebooks (Kernel > Shut Down All Kernels)."))]
     device = get_device()
     if device.type != "cpu":
         rows.append(Finding("Memory of the device",
-                            f"{format_bytes(free_memory(device))} free of {format_bytes(total_memory(device))}"))
+                            gettext("{free} free of {total}").format(
+                                free=format_bytes(free_memory(device)),
+                                total=format_bytes(total_memory(device)))))
     return rows
 
 
@@ -266,7 +207,8 @@ def _disk() -> Finding:
     cache = cache_folder()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    value = f"{format_bytes(free)} free where downloaded models are kept ({_with_tilde(cache)})"
+    value = gettext("{free} free where downloaded models are kept ({with_tilde})").format(
+        free=format_bytes(free), with_tilde=_with_tilde(cache))
     if free < 3e9:
         return Finding("Disk", value, "note", "The bundled models need nothing more, the smallest download needs 1.5 "
                                               "GB: free some space, or set HF_HOME to a folder on a larger disk.")
@@ -296,22 +238,26 @@ def _models() -> Finding:
             fitting.append(f"{name.partition('/')[2]} ({format_bytes(size)})")
     value = ", ".join(fitting)
     if len(fitting) == 2 and smallest is not None:
-        return Finding("Models that fit", value, "note", "The downloaded ones do not fit, and the course does not need "
-                       f"them: the smallest takes {format_bytes(smallest * (1 + SPARE_SHARE))} of free memory.")
+        return Finding("Models that fit", value, "note", gettext("The downloaded ones do not fit, and the course does "
+                                                                 "not need them: the smallest takes {free} of "
+                                                                 "free memory.").format(
+            free=format_bytes(smallest * (1 + SPARE_SHARE))))
     return Finding("Models that fit", value)
 
 
 def _compiler() -> Finding:
     """What `torch.compile` needs on a CPU: a C++ compiler, and on Linux the headers of Python."""
-    what = "C++ compiler"
+    what = noted("C++ compiler")
     compiler = next(filter(None, map(shutil.which, [*filter(None, [os.environ.get("CXX")]),
                                                     *_compilers(platform.system())])), None)
     header = Path(sysconfig.get_path("include"), "Python.h").is_file()
     if compiler and header:
-        return Finding(what, f"{Path(compiler).name}, with Python.h; torch.compile can use them")
+        return Finding(what, gettext("{name}, with Python.h; torch.compile can use them").format(
+            name=Path(compiler).name))
     missing = " and ".join(name for name, there in (("a C++ compiler", compiler), ("Python.h", header)) if not there)
-    return Finding(what, f"missing: {missing}", "note",
-                   f"Only torch.compile (chapter 7) needs it. {_how_to_get_compiler(platform.system())}")
+    return Finding(what, gettext("missing: {missing}").format(missing=missing), "note",
+                   gettext("Only torch.compile (chapter 7) needs it. "
+                           "{how_to_get_compiler}").format(how_to_get_compiler=_how_to_get_compiler(platform.system())))
 
 
 def _compilers(system: str) -> tuple[str, ...]:
@@ -321,20 +267,21 @@ def _compilers(system: str) -> tuple[str, ...]:
 
 def _how_to_get_compiler(system: str) -> str:
     if system == "Windows":
-        return ("Install the Build Tools for Visual Studio with C++, and start Python from their "
-                "\"Developer Command Prompt\".")
+        return gettext("Install the Build Tools for Visual Studio with C++, and start Python from their "
+                        "\"Developer Command Prompt\".")
     if system == "Darwin":
-        return "Run: xcode-select --install"
-    return "On Debian or Ubuntu run: sudo apt install g++ python3-dev"
+        return gettext("Run: xcode-select --install")
+    return gettext("On Debian or Ubuntu run: sudo apt install g++ python3-dev")
 
 
 def _kernels() -> Finding:
     """The kernels for quantized weights, compiled now if they were not before."""
-    what = "Kernels"
+    what = noted("Kernels")
     problem = next(filter(None, map(kernels.problem, kernels.KERNELS)), None)
     if problem is None:
-        return Finding(what, f"{kernels.instruction_set()}, for weights in 8 and 4 bits")
-    return Finding(what, problem, "note", "Only the speed of quantized models depends on them.")
+        return Finding(what, gettext("{instruction_set}, for weights in 8 and 4 bits").format(
+            instruction_set=kernels.instruction_set()))
+    return Finding(what, problem, "note", gettext("Only the speed of quantized models depends on them."))
 
 
 def _single_vectors() -> Finding:
@@ -367,27 +314,30 @@ def _bundled() -> Finding:
         except CourseError:
             missing.append(name)
     if missing:
-        return Finding("Bundled models", f"missing: {', '.join(missing)}", "problem",
-                       "Install the package again, or restore the data folder of the repository.")
+        return Finding("Bundled models", gettext("missing: {missing}").format(missing=", ".join(missing)), "problem",
+                       gettext("Install the package again, or restore the data folder of the repository."))
     return Finding("Bundled models", ", ".join(BUNDLED))
 
 
 def _hub(check_network: bool) -> Finding:
     from course_utils.hub import hub_address, is_offline
 
-    what, fine = "Model hub", "The bundled models need no network."
+    what, fine = noted("Model hub"), gettext("The bundled models need no network.")
     if is_offline():
-        return Finding(what, "not asked, HF_HUB_OFFLINE is set", "note", f"{fine} Unset it to download others.")
+        return Finding(what, gettext("not asked, HF_HUB_OFFLINE is set"), "note", gettext("{fine} Unset it to download "
+                                                                                 "others.").format(fine=fine))
     if not check_network:
-        return Finding(what, "not asked", "note", fine)
+        return Finding(what, gettext("not asked"), "note", fine)
     try:
         address = hub_address()
     except InputError as error:
-        return Finding(what, "not asked", "note", f"{fine} {error}")
+        return Finding(what, gettext("not asked"), "note", f"{fine} {error}")
     trouble = _why_unreachable(address)
     if trouble:
-        return Finding(what, f"{address} does not answer ({trouble})", "note",
-                   f"{fine} To download others, check the network, or set HF_ENDPOINT to a mirror.")
+        return Finding(what, gettext("{address} does not answer ({trouble})").format(
+            address=address, trouble=trouble), "note",
+                   gettext("{fine} To download others, check the network, or set HF_ENDPOINT to a mirror.").format(
+                       fine=fine))
     return Finding(what, f"{address} answers")
 
 
@@ -409,4 +359,5 @@ def _why_unreachable(address: str) -> str | None:
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(HUB_TIMEOUT)
-    return reasons[0] if reasons else f"no answer within {HUB_TIMEOUT:.0f} seconds"
+    return reasons[0] if reasons else gettext("no answer within {hub_timeout:.0f} seconds").format(
+        hub_timeout=HUB_TIMEOUT)

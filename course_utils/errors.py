@@ -6,6 +6,7 @@ subclasses say which kind of thing went wrong. Those about a bad argument are al
 
 from __future__ import annotations
 
+from course_utils.language import gettext
 from course_utils.printable import printable
 
 
@@ -13,11 +14,12 @@ class CourseError(Exception):
     """Base of all errors that this package raises on purpose.
 
     A message may quote a stranger: the name of a tensor, what a server said. Wherever it is shown, in a terminal or
-    above a traceback, it is one line and steers nothing.
+    above a traceback, it is one line and steers nothing. It is in the reader's language: here, where it is shown, if it
+    was raised with a sentence as it stands in the code, and where it is raised if something was filled in.
     """
 
     def __str__(self) -> str:
-        return printable(" ".join(super().__str__().splitlines()))
+        return printable(" ".join(gettext(super().__str__()).splitlines()))
 
 
 class InputError(CourseError, ValueError):

@@ -9,14 +9,14 @@ import reprlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from course_utils.errors import CheckpointError, InputError
 from course_utils.json_text import parse_json
+from course_utils.language import gettext
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_path(path: object, name: str, kind: str) -> None:
@@ -31,7 +31,8 @@ def check_path(path: object, name: str, kind: str) -> None:
         InputError: if it is neither text nor a path.
     """
     if not isinstance(path, (str, os.PathLike)):
-        raise InputError(f"{name} is {reprlib.repr(path)}: give the name of {kind}.")
+        raise InputError(gettext("{name} is {path}: give the name of {kind}.").format(
+            name=name, path=reprlib.repr(path), kind=kind))
 
 
 def describe_damage(path: Path) -> str:
@@ -39,12 +40,12 @@ def describe_damage(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(200).lstrip()
     if not start:
-        return "is empty"
+        return gettext("is empty")
     if start.startswith(b"version https://git-lfs"):
-        return "is a git-LFS pointer, a note in place of the file (`git lfs pull` fetches the file itself)"
+        return gettext("is a git-LFS pointer, a note in place of the file (`git lfs pull` fetches the file itself)")
     if start.startswith(b"<"):
-        return "is an HTML page, such as the login or error page of a proxy, saved under that name"
-    return "is damaged or cut short"
+        return gettext("is an HTML page, such as the login or error page of a proxy, saved under that name")
+    return gettext("is damaged or cut short")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -54,16 +55,16 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: if there is no such file, or it holds something else; says what it seems to be.
     """
     if not path.is_file():
-        raise CheckpointError(f"There is no {path.name} in {str(path.parent)!r}: give the folder of a model "
-                              "in Hugging Face layout.")
+        raise CheckpointError(gettext("There is no {name} in {parent!r}: give the folder of a model in Hugging Face "
+                                      "layout.").format(name=path.name, parent=str(path.parent)))
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CheckpointError(f"{str(path)!r} {describe_damage(path)}, not JSON ({error}): "
-                              "fetch the file again.") from error
+        raise CheckpointError(gettext("{path!r} {describe_damage}, not JSON ({error}): fetch the file again.").format(
+            path=str(path), describe_damage=describe_damage(path), error=error)) from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{str(path)!r} holds a JSON {type(content).__name__} instead of an object: "
-                              "fetch the file again.")
+        raise CheckpointError(gettext("{path!r} holds a JSON {kind} instead of an object: fetch the file "
+                                      "again.").format(path=str(path), kind=type(content).__name__))
     return content
 
 
@@ -73,11 +74,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: if it holds something else; says what it seems to be.
     """
+    # These bring PyTorch, which takes seconds, and the other functions need none of it.
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{str(path)!r} {describe_damage(path)}, not a safetensors file ({error}): "
-                              "delete it and fetch it again.") from error
+        raise CheckpointError(gettext("{path!r} {describe_damage}, not a safetensors file ({error}): delete it and "
+                                      "fetch it again.").format(
+            path=str(path), describe_damage=describe_damage(path), error=error)) from error
 
 
 def json_writer(content: Mapping[str, Any]) -> Callable[[Path], object]:

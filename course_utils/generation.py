@@ -29,6 +29,7 @@ from course_utils.config import Qwen3Config
 from course_utils.device import peak_memory, reset_peak_memory, synchronize
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.kv_cache import Cache, KVCache, check_cache
+from course_utils.language import gettext
 from course_utils.number import require_whole_number, whole_number
 from course_utils.qwen3 import Qwen3Model, check_mask, check_token_ids, check_vocabulary
 from course_utils.sampling import GREEDY, Sampler
@@ -90,7 +91,8 @@ def end_tokens(eos_token_id: EndTokens) -> list[int]:
     except TypeError:  # not several
         given = [eos_token_id]
     if not all(map(is_token_id, given)):
-        raise InputError(f"eos_token_id is {eos_token_id!r}: give a token id, several of them, or None.")
+        raise InputError(gettext("eos_token_id is {eos_token_id!r}: give a token id, several of them, or None.").format(
+            eos_token_id=eos_token_id))
     return [int(token) for token in given]
 
 
@@ -107,7 +109,8 @@ def check_model(model: object) -> None:
         InputError: if it is not.
     """
     if not callable(model) or not isinstance(getattr(model, "config", None), Qwen3Config):
-        raise InputError(f"model is a {type(model).__name__}: give a Qwen3Model, such as load_model() gives.")
+        raise InputError(gettext("model is a {kind}: give a Qwen3Model, such as load_model() gives.").format(
+            kind=type(model).__name__))
 
 
 def check_choice(choose: object) -> None:
@@ -117,8 +120,8 @@ def check_choice(choose: object) -> None:
         InputError: if it is no function.
     """
     if not callable(choose):
-        raise InputError(f"choose is a {type(choose).__name__}: give a function from logits, (b, vocab_size), to token "
-                         "ids, (b, 1), such as a Sampler.")
+        raise InputError(gettext("choose is a {kind}: give a function from logits, (b, vocab_size), to token ids, (b, "
+                                 "1), such as a Sampler.").format(kind=type(choose).__name__))
 
 
 def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cache: Cache | None = None) -> int:
@@ -138,8 +141,9 @@ def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cach
     needed = past + token_ids.shape[1] + max(0, max_new_tokens - 1)
     if needed > context:
         prompt = past + token_ids.shape[1]
-        raise ContextLengthError(f"{prompt} prompt tokens and {max_new_tokens} new ones do not fit into {context}: "
-                                 f"shorten the prompt or lower max_new_tokens to {max(0, context - prompt + 1)}.")
+        raise ContextLengthError(gettext("{prompt} prompt tokens and {max_new_tokens} new ones do not fit into "
+                                         "{context}: shorten the prompt or lower max_new_tokens to {room}.").format(
+            prompt=prompt, max_new_tokens=max_new_tokens, context=context, room=max(0, context - prompt + 1)))
     return max_new_tokens
 
 
@@ -176,8 +180,8 @@ def _loop(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, ends: list[
             token = choose(last_logits(model, inputs, cache, mask))
         if not isinstance(token, Tensor) or token.shape != ended.shape:
             what = tuple(token.shape) if isinstance(token, Tensor) else type(token).__name__
-            raise InputError(f"choose gave {what} for {len(ended)} texts: let it return token ids of shape "
-                             f"{tuple(ended.shape)}.")
+            raise InputError(gettext("choose gave {what} for {count} texts: let it return token ids of shape {shape}"
+                                     ".").format(what=what, count=len(ended), shape=tuple(ended.shape)))
         if ends:
             token = torch.where(ended, end_ids[0], token)
             ended = ended | torch.isin(token, end_ids)
@@ -251,11 +255,13 @@ def generate_trace(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, eo
     """
     max_new_tokens = check_prompt(model, token_ids, max_new_tokens)
     if token_ids.shape[0] != 1:
-        raise InputError(f"A trace follows one prompt, and this is a batch of {token_ids.shape[0]}.")
+        raise InputError(gettext("A trace follows one prompt, and this is a batch of {shape}.").format(
+            shape=token_ids.shape[0]))
     top = require_whole_number("top", top, 1, model.config.vocab_size)
     chooser = Sampler(GREEDY) if sampler is None else sampler
     if not isinstance(chooser, Sampler):
-        raise InputError(f"sampler is a {type(chooser).__name__}: give a Sampler, or None for greedy.")
+        raise InputError(gettext("sampler is a {kind}: give a Sampler, or None for greedy.").format(
+            kind=type(chooser).__name__))
     steps: list[Step] = []
 
     def remember(logits: Tensor) -> Tensor:

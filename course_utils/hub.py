@@ -54,12 +54,13 @@ from course_utils.hub_cache import (
     verify,
 )
 from course_utils.hub_requests import Refusal, answer_timeout, receive, try_twice, watch
+from course_utils.language import gettext, noted
 from course_utils.number import whole_number
 
 BUNDLED = ("tiny", "nano")
 
 _PUBLIC_HUB = "https://huggingface.co"
-_FREE_SPACE = "Free some space, or set HF_HOME to a folder on a larger disk, and run this again."
+_FREE_SPACE = noted("Free some space, or set HF_HOME to a folder on a larger disk, and run this again.")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def resolve(name: str | Path, patterns: Sequence[str] | None = None) -> Path:
         CheckpointError: if a bundled model is missing from this installation.
         DownloadError: see `download`.
     """
-    check_path(name, "The model", "one, such as 'tiny', or of a folder")
+    check_path(name, gettext("The model"), gettext("one, such as 'tiny', or of a folder"))
     if isinstance(name, str):
         if name.lower() in BUNDLED:
             return _bundled_folder(name.lower())
@@ -135,7 +136,7 @@ def download(name: str, revision: str | None = None, endpoint: str | None = None
         DownloadError: if the model cannot be fetched or is damaged. The next try goes on where this one stopped; what
             is damaged is deleted and fetched again by it, and nothing partial or unverified is ever used.
     """
-    check_path(name, "The model", "one, such as 'qwen3-0.6b-base'")
+    check_path(name, gettext("The model"), gettext("one, such as 'qwen3-0.6b-base'"))
     repo_id = find_repo_id(str(name))
     if repo_id is None:
         raise InputError(_unknown(name))
@@ -144,8 +145,9 @@ def download(name: str, revision: str | None = None, endpoint: str | None = None
         if is_offline():
             cached = find_cached(repo_id, revision)
             if cached is None:
-                raise DownloadError(f"{repo_id} ({revision}) is not complete on this machine, and HF_HUB_OFFLINE "
-                                    "forbids to download it: unset HF_HUB_OFFLINE, or use the bundled model 'tiny'."
+                raise DownloadError(gettext("{repo_id} ({revision}) is not complete on this machine, and "
+                                            "HF_HUB_OFFLINE forbids to download it: unset HF_HUB_OFFLINE, or use the "
+                                            "bundled model 'tiny'.").format(repo_id=repo_id, revision=revision)
                                     + _folder_at_hand(name, repo_id))
             return cached
         address, token = hub_address(endpoint), _token()
@@ -165,7 +167,8 @@ def download(name: str, revision: str | None = None, endpoint: str | None = None
             _fetch_all(lacking, folder, repo_id, address, token, whole=patterns is None)
         missing = missing_files(folder) if patterns is None else []
         if missing:
-            raise DownloadError(f"{address} has {repo_id} without {', '.join(missing[:5])}: use another mirror.")
+            raise DownloadError(gettext("{address} has {repo_id} without {missing}: use another mirror.").format(
+                address=address, repo_id=repo_id, missing=", ".join(missing[:5])))
         verify(folder, {file.name: file.checksum for file in files}, known={file.name for file in lacking},
                whole=patterns is None)
         if patterns is None:
@@ -187,9 +190,10 @@ def hub_address(endpoint: str | None = None) -> str:
     address = (endpoint or os.environ.get("HF_ENDPOINT") or _PUBLIC_HUB).strip().rstrip("/")
     if not re.fullmatch(r"https?://([\w-]+(\.[\w-]+)*|\[[0-9a-f:]+\])(:\d{1,5})?(/[\w.~/-]*)?", address,
                         re.ASCII | re.IGNORECASE):
-        origin = "The endpoint" if endpoint else "HF_ENDPOINT"
-        raise InputError(f"{origin} is {_shortened(address)}, and this is not a web address: give one such as "
-                         f"{_PUBLIC_HUB}, without a name or password.")
+        origin = gettext("The endpoint") if endpoint else "HF_ENDPOINT"
+        raise InputError(gettext("{origin} is {shortened}, and this is not a web address: give one such as "
+                                 "{public_hub}, without a name or password.").format(
+            origin=origin, shortened=_shortened(address), public_hub=_PUBLIC_HUB))
     return address
 
 
@@ -205,20 +209,24 @@ def _list_files(repo_id: str, revision: str, address: str, token: str | None,
     api = HfApi(endpoint=address, token=token or False)
     info = try_twice(lambda: watch(
         lambda: api.model_info(repo_id, revision=revision, files_metadata=True, timeout=answer_timeout()),
-        f"the list of files of {repo_id} from {address}", hub_requests.LISTING_LIMIT))
+        gettext("the list of files of {repo_id} from {address}").format(repo_id=repo_id, address=address),
+        hub_requests.LISTING_LIMIT))
     files = [_listed(entry) for entry in info.siblings or [] if not _is_others(entry.rfilename, patterns)]
     unsigned = sorted(file.name for file in files if is_file_name(file.name) and not file.checksum)
     if not files or unsigned:
-        raise DownloadError(f"{address} publishes no checksum for {', '.join(unsigned[:5]) or 'any file'} of "
-                            f"{repo_id}, so nothing that it sends could be trusted: use another mirror.")
+        raise DownloadError(gettext("{address} publishes no checksum for {found} of {repo_id}, so nothing that it "
+                                    "sends could be trusted: use another mirror.").format(
+            address=address, found=", ".join(unsigned[:5]) or gettext("any file"), repo_id=repo_id))
     strange: list[object] = [file.name for file in files if not (
         is_file_name(file.name) and is_checksum(file.checksum) and 0 <= _size(file) < 2 ** 63)]
     strange += [] if is_commit(info.sha) else [info.sha]
     if strange:
-        raise DownloadError(f"{address} names a file, its size or checksum, or a commit as no hub does "
-                            f"({_shortened(strange[0])}): nothing was fetched, use another mirror.")
+        raise DownloadError(gettext("{address} names a file, its size or checksum, or a commit as no hub does ("
+                                    "{shortened}): nothing was fetched, use another mirror.").format(
+            address=address, shortened=_shortened(strange[0])))
     if len({file.name.lower() for file in files}) < len(files):  # some drives know no other
-        raise DownloadError(f"{address} lists a file of {repo_id} twice: nothing was fetched, use another mirror.")
+        raise DownloadError(gettext("{address} lists a file of {repo_id} twice: nothing was "
+                                    "fetched, use another mirror.").format(address=address, repo_id=repo_id))
     return str(info.sha), files
 
 
@@ -259,8 +267,8 @@ def _fetch_all(files: list[_File], folder: Path, repo_id: str, address: str, tok
     try:
         lock = FileLock(cache / "downloading.lock")
     except BlockingIOError as error:
-        raise DownloadError(f"Another program is downloading {repo_id} to {str(cache)!r} now: wait until it has ended, "
-                            "and run this again.") from error
+        raise DownloadError(gettext("Another program is downloading {repo_id} to {cache!r} now: wait until it has "
+                                    "ended, and run this again.").format(repo_id=repo_id, cache=str(cache))) from error
     with lock:
         for file in files:
             url = hf_hub_url(repo_id, file.name, revision=folder.name, endpoint=address)
@@ -303,9 +311,9 @@ def _fetch(file: _File, folder: Path, url: str, headers: dict[str, str]) -> None
         partial.unlink()
         if not resumed:  # else again, from its beginning
             raise DownloadError(
-                f"{file.name} {damage}: its checksum is not the one that the hub publishes. It has been deleted, so "
-                "run this again to download it anew; if that fails too, a proxy may be answering in the hub's place: "
-                "use another network or mirror (HF_ENDPOINT).")
+                gettext("{name} {damage}: its checksum is not the one that the hub publishes. It has been deleted, so "
+                        "run this again to download it anew; if that fails too, a proxy may be answering in the hub's "
+                        "place: use another network or mirror (HF_ENDPOINT).").format(name=file.name, damage=damage))
 
 
 def _bundled_folder(name: str) -> Path:
@@ -314,16 +322,17 @@ def _bundled_folder(name: str) -> Path:
     for data in (package / "data", package.parent / "data"):
         if (data / name).is_dir():
             return data / name
-    raise CheckpointError(f"The bundled model {name!r} is missing from this installation of course_utils: "
-                          "install it again, or restore the data folder of the repository.")
+    raise CheckpointError(gettext("The bundled model {name!r} is missing from this installation of course_utils: "
+                                  "install it again, or restore the data folder of the repository.").format(name=name))
 
 
 def _unknown(name: object) -> str:
     """What to say about a name that stands for nothing."""
     close = difflib.get_close_matches(str(name)[:100].lower().removeprefix("qwen/"), [*BUNDLED, *SHORT_NAMES], n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return (f"There is no model and no folder {_shortened(name)}.{hint} Possible are {', '.join(BUNDLED)} (bundled), "
-            f"{', '.join(SHORT_NAMES)} (from the hub), or the path of a folder with a config.json.")
+    hint = gettext(" Did you mean {close!r}?").format(close=close[0]) if close else ""
+    return gettext("There is no model and no folder {shortened}.{hint} Possible are {bundled} (bundled), {short_names} "
+                   "(from the hub), or the path of a folder with a config.json.").format(
+        shortened=_shortened(name), hint=hint, bundled=", ".join(BUNDLED), short_names=", ".join(SHORT_NAMES))
 
 
 def _shortened(value: object) -> str:
@@ -337,8 +346,8 @@ def _checked_revision(revision: object) -> str:
     if isinstance(revision, str) and re.fullmatch(r"\w[\w./+-]{0,199}", revision, re.ASCII) and not (
             ".." in revision or "//" in revision or "/." in revision or revision.endswith(("/", "."))):
         return revision
-    raise InputError(f"The revision {_shortened(revision)} cannot be the name of a branch, tag or commit: leave it "
-                     "out, or give one such as 'main'.")
+    raise InputError(gettext("The revision {shortened} cannot be the name of a branch, tag or commit: leave it out, or "
+                             "give one such as 'main'.").format(shortened=_shortened(revision)))
 
 
 def _token() -> str | None:
@@ -353,7 +362,8 @@ def _folder_at_hand(name: str, repo_id: str) -> str:
     """A hint at a folder with the model's name, which a reader may have meant."""
     for folder in (Path(name), Path(repo_id.partition("/")[2]), Path(repo_id)):
         if (folder / "config.json").is_file():
-            return f" Here is a folder of this name: to use it, give its path, {os.path.join('.', folder)!r}."
+            return gettext(" Here is a folder of this name: to use it, give its path, {found!r}.").format(
+                found=os.path.join(".", folder))
     return ""
 
 
@@ -362,66 +372,81 @@ def _require_disk_space(needed: int, cache: Path) -> None:
     existing = next(parent for parent in cache.parents if parent.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
-        raise DownloadError(f"The download needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free at "
-                            f"{str(existing)!r}. {_FREE_SPACE}")
+        raise DownloadError(gettext("The download needs {needed:.1f} GB, and {free:.1f} GB are free at "
+                                    "{existing!r}. {free_space}").format(
+            needed=needed / 1e9, free=free / 1e9, existing=str(existing), free_space=gettext(_FREE_SPACE)))
 
 
 def _not_listed(error: Exception, repo_id: str, revision: str, address: str, hint: str) -> DownloadError:
     """There is no list of files: the hub refuses, or is not there, or something else answers."""
     if isinstance(error, Refusal) and error.code == "RevisionNotFound":
-        return DownloadError(f"{repo_id} has no revision {revision!r} at {address}: "
-                             "leave it out, or give an existing branch, tag or commit.")
+        return DownloadError(gettext("{repo_id} has no revision {revision!r} at {address}: leave it out, or give an "
+                                     "existing branch, tag or commit.").format(
+            repo_id=repo_id, revision=revision, address=address))
     if isinstance(error, Refusal) and (error.status == 404 or error.code == "RepoNotFound"):
-        return DownloadError(f"{address} does not have the model {repo_id}: check the address of the mirror "
-                             "(HF_ENDPOINT), and HF_TOKEN if it is set.")
+        return DownloadError(gettext("{address} does not have the model {repo_id}: check the address of the mirror "
+                                     "(HF_ENDPOINT), and HF_TOKEN if it is set.").format(
+            address=address, repo_id=repo_id))
     if isinstance(error, (ValueError, LookupError, TypeError, AttributeError, RecursionError)):
-        return DownloadError(f"{address} answered with something else than the hub would, perhaps the login "
-                             "page of a network: open it in a browser, or correct HF_ENDPOINT.")
+        return DownloadError(gettext("{address} answered with something else than the hub would, perhaps the login "
+                                     "page of a network: open it in a browser, or correct HF_ENDPOINT.").format(
+            address=address))
     return _refused(error, repo_id, address) or DownloadError(
-        f"The hub at {address} cannot be reached ({_first_line(error)}), and {repo_id} is not complete on this "
-        f"machine: check {_network(address)}, set HF_ENDPOINT to a mirror, or use the bundled model 'tiny'.{hint}")
+        gettext("The hub at {address} cannot be reached ({first_line}), and {repo_id} is not complete on this machine: "
+                "check {network}, set HF_ENDPOINT to a mirror, or use the bundled model 'tiny'.{hint}").format(
+            address=address, first_line=_first_line(error), repo_id=repo_id, network=_network(address), hint=hint))
 
 
 def _broken_off(error: Exception, file_name: str, repo_id: str, address: str) -> DownloadError:
     """A file has not arrived."""
     if isinstance(error, Refusal) and error.status == 404:
-        return DownloadError(f"{address} lists {file_name} of {repo_id} and does not have it: use another mirror.")
+        return DownloadError(gettext("{address} lists {file_name} of {repo_id} and does not have it: use another "
+                                     "mirror.").format(address=address, file_name=file_name, repo_id=repo_id))
     return _refused(error, repo_id, address) or DownloadError(
-        f"The download of {file_name} of {repo_id} from {address} broke off ({_first_line(error)}): run this again, "
-        f"and it goes on where it stopped. If it keeps breaking off, check {_network(address)}, or use a mirror "
-        "(HF_ENDPOINT).")
+        gettext("The download of {file_name} of {repo_id} from {address} broke off ({first_line}): run this again, and "
+                "it goes on where it stopped. If it keeps breaking off, check {network}, or use a mirror "
+                "(HF_ENDPOINT).").format(
+            file_name=file_name, repo_id=repo_id, address=address, first_line=_first_line(error),
+            network=_network(address)))
 
 
 def _refused(error: Exception, repo_id: str, address: str) -> DownloadError | None:
     """What a refusal, by the hub or by something before it, means; None if the error does not say."""
     if _is_due_to(error, ssl.SSLCertVerificationError):
-        return DownloadError(f"The certificate of {address} is signed by nobody that this computer trusts "
-                             f"({_first_line(error)}), as where a company's proxy opens encrypted connections: set "
-                             "SSL_CERT_FILE to the file with that proxy's certificate, or use another network.")
+        return DownloadError(gettext("The certificate of {address} is signed by nobody that this computer "
+                                     "trusts ({first_line}), as where a company's proxy opens encrypted "
+                                     "connections: set SSL_CERT_FILE to the file with that proxy's "
+                                     "certificate, or use another network.").format(
+            address=address, first_line=_first_line(error)))
     if _is_due_to(error, socket.gaierror):
-        return DownloadError(f"This computer does not find the address of {address} (no DNS): check "
-                             f"{_network(address)}, and the spelling of HF_ENDPOINT if it is set, or use the bundled "
-                             "model 'tiny'.")
+        return DownloadError(gettext("This computer does not find the address of {address} (no DNS): check "
+                                     "{network}, and the spelling of HF_ENDPOINT if it is set, or use the "
+                                     "bundled model 'tiny'.").format(address=address, network=_network(address)))
     status, code = (error.status, error.code) if isinstance(error, Refusal) else (None, "")
     if status == 407 or "407" in str(error) and type(error).__name__ == "ProxyError":
         return DownloadError("The proxy between this computer and the hub asks for a login: put name and password into "
                              "HTTPS_PROXY, as in http://NAME:PASSWORD@PROXY:PORT.")
     if code == "GatedRepo":
-        return DownloadError(f"{address} gives {repo_id} only to people who have accepted its terms: accept "
-                             "them on the model's page, create a token there, and set HF_TOKEN to it.")
+        return DownloadError(gettext("{address} gives {repo_id} only to people who have accepted its terms: accept "
+                                     "them on the model's page, create a token there, and set HF_TOKEN to it.").format(
+            address=address, repo_id=repo_id))
     if status == 401 and _token():
-        return DownloadError(f"{address} does not accept the token in HF_TOKEN, which may have expired: unset it, "
-                             f"since {repo_id} is public, or set it to a new one.")
+        return DownloadError(gettext("{address} does not accept the token in HF_TOKEN, which may have expired: unset "
+                                     "it, since {repo_id} is public, or set it to a new one.").format(
+            address=address, repo_id=repo_id))
     if status == 401:
-        return DownloadError(f"{address} asks for a login: set HF_TOKEN to a token of that hub, or HF_ENDPOINT to "
-                             "another.")
+        return DownloadError(gettext("{address} asks for a login: set HF_TOKEN to a token of that hub, "
+                                     "or HF_ENDPOINT to another.").format(address=address))
     if status == 403:
-        return DownloadError(f"{address} refuses to give {repo_id} (status 403), as a firewall does, or a hub to a "
-                             "token without the right: use another network or mirror (HF_ENDPOINT), or unset HF_TOKEN.")
+        return DownloadError(gettext("{address} refuses to give {repo_id} (status 403), as a firewall does, or a hub "
+                                     "to a token without the right: use another network or mirror (HF_ENDPOINT), or "
+                                     "unset HF_TOKEN.").format(address=address, repo_id=repo_id))
     if status == 429 and isinstance(error, Refusal):
-        rest = f" in {error.retry_after} seconds" if error.retry_after is not None else " in some minutes"
-        return DownloadError(f"{address} has had too many requests from this network: run this again{rest}, or set "
-                             "HF_TOKEN, with which the hub allows more.")
+        rest = gettext(" in {retry_after} seconds").format(
+            retry_after=error.retry_after) if error.retry_after is not None else gettext(" in some minutes")
+        return DownloadError(gettext("{address} has had too many requests from this network: run this again{rest}, or "
+                                     "set HF_TOKEN, with which the hub allows more.").format(
+            address=address, rest=rest))
     return None
 
 
@@ -436,8 +461,9 @@ def _network(address: str) -> str:
     """What to check where an address cannot be reached."""
     url = urlsplit(address)
     if {url.scheme, "all"} & set(getproxies()) and not proxy_bypass(url.hostname or ""):
-        return f"the network and its proxy ({url.scheme.upper()}_PROXY or the settings of this computer)"
-    return "the network"
+        return gettext("the network and its proxy ({upper}_PROXY or the settings of this computer)").format(
+            upper=url.scheme.upper())
+    return gettext("the network")
 
 
 def _first_line(error: Exception) -> str:
@@ -454,8 +480,10 @@ def _explained(repo_id: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DownloadError(f"The disk became full while {repo_id} was downloaded. {_FREE_SPACE}") from error
+            raise DownloadError(gettext("The disk became full while {repo_id} was downloaded. {free_space}").format(
+                repo_id=repo_id, free_space=gettext(_FREE_SPACE))) from error
         where = _shortened(str(error.filename or cache_folder()))
-        raise DownloadError(f"The cache for {repo_id} cannot be used ({error.strerror or type(error).__name__}: "
-                            f"{where}): make it readable and writable, or set HF_HOME to a folder of your own."
+        raise DownloadError(gettext("The cache for {repo_id} cannot be used ({found}: {where}): make it readable and "
+                                    "writable, or set HF_HOME to a folder of your own.").format(
+            repo_id=repo_id, found=error.strerror or type(error).__name__, where=where)
                             ) from error

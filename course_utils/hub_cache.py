@@ -20,6 +20,7 @@ from typing import Any
 from course_utils.errors import DownloadError
 from course_utils.files import describe_damage, json_writer, write_atomically
 from course_utils.json_text import parse_json
+from course_utils.language import gettext
 
 PATTERNS = ("*.json", "*.safetensors", "*.jinja", "merges.txt")
 """The files that this package loads."""
@@ -186,19 +187,25 @@ def note_commit(cache: Path, revision: str, commit: str) -> None:
 
 def _damaged(path: Path) -> DownloadError:
     """What to say about a file that is not what it should be, once it has been deleted if it is the cache's."""
-    wrong = f"{path.name} {describe_damage(path)}: its checksum is not the one that the hub publishes"
+    wrong = gettext("{name} {describe_damage}: its checksum is not the one that the hub publishes").format(
+        name=path.name, describe_damage=describe_damage(path))
     content = Path(os.path.realpath(path))
     if content.parent != Path(os.path.realpath(_blobs(path.parent))):
-        return DownloadError(f"{wrong}. It is {str(content)!r}, which was left alone: remove the "
-                             f"{'link' if path.is_symlink() else 'file'} {str(path)!r}, and run this again.")
+        remedy = (gettext("{wrong}. It is {content!r}, which was left alone: remove the link {path!r}, and "
+                          "run this again.")
+                  if path.is_symlink() else
+                  gettext("{wrong}. It is {content!r}, which was left alone: remove the file {path!r}, and "
+                          "run this again."))
+        return DownloadError(remedy.format(wrong=wrong, content=str(content), path=str(path)))
     try:
         content.unlink()
         path.unlink(missing_ok=True)  # the link to it
     except OSError as error:
-        return DownloadError(f"{wrong}, and it cannot be deleted here ({error.strerror}): set HF_HOME to a folder of "
-                             "your own, and run this again to download it there.")
-    return DownloadError(f"{wrong}. It has been deleted, so run this again to download it anew; if that fails too, "
-                         "use another network or mirror (HF_ENDPOINT).")
+        return DownloadError(gettext("{wrong}, and it cannot be deleted here ({strerror}): set HF_HOME to a folder of "
+                                     "your own, and run this again to download it there.").format(
+            wrong=wrong, strerror=error.strerror))
+    return DownloadError(gettext("{wrong}. It has been deleted, so run this again to download it anew; if that fails "
+                                 "too, use another network or mirror (HF_ENDPOINT).").format(wrong=wrong))
 
 
 def _blobs(folder: Path) -> Path:

@@ -22,6 +22,7 @@ import huggingface_hub
 from huggingface_hub import close_session, constants, file_download, get_session
 
 from course_utils.errors import DownloadError
+from course_utils.language import gettext
 
 ANSWER_TIMEOUT = 10.0
 """Seconds that the hub may be silent, where HF_HUB_DOWNLOAD_TIMEOUT does not say otherwise."""
@@ -89,10 +90,11 @@ def watch(work: Callable[[], Outcome], what: str, limit: float, progress: Callab
                 if (now := progress()) != before:
                     begin, before = time.monotonic(), now
                 elif waited > limit and worker.is_alive():
-                    raise Refusal(f"nothing came within {limit:.0f} seconds")
+                    raise Refusal(gettext("nothing came within {limit:.0f} seconds").format(limit=limit))
                 elif waited > limit / 10 and not told:
                     told = True
-                    print(f"Waiting for {what}, {limit:.0f} seconds at most.", file=sys.stderr)
+                    print(gettext("Waiting for {what}, {limit:.0f} seconds at most.").format(
+                        what=what, limit=limit), file=sys.stderr)
         finally:
             worker.is_left = True
     try:
@@ -130,19 +132,20 @@ def receive(url: str, path: Path, size: int, headers: dict[str, str], name: str)
     """
     # Public by its name, though not exported; the function above it, `hf_hub_download`, begins each file anew.
     if not hasattr(file_download, "http_get"):
-        raise DownloadError(f"huggingface_hub {huggingface_hub.__version__} has no http_get any more, with which this "
-                            "package downloads: install an older one, `pip install \"huggingface_hub<3\"`.")
+        raise DownloadError(gettext("huggingface_hub {version} has no http_get any more, with which this "
+                                    "package downloads: install an older one, `pip "
+                                    "install \"huggingface_hub<3\"`.").format(version=huggingface_hub.__version__))
     start = path.stat().st_size if path.exists() else 0
     if start == size > 0:
         return
     with path.open("ab") as file:
         def length() -> int:
             if file.tell() > size:
-                raise Refusal(f"it sends more than the {size} bytes that it has listed")
+                raise Refusal(gettext("it sends more than the {size} bytes that it has listed").format(size=size))
             return file.tell()
 
         watch(lambda: file_download.http_get(url, file, resume_size=start, headers=headers, displayed_filename=name),
-            f"more of {name}", BLOCK_LIMIT, length)
+            gettext("more of {name}").format(name=name), BLOCK_LIMIT, length)
         length()
 
 
@@ -190,7 +193,7 @@ def _check(answer: Any) -> None:
         return
     answer.headers.pop("X-HF-Warning", None)  # which the library would print as it is
     if worker.is_left:
-        raise Refusal("nobody waits for it any more")
+        raise Refusal(gettext("nobody waits for it any more"))
     if answer.status_code >= 400:
         headers = answer.headers
         wait = headers.get("Retry-After", "")
@@ -200,5 +203,5 @@ def _check(answer: Any) -> None:
         code = ("Credentials" if "Invalid credentials" in headers.get("X-Error-Message", "")
                 else headers.get("X-Error-Code", ""))
         text = f"status {answer.status_code}" + (
-            ", trouble of its own that may be over in some minutes" if answer.status_code >= 500 else "")
+            gettext(", trouble of its own that may be over in some minutes") if answer.status_code >= 500 else "")
         raise Refusal(text, answer.status_code, code, int(wait) if wait else None)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.qwen3 import Qwen3Model
 from course_utils.recording import Recording
 
@@ -39,8 +40,8 @@ def copying_scores(recording: Recording) -> Tensor:
     after = torch.cat((before.new_zeros(b, t, 1), before[:, :, :-1]), dim=2)  # the column next to each
     again = before.any(dim=-1)
     if not bool(again.any()):
-        raise InputError(f"None of the {ids.numel()} tokens occurs twice, so there is nothing to copy: "
-                         "record a text that repeats itself.")
+        raise InputError(gettext("None of the {ids} tokens occurs twice, so there is nothing to copy: record a text "
+                                 "that repeats itself.").format(ids=ids.numel()))
     paid = (recording.attention * after[None, :, None]).sum(dim=-1)  # (layers, b, h, t)
     return paid.transpose(1, 2)[:, :, again].mean(dim=-1)
 
@@ -60,8 +61,10 @@ def without_head(model: Qwen3Model, layer: int, head: int) -> Iterator[None]:
     """
     config = model.config
     if not (0 <= layer < config.num_hidden_layers and 0 <= head < config.num_attention_heads):
-        raise InputError(f"There is no head {head} in layer {layer}: the model has {config.num_hidden_layers} layers "
-                         f"of {config.num_attention_heads} heads, both counted from 0.")
+        raise InputError(gettext("There is no head {head} in layer {layer}: the model has {num_hidden_layers} layers "
+                                 "of {num_attention_heads} heads, both counted from 0.").format(
+            head=head, layer=layer, num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads))
     start = head * config.head_dim
 
     def silence(_module: nn.Module, inputs: tuple[Any, ...]) -> Tensor:

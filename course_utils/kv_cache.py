@@ -19,6 +19,7 @@ from torch import Tensor
 from course_utils.config import Qwen3Config
 from course_utils.device import get_device
 from course_utils.errors import ContextLengthError, InputError
+from course_utils.language import gettext
 from course_utils.number import check_dtype, require_whole_number, whole_number
 from course_utils.torch_internals import mark_static_address
 
@@ -41,8 +42,8 @@ class _Position:
         """
         number = whole_number(length)
         if number is None or not 0 <= number <= self.length:
-            raise InputError(f"Cannot cut a cache of {self.length} tokens to {length!r}: "
-                             f"give a length from 0 to {self.length}.")
+            raise InputError(gettext("Cannot cut a cache of {length} tokens to {wanted!r}: give a "
+                                     "length from 0 to {length}.").format(length=self.length, wanted=length))
         self.length = number
 
 
@@ -114,9 +115,11 @@ class KVCache(_Position):
         shape = shapes.pop() if len(shapes) == 1 else torch.Size()
         fits = len(shape) == 4 and (shape[1], shape[3]) == (config.num_key_value_heads, config.head_dim)
         if len(held) != config.num_hidden_layers or not fits or not 0 < shape[2] <= config.max_position_embeddings:
-            raise InputError(f"These keys and values, of {len(held)} layers, are not those of this model: it has "
-                             f"{config.num_hidden_layers} layers, each (batch, {config.num_key_value_heads}, tokens, "
-                             f"{config.head_dim}) with the same number of tokens.")
+            raise InputError(gettext("These keys and values, of {count} layers, are not those of this model: it has "
+                                     "{num_hidden_layers} layers, each (batch, {num_key_value_heads}, tokens, "
+                                     "{head_dim}) with the same number of tokens.").format(
+                count=len(held), num_hidden_layers=config.num_hidden_layers,
+                num_key_value_heads=config.num_key_value_heads, head_dim=config.head_dim))
         cache = cls(config)
         cache.length = shape[2]
         for layer, pair in zip(cache.layers, held):
@@ -205,8 +208,9 @@ class StaticKVCache(_Position):
         check_config(config)
         batch_size, length = require_whole_number("batch_size", batch_size, 1), whole_number(max_length)
         if length is None or not 0 < length <= config.max_position_embeddings:
-            raise ContextLengthError(f"A cache for {max_length!r} tokens does not fit this model: "
-                                     f"choose max_length from 1 to {config.max_position_embeddings}.")
+            raise ContextLengthError(gettext("A cache for {max_length!r} tokens does not fit this model: choose "
+                                             "max_length from 1 to {max_position_embeddings}.").format(
+                max_length=max_length, max_position_embeddings=config.max_position_embeddings))
         check_dtype(dtype)
         device = None if device is None else get_device(device)
         self.max_length = length
@@ -262,10 +266,12 @@ def check_cache(cache: object, config: Qwen3Config) -> None:
     """
     layers = getattr(cache, "layers", None)
     if layers is None:
-        raise InputError(f"The cache is a {type(cache).__name__}: give a KVCache(model.config), or a StaticKVCache.")
+        raise InputError(gettext("The cache is a {kind}: give a KVCache(model.config), or a "
+                                 "StaticKVCache.").format(kind=type(cache).__name__))
     if len(layers) != config.num_hidden_layers:
-        raise InputError(f"The cache has {len(layers)} layers and the model {config.num_hidden_layers}: make one with "
-                         "this model's config.")
+        raise InputError(gettext("The cache has {count} layers and the model {num_hidden_layers}: make one with this "
+                                 "model's config.").format(
+            count=len(layers), num_hidden_layers=config.num_hidden_layers))
 
 
 def is_keys_and_values(value: object) -> bool:
@@ -280,8 +286,8 @@ def check_config(config: object) -> None:
         InputError: if it is none.
     """
     if not isinstance(config, Qwen3Config):
-        raise InputError(f"A cache is made from a model's configuration, and this is a {type(config).__name__}: give "
-                         "model.config.")
+        raise InputError(gettext("A cache is made from a model's configuration, and this is a "
+                                 "{kind}: give model.config.").format(kind=type(config).__name__))
 
 
 def _check_new(keys: Tensor, held: Tensor) -> None:
@@ -290,7 +296,9 @@ def _check_new(keys: Tensor, held: Tensor) -> None:
     for axis in (0, 1, 3):  # to a compiler this also says that only the length can change
         fits = fits and keys.shape[axis] == held.shape[axis]
     if not fits:
-        raise InputError(f"Keys of shape {tuple(keys.shape)} in {keys.dtype} on {keys.device} do not fit into a cache "
-                         f"of shape {tuple(held.shape)} in {held.dtype} on {held.device}: make one with this model's "
-                         f"config and, for a StaticKVCache, its dtype, its device and a batch_size of "
-                         f"{keys.shape[0]}.")
+        raise InputError(gettext("Keys of shape {shape} in {dtype} on {device} do not fit into a cache of "
+                                 "shape {given_shape} in {given_dtype} on {given_device}: make one with this "
+                                 "model's config and, for a StaticKVCache, its dtype, its device and a "
+                                 "batch_size of {batch_size}.").format(
+            shape=tuple(keys.shape), dtype=keys.dtype, device=keys.device, given_shape=tuple(held.shape),
+            given_dtype=held.dtype, given_device=held.device, batch_size=keys.shape[0]))

@@ -18,7 +18,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-VARIABLE = "COURSE_LANGUAGE"
+_VARIABLE = "COURSE_LANGUAGE"
 _CATALOGS = Path(__file__).parent / "locale"
 # Where a system says which language it speaks, in the order that gettext(3) looks.
 _SYSTEM = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
@@ -27,7 +27,7 @@ _FIELD = re.compile(r'^(msgid|msgstr) (".*"(?:\n".*")*)$', re.MULTILINE)
 
 def language() -> str:
     """The language that texts are shown in: "en", or another one that has a catalog, such as "zh"."""
-    wanted = os.environ.get(VARIABLE) or _of_system()
+    wanted = os.environ.get(_VARIABLE) or _of_system()
     short = re.split(r"[_.@:-]", wanted.strip())[0].lower()
     return short if short in languages() else "en"
 

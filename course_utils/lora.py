@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from course_utils.config import Qwen3Config
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.linear import Linear
 from course_utils.number import finite_number, require_whole_number, whole_number
 from course_utils.qwen3 import Qwen3Model, weight_shapes
@@ -57,19 +58,20 @@ class LoRA:
     targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     def __post_init__(self) -> None:
-        rank = require_whole_number("The rank", self.rank, 1)
+        rank = require_whole_number(gettext("The rank"), self.rank, 1)
         alpha: float | None = whole_number(self.alpha)
         if alpha is None:  # peft writes a whole one without a point
             alpha = finite_number(self.alpha)
         if alpha is None or alpha <= 0:
-            raise InputError(f"alpha is {self.alpha!r}: give a positive number.")
+            raise InputError(gettext("alpha is {alpha!r}: give a positive number.").format(alpha=self.alpha))
         dropout = finite_number(self.dropout)
         if dropout is None or not 0 <= dropout < 1:
-            raise InputError(f"dropout is {self.dropout!r}: give a number from 0 to below 1.")
+            raise InputError(gettext("dropout is {dropout!r}: give a number from 0 to below 1.").format(
+                dropout=self.dropout))
         known = isinstance(self.targets, (tuple, list)) and all(target in TARGETS for target in self.targets)
         if not known or not self.targets or len(set(self.targets)) < len(self.targets):
-            raise InputError(f"targets is {self.targets!r}: name each layer to adapt once, any of "
-                             f"{', '.join(TARGETS)}.")
+            raise InputError(gettext("targets is {targets!r}: name each layer to adapt once, any of {known}.").format(
+                targets=self.targets, known=", ".join(TARGETS)))
         for name, value in (("rank", rank), ("alpha", alpha), ("dropout", dropout), ("targets", tuple(self.targets))):
             object.__setattr__(self, name, value)  # as frozen dataclasses do it themselves
 
@@ -164,7 +166,7 @@ class Adapters:
         """
         self.check_new(name)
         if not isinstance(lora, LoRA):
-            raise InputError(f"The settings are {lora!r}: give a LoRA, such as LoRA(rank=8).")
+            raise InputError(gettext("The settings are {lora!r}: give a LoRA, such as LoRA(rank=8).").format(lora=lora))
         generator = random_generator(seed)
         matrices: Matrices = {}
         for path, (rows, columns) in self.shapes(lora).items():
@@ -225,11 +227,12 @@ class Adapters:
             InputError: if no adapter is at work, if it is merged already, or if the model is quantized.
         """
         if self.active is None or self.merged:
-            raise InputError("There is nothing to merge: "
-                             + (f"{self.active!r} is merged already." if self.merged else "activate an adapter first."))
+            raise InputError(gettext("There is nothing to merge: {name!r} is merged already.").format(name=self.active)
+                             if self.merged else gettext("There is nothing to merge: activate an adapter first."))
         if self.model.quantization is not None:
-            raise InputError(f"This model is quantized to {self.model.quantization}, and its integers are too coarse "
-                             "for an adapter: merge it into the original model, and quantize that.")
+            raise InputError(gettext("This model is quantized to {quantization}, and its integers are too coarse for "
+                                     "an adapter: merge it into the original model, and quantize that.").format(
+                quantization=self.model.quantization))
         self._put({path: layer.merged() for path, layer in self._layers[self.active].items()})
         self.merged = True
 
@@ -262,14 +265,15 @@ class Adapters:
             InputError: if the name is no text, or taken.
         """
         if not isinstance(name, str) or not name:
-            raise InputError(f"The name of the adapter is {name!r}: give a text.")
+            raise InputError(gettext("The name of the adapter is {name!r}: give a text.").format(name=name))
         if name in self.settings:
-            raise InputError(f"There is an adapter {name!r} on this model already: remove it, or choose another name.")
+            raise InputError(gettext("There is an adapter {name!r} on this model already: remove "
+                                     "it, or choose another name.").format(name=name))
 
     def _known(self, name: str) -> str:
         if not isinstance(name, str) or name not in self.settings:
-            raise InputError(f"There is no adapter {name!r} on this model: those it has are "
-                             f"{', '.join(map(repr, self.settings)) or 'none'}.")
+            raise InputError(gettext("There is no adapter {name!r} on this model: those it has are {known}.").format(
+                name=name, known=", ".join(map(repr, self.settings)) or gettext("none")))
         return name
 
     def _put(self, layers: Mapping[str, nn.Module]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 
 NUMBER_FORMATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 """Those that a model can compute in."""
@@ -48,8 +49,9 @@ def require_whole_number(name: str, value: Any, least: int = 0, most: int | None
     """
     number = whole_number(value)
     if number is None or number < least or most is not None and number > most:
-        upper = "on" if most is None else f"to {most}"
-        raise InputError(f"{name} is {value!r}: give a whole number from {least} {upper}.")
+        remedy = (gettext("{name} is {value!r}: give a whole number from {least} on.") if most is None else
+                  gettext("{name} is {value!r}: give a whole number from {least} to {most}."))
+        raise InputError(remedy.format(name=name, value=value, least=least, most=most))
     return number
 
 
@@ -75,7 +77,8 @@ def check_dtype(dtype: object) -> None:
         InputError: if it cannot, or this is none.
     """
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype in NUMBER_FORMATS):
-        raise InputError(f"dtype is {reprlib.repr(dtype)}: give one of {', '.join(map(str, NUMBER_FORMATS))}.")
+        raise InputError(gettext("dtype is {dtype}: give one of {number_formats}.").format(
+            dtype=reprlib.repr(dtype), number_formats=", ".join(map(str, NUMBER_FORMATS))))
 
 
 def _no_number(value: Any) -> bool:

@@ -17,6 +17,7 @@ from typing import Literal
 from course_utils.config import Qwen3Config
 from course_utils.costs import cache_elements, least_seconds, pass_bytes, pass_flops, shapes_read
 from course_utils.errors import ContextLengthError, InputError
+from course_utils.language import gettext
 from course_utils.number import finite_number, require_whole_number
 from course_utils.qwen3 import weight_shapes
 
@@ -53,7 +54,8 @@ class Gpu:
         for name in ("memory", "bandwidth", "arithmetic"):
             value = finite_number(getattr(self, name))
             if value is None or value <= 0:
-                raise InputError(f"{name} of the GPU {self.name!r} is {getattr(self, name)!r}: give a positive number.")
+                raise InputError(gettext("{name} of the GPU {gpu!r} is {value!r}: give a positive number.").format(
+                    name=name, gpu=self.name, value=getattr(self, name)))
             object.__setattr__(self, name, value)  # as frozen dataclasses do it themselves
 
 
@@ -90,7 +92,8 @@ def weight_bytes(config: Qwen3Config, precision: Precision = "bfloat16") -> int:
 def _stored_bytes(shapes: Iterable[tuple[int, ...]], precision: Precision) -> int:
     """Bytes of weights of these shapes: matrices as `matrix_bytes` says, norms in bfloat16."""
     if precision not in PRECISIONS:
-        raise InputError(f"There is no precision {precision!r}: choose one of {', '.join(PRECISIONS)}.")
+        raise InputError(gettext("There is no precision {precision!r}: choose one of {precisions}.").format(
+            precision=precision, precisions=", ".join(PRECISIONS)))
     return sum(matrix_bytes(*shape, precision) if len(shape) == 2 else _BFLOAT16 * shape[0] for shape in shapes)
 
 
@@ -199,8 +202,9 @@ def plan(config: Qwen3Config, gpu: Gpu, precision: Precision = "bfloat16", conte
     """
     users, context = require_whole_number("users", users, 1), require_whole_number("context", context, 1)
     if context > config.max_position_embeddings:
-        raise ContextLengthError(f"A context of {context} tokens is longer than the model's: choose at most "
-                                 f"{config.max_position_embeddings}.")
+        raise ContextLengthError(gettext("A context of {context} tokens is longer than the model's: choose at most "
+                                         "{max_position_embeddings}.").format(
+            context=context, max_position_embeddings=config.max_position_embeddings))
     weights, caches = weight_bytes(config, precision), cache_bytes(config, context, users)
     workspace = workspace_bytes(config, context, users)
     heads = config.num_key_value_heads
@@ -224,9 +228,9 @@ def plan_table(plans: Sequence[tuple[str, Plan]]) -> str:
     Args:
         plans: name and plan of each line.
     """
-    head = (f"{'':12}  weights   caches  GPUs  tokens/s   tokens/s  prompt\n"
-            f"{'':12}       GB       GB        per user   together      ms")
-    return "\n".join([head, *(_line(name, each) for name, each in plans)])
+    head = [gettext("weights   caches  GPUs  tokens/s   tokens/s  prompt"),
+            gettext("     GB       GB        per user   together      ms")]
+    return "\n".join([*(f"{'':14}{line}" for line in head), *(_line(name, each) for name, each in plans)])
 
 
 def _line(name: str, each: Plan) -> str:

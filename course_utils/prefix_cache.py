@@ -32,6 +32,7 @@ from course_utils.config import Qwen3Config
 from course_utils.errors import InputError
 from course_utils.generation import EndTokens, check_prompt, generate_tokens, greedy
 from course_utils.kv_cache import KVCache, check_config
+from course_utils.language import gettext
 from course_utils.number import whole_number
 from course_utils.qwen3 import Qwen3Model
 
@@ -154,7 +155,8 @@ class PrefixCache:
         for name, budget in (("max_tokens", max_tokens), ("max_bytes", max_bytes)):
             number = whole_number(budget)
             if budget is not None and (number is None or number < 1):
-                raise InputError(f"{name} is {budget!r}: give a whole number from 1 on, or None for no limit.")
+                raise InputError(gettext("{name} is {budget!r}: give a whole number from 1 on, or None for no "
+                                         "limit.").format(name=name, budget=budget))
         self.config = config
         self.max_tokens, self.max_bytes = whole_number(max_tokens), whole_number(max_bytes)
         self.stats = PrefixStats()
@@ -205,7 +207,8 @@ class PrefixCache:
         ids = self._check_ids(token_ids)
         most = whole_number(at_most)
         if at_most is not None and (most is None or most < 0):
-            raise InputError(f"at_most is {at_most!r}: give a number of tokens from 0 on, or None for all.")
+            raise InputError(gettext("at_most is {at_most!r}: give a number of tokens from 0 on, or None for "
+                                     "all.").format(at_most=at_most))
         self._count()
         path = self._descend(ids[:most])
         cache = KVCache.holding(self.config, _join(path)) if path else KVCache(self.config)
@@ -333,33 +336,36 @@ class PrefixCache:
 
     def _check_ids(self, token_ids: Sequence[int]) -> tuple[int, ...]:
         if isinstance(token_ids, (str, bytes)) or not isinstance(token_ids, Sequence):
-            raise InputError(f"token_ids is a {type(token_ids).__name__}, not a list of numbers: give the ids of one "
-                             "text, such as tokenizer.encode(text), or token_ids[0].tolist() of a tensor.")
+            raise InputError(gettext("token_ids is a {kind}, not a list of numbers: give the ids of one text, such as "
+                                     "tokenizer.encode(text), or token_ids[0].tolist() of a tensor.").format(
+                kind=type(token_ids).__name__))
         if not token_ids:
             raise InputError("There are no token ids: give those of at least one token.")
         ids: list[int] = []
         for token in token_ids:
             number = whole_number(token)
             if number is None or not 0 <= number < self.config.vocab_size:
-                raise InputError(f"{token!r} is not a token id of this model: they are whole numbers from 0 to "
-                                 f"{self.config.vocab_size - 1}.")
+                raise InputError(gettext("{token!r} is not a token id of this model: they are whole "
+                                         "numbers from 0 to {vocab_size}.").format(
+                    token=token, vocab_size=self.config.vocab_size - 1))
             ids.append(number)
         return tuple(ids)
 
     def _check_cache(self, cache: KVCache, most: int) -> Held:
         """The keys and values that a cache holds, without what an interrupted pass may have left behind them."""
         if not isinstance(cache, KVCache):
-            raise InputError(f"A {type(cache).__name__} cannot be inserted: give a KVCache, which is never written to "
-                             "in place and can be shared.")
+            raise InputError(gettext("A {kind} cannot be inserted: give a KVCache, which is never written to in place "
+                                     "and can be shared.").format(kind=type(cache).__name__))
         if cache.length > most:
-            raise InputError(f"The cache holds {cache.length} tokens and the text has {most}: give all token ids that "
-                             "were computed, prompt and answer.")
+            raise InputError(gettext("The cache holds {length} tokens and the text has {most}: give all token ids that "
+                                     "were computed, prompt and answer.").format(length=cache.length, most=most))
         if not cache.length:
             return []
         held = KVCache.holding(self.config, _cut(cache.held, 0, cache.length)).held
         keys = held[0][0]
         if len(keys) != 1:
-            raise InputError(f"The cache holds {len(keys)} texts side by side: a prefix cache takes one at a time.")
+            raise InputError(gettext("The cache holds {count} texts side by side: a prefix cache takes one at a "
+                                     "time.").format(count=len(keys)))
         self.check_format(keys.dtype, keys.device)
         return held
 
@@ -371,8 +377,10 @@ class PrefixCache:
         """
         for keys, _ in self._example()[:1]:
             if (keys.dtype, keys.device) != (dtype, device):
-                raise InputError(f"This prefix cache holds {keys.dtype} on {keys.device}, and what is to go with it is "
-                                 f"{dtype} on {device}: make another PrefixCache, or clear() this one.")
+                raise InputError(gettext("This prefix cache holds {dtype} on {device}, and what is to "
+                                         "go with it is {own_dtype} on {own_device}: make another "
+                                         "PrefixCache, or clear() this one.").format(
+                    dtype=keys.dtype, device=keys.device, own_dtype=dtype, own_device=device))
 
     def _example(self) -> Held:
         """The keys and values of any one node; empty if there is none."""
@@ -403,10 +411,11 @@ def generate_with_prefix(model: Qwen3Model, token_ids: Tensor, max_new_tokens: i
     """
     max_new_tokens = check_prompt(model, token_ids, max_new_tokens)
     if len(token_ids) != 1:
-        raise InputError(f"A prefix cache serves one prompt at a time, and this is a batch of {len(token_ids)}: "
-                         "generate for each row by itself.")
+        raise InputError(gettext("A prefix cache serves one prompt at a time, and this is a batch of {count}: generate "
+                                 "for each row by itself.").format(count=len(token_ids)))
     if not isinstance(prefixes, PrefixCache):
-        raise InputError(f"prefixes is a {type(prefixes).__name__}: give a PrefixCache(model.config).")
+        raise InputError(gettext("prefixes is a {kind}: give a "
+                                 "PrefixCache(model.config).").format(kind=type(prefixes).__name__))
     if model.config != prefixes.config:
         raise InputError("The prefix cache was made for a model of another shape: make one with "
                          "PrefixCache(model.config).")

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from course_utils import kernels, torch_internals
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.linear import Linear
 from course_utils.qwen3 import Qwen3Model
 
@@ -67,7 +68,8 @@ def quantize(model: Qwen3Model, kind: Kind) -> Qwen3Model:
         InputError: if there is no such kind, or the model is quantized or compiled already.
     """
     if model.quantization is not None:
-        raise InputError(f"This model is quantized to {model.quantization} already: start from the original.")
+        raise InputError(gettext("This model is quantized to {quantization} already: start from the original.").format(
+            quantization=model.quantization))
     if model.compiled:  # for the weights that it has, and compiled code does not ask again
         raise InputError("This model is compiled, and that for weights that are not quantized: quantize the original, "
                          "and compile what comes of it.")
@@ -80,7 +82,8 @@ def quantize(model: Qwen3Model, kind: Kind) -> Qwen3Model:
 def convert(model: Qwen3Model, kind: str) -> None:
     """Quantize a model in place. On the meta device the integers have shapes and no content, ready for loading."""
     if kind not in KINDS:
-        raise InputError(f"There is no quantization {kind!r}: choose one of {', '.join(KINDS)}.")
+        raise InputError(gettext("There is no quantization {kind!r}: choose one of {kinds}.").format(
+            kind=kind, kinds=", ".join(KINDS)))
     with torch.no_grad():
         for part in list(model.model.layers.modules()):
             for name, linear in list(part.named_children()):

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from course_utils.config import Qwen3Config
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.kv_cache import Cache, LayerCache, check_cache
+from course_utils.language import gettext
 from course_utils.linear import Linear, fastest_routine, vector_products
 from course_utils.threads import computing_with, thread_count
 
@@ -205,8 +206,8 @@ class Qwen3Model(nn.Module):
     def __init__(self, config: Qwen3Config) -> None:
         super().__init__()
         if not isinstance(config, Qwen3Config):
-            raise InputError(f"A model is made from a configuration, and this is a {type(config).__name__}: give a "
-                             "Qwen3Config.")
+            raise InputError(gettext("A model is made from a configuration, and this is a {kind}: give a "
+                                     "Qwen3Config.").format(kind=type(config).__name__))
         self.config = config
         self.model = Decoder(config)
         self.lm_head: nn.Module = Linear(config.hidden_size, config.vocab_size)
@@ -271,8 +272,9 @@ class Qwen3Model(nn.Module):
         past = cache.length if cache is not None else 0
         longest = min(self.config.max_position_embeddings, cache.max_length if cache is not None else past + t)
         if past + t > longest:
-            raise ContextLengthError(f"{past + t} tokens do not fit: the longest possible here is {longest}. "
-                                     "Shorten the prompt, ask for fewer new tokens, or use a larger cache.")
+            raise ContextLengthError(gettext("{past} tokens do not fit: the longest possible here is "
+                                             "{longest}. Shorten the prompt, ask for fewer new tokens, or use "
+                                             "a larger cache.").format(past=past + t, longest=longest))
         if attention_mask is not None:
             check_mask(attention_mask, (token_ids.shape[0], past + t), readable)
         s = cache.reserve(t) if cache is not None else t
@@ -300,8 +302,9 @@ class Qwen3Model(nn.Module):
     def _check_devices(self, token_ids: Tensor, attention_mask: Tensor | None) -> None:
         for name, tensor in (("token_ids", token_ids), ("attention_mask", attention_mask)):
             if isinstance(tensor, Tensor) and tensor.device != self.device:
-                raise InputError(f"{name} is on {tensor.device} and the model on {self.device}: move it with "
-                                 f"{name}.to(model.device).")
+                raise InputError(gettext("{name} is on {device} and the model on {model_device}: move it with {name}"
+                                         ".to(model.device).").format(
+                    name=name, device=tensor.device, model_device=self.device))
 
     def compute(self, token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
                 last_only: bool) -> Tensor:
@@ -340,14 +343,15 @@ def check_token_ids(token_ids: Tensor) -> None:
         InputError: if they are not.
     """
     if not isinstance(token_ids, Tensor):
-        raise InputError(f"token_ids is a {type(token_ids).__name__}: give a tensor of shape (batch, tokens), such as "
-                         "torch.tensor([tokenizer.encode(text)]).")
+        raise InputError(gettext("token_ids is a {kind}: give a tensor of shape (batch, tokens), such as "
+                                 "torch.tensor([tokenizer.encode(text)]).").format(kind=type(token_ids).__name__))
     if token_ids.dim() != 2 or token_ids.numel() == 0:
-        raise InputError(f"token_ids has shape {tuple(token_ids.shape)}: the model expects (batch, tokens) with at "
-                         "least one token; for a single prompt use torch.tensor([ids]) or unsqueeze(0).")
+        raise InputError(gettext("token_ids has shape {shape}: the model expects (batch, tokens) with at least one "
+                                 "token; for a single prompt use torch.tensor([ids]) or unsqueeze(0).").format(
+            shape=tuple(token_ids.shape)))
     if token_ids.dtype not in (torch.int64, torch.int32):
-        raise InputError(f"Token ids are integers of 64 or 32 bits, and these are {token_ids.dtype}: use "
-                         "dtype=torch.long.")
+        raise InputError(gettext("Token ids are integers of 64 or 32 bits, and these are {dtype}: use "
+                                 "dtype=torch.long.").format(dtype=token_ids.dtype))
 
 
 def check_vocabulary(token_ids: Tensor | Sequence[int], vocab_size: int) -> None:
@@ -365,8 +369,9 @@ def check_vocabulary(token_ids: Tensor | Sequence[int], vocab_size: int) -> None
     else:
         low, high = int(token_ids.min()), int(token_ids.max())
     if low < 0 or high >= vocab_size:
-        raise InputError(f"Token id {low if low < 0 else high} is not in the vocabulary of {vocab_size}: encode the "
-                         "text with this model's own tokenizer.")
+        raise InputError(gettext("Token id {token_id} is not in the vocabulary of {vocab_size}: encode the text with "
+                                 "this model's own tokenizer.").format(
+            token_id=low if low < 0 else high, vocab_size=vocab_size))
 
 
 def check_mask(attention_mask: Tensor, shape: tuple[int, int], readable: bool = True) -> None:
@@ -381,10 +386,12 @@ def check_mask(attention_mask: Tensor, shape: tuple[int, int], readable: bool = 
         InputError: if it does not.
     """
     if not isinstance(attention_mask, Tensor):
-        raise InputError(f"attention_mask is a {type(attention_mask).__name__}: give a tensor of shape {shape}.")
+        raise InputError(gettext("attention_mask is a {kind}: give a tensor of shape {shape}.").format(
+            kind=type(attention_mask).__name__, shape=shape))
     if attention_mask.shape != shape:
-        raise InputError(f"attention_mask has shape {tuple(attention_mask.shape)}: it must be {shape}, one entry for "
-                         "each token, those in the cache included.")
+        raise InputError(gettext("attention_mask has shape {shape}: it must be "
+                                 "{wanted}, one entry for each token, those in the "
+                                 "cache included.").format(shape=tuple(attention_mask.shape), wanted=shape))
     if not readable:
         return
     if attention_mask.dtype != torch.bool and not bool(((attention_mask == 0) | (attention_mask == 1)).all()):

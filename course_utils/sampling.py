@@ -21,6 +21,7 @@ from torch import Tensor
 
 from course_utils.errors import CheckpointError, InputError
 from course_utils.json_text import parse_json
+from course_utils.language import gettext, noted
 from course_utils.number import finite_number, whole_number
 
 _SMALL, _LEAST = 1e-6, torch.finfo(torch.float32).tiny
@@ -98,27 +99,30 @@ class Sampling:
         InputError: if a setting is out of its range.
     """
 
-    temperature: float = _setting("T", "draw the tokens: below 1 the likely more often, above 1 less; 0 is always the "
-                                  "likeliest (default with the next three: 1)", 1.0)
-    top_k: int | None = _setting("K", "draw among the K likeliest tokens")
-    top_p: float | None = _setting("P", "draw among the likeliest that together are P probable, 0 to 1")
-    min_p: float | None = _setting("P", "draw among those at least P times as probable as the likeliest, 0 to 1")
-    repetition_penalty: float = _setting("X", "above 1: make what was said already less likely", 1.0)
+    temperature: float = _setting("T", noted("draw the tokens: below 1 the likely more often, above 1 less; 0 is "
+                                             "always the likeliest (default with the next three: 1)"), 1.0)
+    top_k: int | None = _setting("K", noted("draw among the K likeliest tokens"))
+    top_p: float | None = _setting("P", noted("draw among the likeliest that together are P probable, 0 to 1"))
+    min_p: float | None = _setting("P", noted("draw among those at least P times as probable as the likeliest, 0 to 1"))
+    repetition_penalty: float = _setting("X", noted("above 1: make what was said already less likely"), 1.0)
 
     def __post_init__(self) -> None:
         temperature, penalty = finite_number(self.temperature), finite_number(self.repetition_penalty)
         if temperature is None or temperature < 0:
-            raise InputError(f"temperature is {self.temperature!r}: give 0 for greedy, or a positive number.")
+            raise InputError(gettext("temperature is {temperature!r}: give 0 for greedy, or a positive number.").format(
+                temperature=self.temperature))
         top_k = whole_number(self.top_k)
         if self.top_k is not None and (top_k is None or top_k < 1):
-            raise InputError(f"top_k is {self.top_k!r}: give a whole number from 1 on, or None to keep all tokens.")
+            raise InputError(gettext("top_k is {top_k!r}: give a whole number from 1 on, or None to keep all "
+                                     "tokens.").format(top_k=self.top_k))
         shares = {name: finite_number(getattr(self, name)) for name in ("top_p", "min_p")}
         for name, share in shares.items():
             if getattr(self, name) is not None and (share is None or not 0 <= share <= 1):
-                raise InputError(f"{name} is {getattr(self, name)!r}: give a number from 0 to 1, or None to keep all "
-                                 "tokens.")
+                raise InputError(gettext("{name} is {getattr!r}: give a number from 0 to 1, or None to keep all "
+                                         "tokens.").format(name=name, getattr=getattr(self, name)))
         if penalty is None or penalty <= 0:
-            raise InputError(f"repetition_penalty is {self.repetition_penalty!r}: give a positive number, 1 for none.")
+            raise InputError(gettext("repetition_penalty is {repetition_penalty!r}: give a positive number, 1 for "
+                                     "none.").format(repetition_penalty=self.repetition_penalty))
         plain: dict[str, Any] = {"temperature": temperature, "top_k": top_k, **shares, "repetition_penalty": penalty}
         for name, value in plain.items():
             object.__setattr__(self, name, value)  # as frozen dataclasses do it themselves
@@ -134,7 +138,8 @@ class Sampling:
         """
         do_sample = settings.get("do_sample")
         if do_sample is not None and not isinstance(do_sample, bool):
-            raise InputError(f"do_sample is {do_sample!r}: give true to sample, or false for greedy.")
+            raise InputError(gettext("do_sample is {do_sample!r}: give true to sample, or false for greedy.").format(
+                do_sample=do_sample))
         if not do_sample:
             return GREEDY
         values = {field.name: settings[field.name] for field in fields(cls) if settings.get(field.name) is not None}
@@ -151,15 +156,16 @@ class Sampling:
         """
         folder = Path(folder)
         if not folder.is_dir():
-            raise CheckpointError(f"There is no folder {str(folder)!r}: check the path of the model.")
+            raise CheckpointError(gettext("There is no folder {folder!r}: check the path of the model.").format(
+                folder=str(folder)))
         file = folder / "generation_config.json"
         if not file.is_file():
             return GREEDY
         try:
             return cls.from_dict(parse_json(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, AttributeError) as error:  # an InputError is a ValueError
-            raise CheckpointError(f"{file} does not say how to sample ({error}). Correct it, fetch it again, or pass "
-                                  "a Sampling of your own.") from error
+            raise CheckpointError(gettext("{file} does not say how to sample ({error}). Correct it, fetch it again, or "
+                                          "pass a Sampling of your own.").format(file=file, error=error)) from error
 
     def apply(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
         """Logits, (b, v), to logits that are minus infinity where a token is out of the draw, in float32.
@@ -177,10 +183,11 @@ class Sampling:
         logits = scale_by_temperature(logits, self.temperature)
         # Of a row with NaN the maximum is NaN. Only here, since the two steps above can make numbers infinite, too.
         if not bool(logits.amax(dim=-1).isfinite().all()):
-            raise InputError("The logits hold NaN, plus infinity, or a row of minus infinity, so there is nothing to "
-                             "choose from: look at the model's weights, at what changed the logits, and at extreme "
-                             f"settings (temperature {self.temperature}, "
-                             f"repetition_penalty {self.repetition_penalty}).")
+            raise InputError(gettext("The logits hold NaN, plus infinity, or a row of minus infinity, so there is "
+                                     "nothing to choose from: look at the model's weights, at what changed the logits, "
+                                     "and at extreme settings (temperature {temperature}, repetition_penalty "
+                                     "{repetition_penalty}).").format(
+                temperature=self.temperature, repetition_penalty=self.repetition_penalty))
         if self.top_k is not None:
             logits = keep_top_k(logits, self.top_k)
         if self.top_p is not None:
@@ -207,7 +214,7 @@ def random_generator(seed: int | torch.Generator) -> torch.Generator:
         return seed
     number = whole_number(seed)
     if number is None or not 0 <= number < 2**64:
-        raise InputError(f"The seed is {seed!r}: give a whole number from 0 to 2**64 - 1.")
+        raise InputError(gettext("The seed is {seed!r}: give a whole number from 0 to 2**64 - 1.").format(seed=seed))
     return torch.Generator().manual_seed(number)
 
 
@@ -255,9 +262,11 @@ class Sampler:
     def __init__(self, sampling: Sampling, seed: int | torch.Generator = 0, token_ids: Tensor | None = None,
                  attention_mask: Tensor | None = None, vocab_size: int | None = None) -> None:
         if not isinstance(sampling, Sampling):
-            raise InputError(f"The settings are {sampling!r}: give a Sampling, such as Sampling(temperature=0.8).")
+            raise InputError(gettext("The settings are {sampling!r}: give a Sampling, such as "
+                                     "Sampling(temperature=0.8).").format(sampling=sampling))
         if vocab_size is not None and not 0 < (whole_number(vocab_size) or 0) < 2**63:
-            raise InputError(f"vocab_size is {vocab_size!r}: give a whole number from 1 on, or None for all ids.")
+            raise InputError(gettext("vocab_size is {vocab_size!r}: give a whole number from 1 on, or None for all "
+                                     "ids.").format(vocab_size=vocab_size))
         self.sampling = sampling
         self.generator = random_generator(seed)
         self.seen: Tensor | None = None
@@ -274,8 +283,9 @@ class Sampler:
             self.seen = (torch.zeros_like(logits, dtype=torch.bool) if token_ids is None
                          else occurring(token_ids, logits.shape[-1], attention_mask))
             if len(self.seen) != len(logits):
-                raise InputError(f"The sampler was given {len(self.seen)} prompts and chooses for {len(logits)} texts: "
-                                 "give it the token_ids that are generated from.")
+                raise InputError(gettext("The sampler was given {count} prompts and chooses for {texts} texts: give "
+                                         "it the token_ids that are generated from.").format(
+                    count=len(self.seen), texts=len(logits)))
         if self._vocab_size is not None:
             without_text = torch.arange(logits.shape[-1], device=logits.device) >= self._vocab_size
             logits = logits.masked_fill(without_text, -math.inf)

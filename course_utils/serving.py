@@ -32,6 +32,7 @@ from course_utils.checkpoint import save_checkpoint
 from course_utils.errors import CheckpointError, CourseError, InputError
 from course_utils.files import read_json
 from course_utils.json_text import parse_json
+from course_utils.language import gettext
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import TOKENIZER_FILES, Qwen3Tokenizer
 
@@ -55,8 +56,9 @@ def export_model(model: Qwen3Model, tokenizer: Qwen3Tokenizer, folder: str | Pat
         CheckpointError: if the model is quantized, or files cannot be written or copied.
     """
     if model.quantization is not None:
-        raise CheckpointError(f"This model is quantized to {model.quantization} in this package's own format: export "
-                              "the original, and let the engine quantize it.")
+        raise CheckpointError(gettext("This model is quantized to {quantization} in this package's own format: export "
+                                      "the original, and let the engine quantize it.").format(
+            quantization=model.quantization))
     folder = Path(folder)
     settings = tokenizer.folder / "generation_config.json"
     save_checkpoint(model, folder, read_json(settings) if settings.is_file() else None)
@@ -65,8 +67,9 @@ def export_model(model: Qwen3Model, tokenizer: Qwen3Tokenizer, folder: str | Pat
             if (tokenizer.folder / name).is_file() and tokenizer.folder.resolve() != folder.resolve():
                 shutil.copyfile(tokenizer.folder / name, folder / name)
     except OSError as error:
-        raise CheckpointError(f"The tokenizer's files could not be copied to {str(folder)!r} ({error}): free disk "
-                              "space, or choose another folder.") from error
+        raise CheckpointError(gettext("The tokenizer's files could not be copied to "
+                                      "{folder!r} ({error}): free disk space, or choose "
+                                      "another folder.").format(folder=str(folder), error=error)) from error
     return folder
 
 
@@ -92,15 +95,16 @@ def stream_chat(address: str, model: str, messages: Sequence[Message], max_new_t
         CourseError: if no server answers, it refuses the request, or the answer breaks off.
     """
     if not address.startswith(("http://", "https://")):
-        raise InputError(f"The address is {address!r}: give one such as http://127.0.0.1:8000/v1.")
+        raise InputError(gettext("The address is {address!r}: give one such as "
+                                 "http://127.0.0.1:8000/v1.").format(address=address))
     check_messages(messages)
     try:
         body = json.dumps({
             "model": model, "messages": list(messages), "max_tokens": max_new_tokens, "temperature": 0, "stream": True,
             "chat_template_kwargs": {"enable_thinking": False}}).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"The messages cannot be written as JSON ({error}): give texts, numbers, lists and "
-                         "objects.") from error
+        raise InputError(gettext("The messages cannot be written as JSON ({error}): give texts, "
+                                 "numbers, lists and objects.").format(error=error)) from error
     return _answer(address, body, seconds)
 
 
@@ -118,7 +122,7 @@ class _Deadline:
         """Seconds that are left. Raises: TimeoutError: if none are."""
         left = self._end - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"nothing to show within {self._seconds:g} seconds")
+            raise TimeoutError(gettext("nothing to show within {seconds:g} seconds").format(seconds=self._seconds))
         return left
 
 
@@ -178,11 +182,13 @@ def _answer(address: str, body: bytes, seconds: float) -> Iterator[str]:
         with _response(address, body, deadline) as response:
             if response.status != 200:
                 said = response.read(300).decode(errors="replace").strip()
-                raise CourseError(f"The server at {address} refused the request ({response.status} {response.reason}: "
-                                  f"{said}): check the name of the model and the messages.")
+                raise CourseError(gettext("The server at {address} refused the request ({status} {reason}: {said}): "
+                                          "check the name of the model and the messages.").format(
+                    address=address, status=response.status, reason=response.reason, said=said))
             while line := response.readline(_LONGEST_LINE + 1):
                 if len(line) > _LONGEST_LINE:
-                    raise ValueError(f"a line of more than {_LONGEST_LINE} bytes")
+                    raise ValueError(gettext("a line of more than {longest_line} bytes").format(
+                        longest_line=_LONGEST_LINE))
                 if not line.startswith(b"data:"):
                     continue  # empty lines separate the events, and lines that begin with a colon are comments
                 data = line[len(b"data:"):].strip()
@@ -195,22 +201,23 @@ def _answer(address: str, body: bytes, seconds: float) -> Iterator[str]:
                 if ended:
                     return
     except (OSError, http.client.HTTPException) as error:
-        raise CourseError(f"The server at {address} cannot be reached, or has stopped answering ({error}): start it, "
-                          "or check the address.") from error
+        raise CourseError(gettext("The server at {address} cannot be reached, or has stopped answering ({error}): "
+                                  "start it, or check the address.").format(address=address, error=error)) from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise CourseError(f"What the server at {address} sends is no chat completion ({error}): check the "
-                          "address.") from error
-    raise CourseError(f"The answer of the server at {address} broke off before its end: look into the server's log.")
+        raise CourseError(gettext("What the server at {address} sends is no chat completion ("
+                                  "{error}): check the address.").format(address=address, error=error)) from error
+    raise CourseError(gettext("The answer of the server at {address} broke off before its end: "
+                              "look into the server's log.").format(address=address))
 
 
 def _delta(event: dict[str, Any]) -> tuple[str, bool]:
     """The new text in an event, and whether it is the last one."""
     if "error" in event:
-        raise CourseError(f"The server ended the answer with an error: {event['error']}.")
+        raise CourseError(gettext("The server ended the answer with an error: {event}.").format(event=event["error"]))
     choice = event["choices"][0]
     text = choice["delta"].get("content") or ""
     if not isinstance(text, str):
-        raise TypeError(f"the text is {str(text)[:80]}")
+        raise TypeError(gettext("the text is {text}").format(text=str(text)[:80]))
     return text, choice.get("finish_reason") is not None
 
 
@@ -240,7 +247,8 @@ def chat_server(seconds: float = 120.0) -> Iterator[str]:
     """
     missing = missing_for_serving()
     if missing:
-        raise CourseError(f"transformers serve needs {', '.join(missing)}: run pip install \"transformers[serving]\".")
+        raise CourseError(gettext("transformers serve needs {missing}: run pip "
+                                  "install \"transformers[serving]\".").format(missing=", ".join(missing)))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with tempfile.TemporaryFile() as log:
@@ -273,8 +281,9 @@ def _wait_until_it_answers(port: int, process: subprocess.Popen[bytes], seconds:
     log.seek(0)
     lines = log.read().decode(errors="replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
-    how = f"did not answer within {seconds:g} seconds" if process.poll() is None else "ended at once"
-    raise CourseError(f"The server {how}. The last it printed: {last}")
+    text = (gettext("The server did not answer within {seconds:g} seconds. The last it printed: {last}")
+            if process.poll() is None else gettext("The server ended at once. The last it printed: {last}"))
+    raise CourseError(text.format(seconds=seconds, last=last))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.number import whole_number
 
 
@@ -31,8 +32,9 @@ def sinusoidal_encoding(num_positions: int, size: int) -> Tensor:
     """
     positions, width = whole_number(num_positions), whole_number(size)
     if positions is None or width is None or positions < 1 or width < 2 or width % 2:
-        raise InputError(f"An encoding of {num_positions} positions in {size} numbers each is impossible: give at "
-                         "least one position and an even size.")
+        raise InputError(gettext("An encoding of {num_positions} positions in {size} numbers each is impossible: give "
+                                 "at least one position and an even size.").format(
+            num_positions=num_positions, size=size))
     frequencies = 10_000.0 ** -(torch.arange(0, width, 2) / width)
     angles = torch.arange(positions)[:, None] * frequencies  # (num_positions, size / 2)
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)

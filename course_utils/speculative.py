@@ -35,6 +35,7 @@ from course_utils.generation import (
     last_logits,
 )
 from course_utils.kv_cache import Cache, KVCache
+from course_utils.language import gettext
 from course_utils.number import require_whole_number
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import GREEDY, Sampler, Sampling, draw, occurring, random_generator
@@ -219,22 +220,27 @@ def generate_speculative(model: Qwen3Model, token_ids: Tensor, max_new_tokens: i
     """
     max_new_tokens = check_prompt(model, token_ids, max_new_tokens, cache)
     if token_ids.shape[0] != 1:
-        raise InputError(f"Speculation works on one prompt, and this is a batch of {token_ids.shape[0]}: its rows "
-                         "would accept different numbers of tokens. Generate them one by one.")
+        raise InputError(gettext("Speculation works on one prompt, and this is a batch of {shape}: its rows would "
+                                 "accept different numbers of tokens. Generate them one by one.").format(
+            shape=token_ids.shape[0]))
     num_drafted = require_whole_number("num_drafted", num_drafted, 1)
     if not callable(getattr(draft, "propose", None)):
-        raise InputError(f"The draft is a {type(draft).__name__}: give a ModelDraft(model), a PromptLookup(), or an "
-                         "object of your own with a method `propose`.")
+        raise InputError(gettext("The draft is a {kind}: give a ModelDraft(model), a PromptLookup(), or an object of "
+                                 "your own with a method `propose`.").format(kind=type(draft).__name__))
     if not isinstance(sampling, Sampling):
-        raise InputError(f"The settings are {sampling!r}: give a Sampling, such as Sampling(temperature=0.8).")
+        raise InputError(gettext("The settings are {sampling!r}: give a Sampling, such as "
+                                 "Sampling(temperature=0.8).").format(sampling=sampling))
     if not isinstance(speculation, (Speculation, type(None))):
-        raise InputError(f"speculation is a {type(speculation).__name__}: give a Speculation() to fill in, or None.")
+        raise InputError(gettext("speculation is a {kind}: give a Speculation() to fill in, or None.").format(
+            kind=type(speculation).__name__))
     if cache is not None and cache.length:
-        raise InputError(f"The cache holds {cache.length} tokens that the draft would not know: give an empty one, "
-                         "or call truncate(0), and pass the whole text as the prompt.")
+        raise InputError(gettext("The cache holds {length} tokens that the draft would not know: give an empty one, or "
+                                 "call truncate(0), and pass the whole text as the prompt.").format(
+            length=cache.length))
     if isinstance(draft, ModelDraft) and draft.model.config.vocab_size != model.config.vocab_size:
-        raise InputError(f"The draft has a vocabulary of {draft.model.config.vocab_size} tokens and the model one of "
-                         f"{model.config.vocab_size}: both must have been trained with the same tokenizer.")
+        raise InputError(gettext("The draft has a vocabulary of {vocab_size} tokens and the model one of {model_size}"
+                                 ": both must have been trained with the same tokenizer.").format(
+            vocab_size=draft.model.config.vocab_size, model_size=model.config.vocab_size))
     return _rounds(model, token_ids, max_new_tokens, draft, end_tokens(eos_token_id), num_drafted, sampling,
                    random_generator(seed), KVCache(model.config) if cache is None else cache,
                    speculation or Speculation(), vocab_size)
@@ -285,10 +291,11 @@ def _round(model: Qwen3Model, text: Tensor, count: int, draft: Draft, ends: list
     drafted = draft.propose(text, count, choose) if count else text[:, :0]
     if not isinstance(drafted, Tensor) or drafted.dim() != 2 or len(drafted) != 1:
         what = tuple(drafted.shape) if isinstance(drafted, Tensor) else type(drafted).__name__
-        raise InputError(f"The draft proposed {what}: let `propose` return token ids of shape (1, n).")
+        raise InputError(gettext("The draft proposed {what}: let `propose` return token ids of shape (1, n).").format(
+            what=what))
     if drafted.shape[1] > count:
-        raise InputError(f"The draft proposed {drafted.shape[1]} tokens where {count} were asked for: let `propose` "
-                         "return at most `count`.")
+        raise InputError(gettext("The draft proposed {shape} tokens where {count} were asked for: let `propose` return "
+                                 "at most `count`.").format(shape=drafted.shape[1], count=count))
     with inference(model):
         logits = model(torch.cat((text[:, -1:], drafted), dim=1), cache=cache)[0]  # (n + 1, v)
         judge = Sampler(sampling, generator, vocab_size=vocab_size)

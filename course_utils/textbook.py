@@ -37,6 +37,7 @@ from course_utils.generation import EndTokens, check_prompt, generate_tokens
 from course_utils.hub import resolve
 from course_utils.kv_cache import Cache, GrowingLayer, is_keys_and_values
 from course_utils.kv_cache import KVCache as EngineCache
+from course_utils.language import gettext, noted
 from course_utils.number import NUMBER_FORMATS, finite_number, whole_number
 from course_utils.qwen3 import Qwen3Model as EngineModel
 from course_utils.tokenizer import Qwen3Tokenizer as EngineTokenizer
@@ -69,7 +70,8 @@ _PARTS = {
     "norm1": "input_layernorm", "norm2": "post_attention_layernorm", "scale": "weight",
 }
 _MODELS = {"base": "qwen3-0.6b-base", "reasoning": "qwen3-0.6b"}
-_DEVICES = {"cuda": "NVIDIA CUDA GPU", "mps": "Apple Silicon GPU (MPS)", "xpu": "Intel GPU", "cpu": "CPU"}
+_DEVICES = {"cuda": noted("NVIDIA CUDA GPU"), "mps": noted("Apple Silicon GPU (MPS)"), "xpu": noted("Intel GPU"),
+            "cpu": "CPU"}
 
 
 def book_config(config: Qwen3Config, dtype: torch.dtype) -> dict[str, Any]:
@@ -98,10 +100,11 @@ def get_device(enable_tensor_cores: bool = True) -> torch.device:
             device that this machine does not have.
     """
     if not isinstance(enable_tensor_cores, bool):
-        raise InputError(f"enable_tensor_cores is {enable_tensor_cores!r}: give True or False; to name a device, write "
-                         "torch.device(...) instead.")
+        raise InputError(gettext("enable_tensor_cores is {enable_tensor_cores!r}: give True or False; to name a "
+                                 "device, write torch.device(...) instead.").format(
+            enable_tensor_cores=enable_tensor_cores))
     device = find_device()
-    print(f"Using {_DEVICES[device.type]}")
+    print(f"Using {gettext(_DEVICES[device.type])}")
     if enable_tensor_cores and device.type == "cuda":
         enable_tf32()
     return device
@@ -125,7 +128,7 @@ def download_qwen3_small(kind: str = "base", tokenizer_only: bool = False, out_d
             cut short.
     """
     if not isinstance(kind, str) or kind not in _MODELS:
-        raise InputError(f"kind is {kind!r}: give 'base' or 'reasoning'.")
+        raise InputError(gettext("kind is {kind!r}: give 'base' or 'reasoning'.").format(kind=kind))
     check_path(out_dir, "out_dir", "a folder")
     folder = Path(out_dir)
     weights, vocabulary = f"qwen3-0.6B-{kind}.pth", f"tokenizer-{kind}.json"
@@ -134,7 +137,7 @@ def download_qwen3_small(kind: str = "base", tokenizer_only: bool = False, out_d
     for name in wanted:
         if name not in missing:
             _require_whole(folder / name)
-            print(f"{folder / name}: there already")
+            print(gettext("{folder}: there already").format(folder=folder / name))
     if not missing:
         return
     source = resolve(_MODELS[kind], patterns=None if weights in missing else ["tokenizer.json"])
@@ -146,17 +149,19 @@ def download_qwen3_small(kind: str = "base", tokenizer_only: bool = False, out_d
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder, {name: writers[name] for name in missing})
     except (OSError, RuntimeError, ValueError) as error:  # a full disk for PyTorch, and a name that no folder can have
-        raise DownloadError(f"{' and '.join(missing)} could not be written to {str(folder)!r} ({error}): free disk "
-                            "space, or choose another out_dir.") from error
+        raise DownloadError(gettext("{missing} could not be written to {folder!r} ({error}): free disk space, or "
+                                    "choose another out_dir.").format(
+            missing=" and ".join(missing), folder=str(folder), error=error)) from error
     for name in missing:
-        print(f"{folder / name}: fetched and verified")
+        print(gettext("{folder}: fetched and verified").format(folder=folder / name))
 
 
 def _require_whole(path: Path) -> None:
     """Raise if a file for `torch.load`, which is a zip archive, lacks its end."""
     if path.suffix == ".pth" and not zipfile.is_zipfile(path):
-        raise DownloadError(f"{str(path)!r} {describe_damage(path)}, as after a download that was interrupted: delete "
-                            "it and run this again.")
+        raise DownloadError(gettext("{path!r} {describe_damage}, as after a download that was interrupted: delete it "
+                                    "and run this again.").format(
+            path=str(path), describe_damage=describe_damage(path)))
 
 
 class Qwen3Tokenizer(EngineTokenizer):
@@ -182,7 +187,7 @@ class Qwen3Tokenizer(EngineTokenizer):
 
     def __init__(self, tokenizer_file_path: str | Path = "tokenizer-base.json", apply_chat_template: bool = False,
                  add_generation_prompt: bool = False, add_thinking: bool = False) -> None:
-        check_path(tokenizer_file_path, "tokenizer_file_path", "a tokenizer file")
+        check_path(tokenizer_file_path, "tokenizer_file_path", gettext("a tokenizer file"))
         self._name = Path(tokenizer_file_path).name.lower()
         self.apply_chat_template = apply_chat_template
         self.add_generation_prompt = add_generation_prompt
@@ -236,7 +241,8 @@ class KVCache(EngineCache):
     def __init__(self, n_layers: int) -> None:
         number = whole_number(n_layers)
         if number is None or number < 1:
-            raise InputError(f"n_layers is {n_layers!r}: give the model's number of layers, model.cfg[\"n_layers\"].")
+            raise InputError(gettext("n_layers is {n_layers!r}: give the model's number of layers, "
+                                     "model.cfg[\"n_layers\"].").format(n_layers=n_layers))
         super().__init__(Qwen3Config(num_hidden_layers=number))
         self.max_length = sys.maxsize  # how long the context is, the model knows
 
@@ -255,8 +261,8 @@ class KVCache(EngineCache):
             InputError: if there is no such layer, or these are no keys and values, as `get` gives them.
         """
         if value is not None and not (is_keys_and_values(value) and all(tensor.dim() == 4 for tensor in value)):
-            raise InputError(f"value is a {_kind(value)}: give keys and values, each (batch, key-value heads, tokens, "
-                             "head_dim), or None.")
+            raise InputError(gettext("value is a {kind}: give keys and values, each (batch, key-value heads, tokens, "
+                                     "head_dim), or None.").format(kind=_kind(value)))
         self._layer(layer_idx).held = value
         self.length = min(0 if held is None else held[0].shape[2] for held in self.get_all())
 
@@ -271,7 +277,8 @@ class KVCache(EngineCache):
     def _layer(self, layer_idx: int) -> GrowingLayer:
         number, count = whole_number(layer_idx), len(self.layers)
         if number is None or not -count <= number < count:
-            raise InputError(f"layer_idx is {layer_idx!r}: give a whole number from 0 to {count - 1}.")
+            raise InputError(gettext("layer_idx is {layer_idx!r}: give a whole number from 0 to {count}.").format(
+                layer_idx=layer_idx, count=count - 1))
         return self.layers[number]
 
 
@@ -310,7 +317,8 @@ class Qwen3Model(EngineModel):
             RuntimeError: from PyTorch, if the weights are not those of this model.
         """
         if not isinstance(state_dict, Mapping):
-            raise InputError(f"load_state_dict got a {_kind(state_dict)}: give it what torch.load makes of the file.")
+            raise InputError(gettext("load_state_dict got a {kind}: give it what torch.load makes of the file.").format(
+                kind=_kind(state_dict)))
         weights = {".".join(_PARTS.get(part, part) for part in str(name).split(".")): tensor
                    for name, tensor in state_dict.items()}
         return super().load_state_dict(weights, strict=strict, assign=assign)
@@ -318,16 +326,19 @@ class Qwen3Model(EngineModel):
 
 def _read_config(cfg: Mapping[str, Any]) -> Qwen3Config:
     if not isinstance(cfg, Mapping):
-        raise InputError(f"cfg is a {_kind(cfg)}: give a dictionary of sizes, such as QWEN_CONFIG_06_B.")
+        raise InputError(gettext("cfg is a {kind}: give a dictionary of sizes, such as "
+                                 "QWEN_CONFIG_06_B.").format(kind=_kind(cfg)))
     missing, unknown = set(QWEN_CONFIG_06_B) - set(cfg), set(cfg) - set(QWEN_CONFIG_06_B)
     if missing or unknown:
-        what = f"lacks {_listed(missing)}" if missing else f"has {_listed(unknown)}, which a dense Qwen3 does not have"
-        raise InputError(f"cfg {what}: give all that QWEN_CONFIG_06_B has, and nothing else.")
+        what = f"lacks {_listed(missing)}" if missing else gettext("has {listed}, which a dense Qwen3 does not "
+                                                                   "have").format(listed=_listed(unknown))
+        raise InputError(gettext("cfg {what}: give all that QWEN_CONFIG_06_B has, and nothing else.").format(what=what))
     if cfg["qk_norm"] is not True:
-        raise InputError(f"cfg sets qk_norm to {cfg['qk_norm']!r}, and every Qwen3 normalizes queries and keys: set it "
-                         "to True.")
+        raise InputError(gettext("cfg sets qk_norm to {cfg!r}, and every Qwen3 normalizes queries "
+                                 "and keys: set it to True.").format(cfg=cfg["qk_norm"]))
     if not isinstance(cfg["dtype"], torch.dtype) or cfg["dtype"] not in NUMBER_FORMATS:
-        raise InputError(f"dtype in cfg is {cfg['dtype']!r}: give a number format such as torch.bfloat16.")
+        raise InputError(gettext("dtype in cfg is {cfg!r}: give a number format such as "
+                                 "torch.bfloat16.").format(cfg=cfg["dtype"]))
     narrow = cfg["head_dim"] is None  # the heads share the model's size among them
     sizes = {field: cfg[name] for name, field in _SIZES.items() if not (narrow and name == "head_dim")}
     config = Qwen3Config(**sizes, tie_word_embeddings=False)
@@ -385,17 +396,20 @@ def generate_stats(output_token_ids: Tensor, tokenizer: object, start_time: floa
         InputError: if the token ids are no tensor, the times are no numbers, or no time has passed.
     """
     if not isinstance(output_token_ids, Tensor):
-        raise InputError(f"output_token_ids is a {_kind(output_token_ids)}: give the tensor of new token ids.")
+        raise InputError(gettext("output_token_ids is a {kind}: give the tensor of new token ids.").format(
+            kind=_kind(output_token_ids)))
     start, end = finite_number(start_time), finite_number(end_time)
     if start is None or end is None or end <= start:
-        raise InputError(f"start_time is {start_time!r} and end_time {end_time!r}: give what time.time() said before "
-                         "and after generating, and generate so much that it goes on.")
+        raise InputError(gettext("start_time is {start_time!r} and end_time {end_time!r}: give what time.time() said "
+                                 "before and after generating, and generate so much that it goes on.").format(
+            start_time=start_time, end_time=end_time))
     seconds = end - start
     print(f"\n\nTime: {seconds:.2f} sec")
     print(f"{int(output_token_ids.numel() / seconds)} tokens/sec")
     device = output_token_ids.device
     if device.type in ("cuda", "xpu"):
-        print(f"Max {device.type.upper()} memory allocated: {peak_memory(device) / 1024**3:.2f} GB")
+        print(gettext("Max {upper} memory allocated: {peak_memory:.2f} GB").format(
+            upper=device.type.upper(), peak_memory=peak_memory(device) / 1024**3))
         reset_peak_memory(device)
 
 
@@ -420,14 +434,16 @@ class _AsEngine(nn.Module):
         logits = self.model(token_ids) if cache is None else self.model(token_ids, cache=cache)
         if not isinstance(logits, Tensor) or logits.dim() != 3:
             what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {_kind(logits)}"
-            raise InputError(f"The model returned {what}: let it return logits, (batch, tokens, vocabulary).")
+            raise InputError(gettext("The model returned {what}: let it return logits, (batch, tokens, "
+                                     "vocabulary).").format(what=what))
         return logits
 
 
 def _generate(model: Any, token_ids: Tensor, max_new_tokens: int, eos_token_id: EndTokens,
               cached: bool) -> Iterator[Tensor]:
     if not isinstance(model, EngineModel) and not _is_like_the_books(model, cached):
-        raise InputError(f"model is a {_kind(model)}: give the Qwen3Model of course_utils.textbook.")
+        raise InputError(gettext("model is a {kind}: give the Qwen3Model of "
+                                 "course_utils.textbook.").format(kind=_kind(model)))
     model.eval()
     engine: Any = model if isinstance(model, EngineModel) else _AsEngine(model)
     cache = None

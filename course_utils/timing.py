@@ -16,6 +16,7 @@ import torch
 
 from course_utils.device import synchronize
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.number import require_whole_number
 
 MARKER = "⏱"
@@ -49,8 +50,9 @@ class Timing:
     runs: int
 
     def __str__(self) -> str:
-        return (f"{format_seconds(self.median)} (median of {self.runs}, "
-                f"{format_seconds(self.low)} to {format_seconds(self.high)})")
+        return gettext("{median} (median of {runs}, {low} to {high})").format(
+            median=format_seconds(self.median), runs=self.runs, low=format_seconds(self.low),
+            high=format_seconds(self.high))
 
 
 def median_seconds(fn: Callable[[], object], device: torch.device, repeats: int = 5, warmup: int = 1) -> Timing:
@@ -106,8 +108,8 @@ def show(label: str, value: object, unit: str = "") -> None:
         InputError: if the label holds a colon or a line break, or is empty.
     """
     if not label.strip() or ":" in label or "\n" in label:
-        raise InputError(f"The label is {label!r}: give one line of text without a colon, "
-                         "which separates it from the value.")
+        raise InputError(gettext("The label is {label!r}: give one line of text without a colon, which separates it "
+                                 "from the value.").format(label=label))
     text = _four_digits(value) if isinstance(value, float) else " ".join(str(value).split())
     print(f"{MARKER} {label}: {text} {unit}".rstrip())
 
@@ -124,8 +126,8 @@ def expect(claim: str, met: bool) -> None:
     Raises:
         InputError: as `show`.
     """
-    show(f"Expected, {claim}", "yes, measured here" if met else
-         "not this time, as happens on a busy machine: run the measuring cell again when it is quiet")
+    show(gettext("Expected, {claim}").format(claim=claim), gettext("yes, measured here") if met else
+         gettext("not this time, as happens on a busy machine: run the measuring cell again when it is quiet"))
 
 
 def _four_digits(value: float) -> str:

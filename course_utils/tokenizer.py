@@ -22,6 +22,7 @@ from tokenizers import Tokenizer, decoders, models
 
 from course_utils.chat import ChatTemplate, Message, plain_messages, plain_tools, read_settings, token_string
 from course_utils.errors import CourseError, InputError, TokenizerError
+from course_utils.language import gettext
 from course_utils.number import whole_number
 
 # These mark the model's own thoughts in an answer; a chat template looks for them to take old thoughts out.
@@ -104,14 +105,15 @@ class Qwen3Tokenizer:
             InputError: `text` is not a string, or has half a surrogate pair in it.
         """
         if not isinstance(text, str):
-            raise InputError(f"encode got a {type(text).__name__}. Give it one string.")
+            raise InputError(gettext("encode got a {kind}. Give it one string.").format(kind=type(text).__name__))
         tokenizer = self._tokenizer if special_tokens else self._plain_tokenizer
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"The text has half a surrogate pair, {text[error.start]!r}, at position {error.start}, "
-                "which is not a character. Read the text as UTF-8, or take that position out."
+                gettext("The text has half a surrogate pair, {text!r}, at position {start}, which is not a character. "
+                        "Read the text as UTF-8, or take that position out.").format(
+                    text=text[error.start], start=error.start)
             ) from error
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
         return ids
@@ -147,9 +149,9 @@ class Qwen3Tokenizer:
         token = self._tokenizer.id_to_token(token_id) if token_id < 2**32 else None
         if token is None:
             raise TokenizerError(
-                f"Token id {token_id} has no text: the vocabulary has {self.vocab_size} tokens, though a "
-                "model's embedding may have more rows. Choose among the ids of the vocabulary, and check "
-                "that model and tokenizer belong together."
+                gettext("Token id {token_id} has no text: the vocabulary has {vocab_size} tokens, though a model's "
+                        "embedding may have more rows. Choose among the ids of the vocabulary, and check that model "
+                        "and tokenizer belong together.").format(token_id=token_id, vocab_size=self.vocab_size)
             )
         return bytes(_BYTE_OF_CHARACTER[character] for character in token)
 
@@ -224,8 +226,9 @@ class Qwen3Tokenizer:
                     self.token_bytes(token_id)
                 except CourseError as error:
                     raise TokenizerError(
-                        f"{self.folder / name} names the eos_token_id {token_id!r}, which is not in the "
-                        "vocabulary. Take all files of the folder from the same model."
+                        gettext("{folder} names the eos_token_id {token_id!r}, which is not in the vocabulary. Take "
+                                "all files of the folder from the same model.").format(
+                            folder=self.folder / name, token_id=token_id)
                     ) from error
                 named.append(token_id)
         eos_token = token_string(read_settings(self.folder / "tokenizer_config.json").get("eos_token"))
@@ -233,8 +236,9 @@ class Qwen3Tokenizer:
             eos_token_id = self._tokenizer.token_to_id(eos_token)
             if eos_token_id is None:
                 raise TokenizerError(
-                    f"{self.folder / 'tokenizer_config.json'} names the eos_token {eos_token!r}, which is "
-                    "not in the vocabulary. Take all files of the folder from the same model."
+                    gettext("{folder} names the eos_token {eos_token!r}, which is not in the vocabulary. Take all "
+                            "files of the folder from the same model.").format(
+                        folder=self.folder / "tokenizer_config.json", eos_token=eos_token)
                 )
         else:
             eos_token_id = named[0] if named else self.special_tokens.get("<|endoftext|>")
@@ -274,18 +278,21 @@ class StreamDecoder:
 def _load(file: Path) -> Tokenizer:
     """Read `tokenizer.json` and make sure that it is a byte-level BPE."""
     if not file.is_file():
-        what = f"There is no file {file.name} in" if file.parent.is_dir() else "There is no folder"
-        raise TokenizerError(f"{what} {file.parent}. Give the folder of a downloaded or bundled model.")
+        text = (gettext("There is no file {name} in {folder}. Give the folder of a downloaded or bundled model.")
+                if file.parent.is_dir() else
+                gettext("There is no folder {folder}. Give the folder of a downloaded or bundled model."))
+        raise TokenizerError(text.format(name=file.name, folder=file.parent))
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # The library raises a bare Exception for every kind of damage.
         raise TokenizerError(
-            f"{file} is damaged or no tokenizer file ({error}). Delete it and fetch it again with its model."
+            gettext("{file} is damaged or no tokenizer file ({error}). Delete it and "
+                    "fetch it again with its model.").format(file=file, error=error)
         ) from error
     if not isinstance(tokenizer.model, models.BPE) or not isinstance(tokenizer.decoder, decoders.ByteLevel):
         raise TokenizerError(
-            f"{file} holds a {type(tokenizer.model).__name__} tokenizer that is not a byte-level BPE like "
-            "Qwen3's. Use the tokenizer of a Qwen3 model."
+            gettext("{file} holds a {kind} tokenizer that is not a byte-level BPE like Qwen3's. Use the "
+                    "tokenizer of a Qwen3 model.").format(file=file, kind=type(tokenizer.model).__name__)
         )
     # A file may ask for cut or padded texts; ids must stand for the whole text and nothing else.
     tokenizer.no_truncation()
@@ -297,11 +304,14 @@ def _as_id(token_id: Any) -> int:
     """One id as an int; whole numbers of NumPy and PyTorch count as well."""
     number = whole_number(token_id)
     if number is None and (isinstance(token_id, (list, tuple)) or getattr(token_id, "ndim", 0) > 0):
-        raise InputError(f"Expected one id, got a row of {len(token_id)}. Take one row of ids, as in ids[0].")
+        raise InputError(gettext("Expected one id, got a row of {count}. Take one row of ids, as in ids[0].").format(
+            count=len(token_id)))
     if number is None:
-        raise InputError(f"A token id is a whole number, not {token_id!r}. Give ids as integers.")
+        raise InputError(gettext("A token id is a whole number, not {token_id!r}. Give ids as integers.").format(
+            token_id=token_id))
     if number < 0:
-        raise InputError(f"A token id is never negative, but this one is {number}. Give ids from 0.")
+        raise InputError(gettext("A token id is never negative, but this one is {number}. Give ids from 0.").format(
+            number=number))
     return number
 
 
@@ -310,7 +320,8 @@ def _as_ids(token_ids: Any) -> list[int]:
     if hasattr(token_ids, "tolist"):
         token_ids = token_ids.tolist()
     if isinstance(token_ids, (str, bytes)):
-        raise InputError(f"decode got the text {token_ids!r}. It takes token ids; use encode for text.")
+        raise InputError(gettext("decode got the text {token_ids!r}. It takes token ids; use encode for text.").format(
+            token_ids=token_ids))
     if not isinstance(token_ids, Iterable):
         token_ids = [token_ids]
     return [_as_id(token_id) for token_id in token_ids]

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from io import BytesIO
 from pathlib import Path
 
@@ -106,9 +107,10 @@ class Catalogs:
             for message in self.messages[name]:
                 if message.text in known and message.text not in catalog:
                     catalog.add(message.text, known[message.text].string, flags=known[message.text].flags)
-            catalog.update(template(self.language, self.messages[name]), update_creation_date=False)
-            for text in [text for text, entry in catalog.obsolete.items() if text in current or not _is_told(entry)]:
+            catalog.update(template(self.language, self.messages[name]), no_fuzzy_matching=True)
+            for text in [text for text, entry in catalog.obsolete.items() if text in current or not entry.string]:
                 del catalog.obsolete[text]
+            _follow_changes(catalog)
             write(catalog, self.folder / f"{name}.po")
 
     def told(self, name: str, text: str) -> str | None:
@@ -138,6 +140,15 @@ class Catalogs:
             if entry is not None and _is_told(entry):
                 for fault in faults(message, str(entry.string), entry.flags):
                     yield f"{_short(message.text)}: {fault}"
+
+
+def _follow_changes(catalog: Catalog) -> None:
+    """Give a message that is new and much like one that is gone the translation of that, as fuzzy."""
+    for entry in _entries(catalog):
+        if not entry.string and (found := get_close_matches(str(entry.id), map(str, catalog.obsolete), 1)):
+            earlier = catalog.obsolete.pop(found[0])
+            entry.string, entry.previous_id = earlier.string, [found[0]]
+            entry.flags |= {"fuzzy"}
 
 
 def _entries(catalog: Catalog) -> list[Entry]:
@@ -176,5 +187,5 @@ def unusual(terms: list[Term], english: str, translation: str) -> Iterator[str]:
     for term in sorted(terms, key=lambda term: -len(term.english)):
         pattern = rf"(?<![\w-]){re.escape(term.english)}(?:s|es)?(?![\w-])"
         plain, count = re.subn(pattern, " ", plain, flags=re.IGNORECASE)
-        if count and not any(word in translation for word in (term.usual, *term.also)):
+        if count and not any(word.casefold() in translation.casefold() for word in (term.usual, *term.also)):
             yield f"{term.english}: {' or '.join((term.usual, *term.also))}"

@@ -1,10 +1,11 @@
-"""The texts in a cell's code that a reader sees, and the same code with other texts.
+"""The texts in a cell's code that a reader sees; code_writing.py writes the same code with others.
 
 Seen is, by rule: every comment, every docstring, and every string that is printed or stands under a picture (an
 argument of SHOWING, also inside a list, a sum or an `if`), or says why something failed. These need a translation. Any
 other string with words in it, such as a prompt, a list of labels or an example, may have one: what the model is told is
-part of a chapter, and some chapters are better with a Chinese prompt. Never touched are keys in brackets, what is
-compared with `==` or `in`, and single words handed to a function, for these are names.
+part of a chapter, and some chapters are better with a Chinese prompt. Never touched are keys in brackets, unless they
+are labels of the chapter's own dictionaries, what is compared with `==` or `in`, and single words handed to a function,
+for these are names.
 
 A string's placeholders are part of its text, as in an f-string. A translation may put them in another order, and may
 leave out one that only chooses between words ("" or "s"); otherwise the code stays, token for token, what it was.
@@ -17,19 +18,15 @@ import inspect
 import io
 import re
 import tokenize
-import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-COLUMNS = 76
 SHOWING = {"HTML", "Markdown", "display", "expect", "print", "show", "show_figure"}
 _WORD = re.compile(r"[^\W\d_]{2}")
 _WORDS = re.compile(r"[^\W\d_]{2}[^\n]* [^\W\d_]{2}|[\u3400-\u9fff]")
 _NAME = re.compile(r"[\w./:*-]*[._/\d*][\w./:*-]*|-.*")  # "qwen3-0.6b", "*.json", "max_autotune", "--quiet"
 _NO_TEXT = re.compile(r"noqa\b|type:|pragma:")
-_TITLE = "@title "
-# No line begins with these in Chinese, nor ends with those.
-_CLOSING, _OPENING = "，。、；：？！）》」』”’…%", "（《「『“‘"
+TITLE = "@title "
 
 
 @dataclass(frozen=True)
@@ -52,32 +49,29 @@ class Text:
     depth: int = 0
 
 
-def texts(source: str) -> list[Text]:
-    """The texts of a cell, from top to bottom. Magics (`%`, `!`) are passed over."""
-    plain = re.sub(r"(?m)^\s*[%!].*$", lambda magic: " " * len(magic.group()), source)
-    place = _Places(plain)
-    tokens = list(tokenize.generate_tokens(io.StringIO(plain).readline))
-    found = [*_comments(plain, tokens, place), *_strings(ast.parse(plain), tokens, place)]
-    return sorted(found, key=lambda text: text.start)
-
-
-def with_texts(source: str, translation: Callable[[Text], str | None]) -> str:
-    """A cell's code with other texts.
+def texts(source: str, labels: Collection[str] = ()) -> list[Text]:
+    """The texts of a cell, from top to bottom. Magics (`%`, `!`) are passed over.
 
     Args:
         source: the code.
-        translation: what a text becomes, without `faults`; None leaves it.
-
-    Raises:
-        ValueError: if the code would no longer do the same.
+        labels: keys in brackets that are texts, too: see `labels`.
     """
-    result = source
-    for text in reversed(texts(source)):
-        if (told := translation(text)) is not None and told != text.message:
-            result = result[:text.start] + _written(source, text, told) + result[text.end:]
-    if _skeleton(result) != _skeleton(source):
-        raise ValueError(f"With these texts the code would be another:\n{result}")
-    return result
+    plain = _without_magics(source)
+    place = _Places(plain)
+    tokens = list(tokenize.generate_tokens(io.StringIO(plain).readline))
+    found = [*_comments(plain, tokens, place), *_strings(ast.parse(plain), tokens, place, labels)]
+    return sorted(found, key=lambda text: text.start)
+
+
+def labels(source: str) -> set[str]:
+    """The keys of the dictionaries that a cell writes down: what is read by such a key must follow a translation."""
+    keys = [key for node in ast.walk(ast.parse(_without_magics(source))) if isinstance(node, ast.Dict)
+            for key in node.keys]
+    return {key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+
+
+def _without_magics(source: str) -> str:
+    return re.sub(r"(?m)^\s*[%!].*$", lambda magic: " " * len(magic.group()), source)
 
 
 def faults(text: Text, translation: str) -> Iterator[str]:
@@ -130,13 +124,14 @@ def _comments(source: str, tokens: list[tokenize.TokenInfo], place: _Places) -> 
         else:
             blocks.append([token])
     for block in blocks:
-        lines = [token.string.removeprefix("#").removeprefix(" ").removeprefix(_TITLE) for token in block]
+        lines = [token.string.removeprefix("#").removeprefix(" ").removeprefix(TITLE) for token in block]
         message = ("\n" if any(line[:1] == " " for line in lines) else " ").join(lines)
         if _WORD.search(message) and not _NO_TEXT.match(message):
             yield Text(message, "comment", True, place.characters(*block[0].start), place.characters(*block[-1].end))
 
 
-def _strings(tree: ast.Module, tokens: list[tokenize.TokenInfo], place: _Places) -> Iterator[Text]:
+def _strings(tree: ast.Module, tokens: list[tokenize.TokenInfo], place: _Places,
+             labels: Collection[str]) -> Iterator[Text]:
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     inside = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)
               if part is not node}
@@ -158,7 +153,9 @@ def _strings(tree: ast.Module, tokens: list[tokenize.TokenInfo], place: _Places)
         message = str(node.value) if isinstance(node, ast.Constant) else _message(node, place.source[start:end])
         words = message if isinstance(node, ast.Constant) else "".join(
             part.value for part in node.values if isinstance(part, ast.Constant))
-        needed = _is_seen(node, parents, words)
+        above = parents[node]
+        key = isinstance(above, ast.Subscript) and node is above.slice and message in labels
+        needed = False if key else _is_seen(node, parents, words)
         if needed is not None and _WORD.search(words):
             yield Text(message, kind, needed, start, end, depth)
 
@@ -198,7 +195,7 @@ def _message(node: ast.JoinedStr, source: str) -> str:
     parts = [_part(part) for part in node.values]
     holders = [place for place, part in enumerate(node.values) if isinstance(part, ast.FormattedValue)]
     try:
-        written = [piece for piece in _pieces(source) if _is_placeholder(piece)]
+        written = [piece for piece in pieces(source) if is_placeholder(piece)]
     except ValueError:  # a brace in a neighbour that is no f-string
         written = []
     if len(written) == len(holders):
@@ -219,7 +216,7 @@ def _part(part: ast.expr) -> str:
     return "{" + (" " if value[0] == "{" else "") + value + conversion + spec + "}"
 
 
-def _pieces(message: str) -> Iterator[str]:
+def pieces(message: str) -> Iterator[str]:
     """An f-string's text cut into placeholders, which begin with a single brace, and what stands between them."""
     start = position = 0
     while position < len(message):
@@ -256,14 +253,14 @@ def _closing_brace(message: str, start: int) -> int:
     raise ValueError("a { is not closed: write it twice, or close the placeholder.")
 
 
-def _is_placeholder(piece: str) -> bool:
+def is_placeholder(piece: str) -> bool:
     return piece[0] == "{" and piece[:2] != "{{"
 
 
 def _placeholders(message: str) -> dict[str, bool]:
     """The placeholders of a text, the words in them left out, and whether each only chooses between words."""
     found = {}
-    for piece in filter(_is_placeholder, _pieces(message)):
+    for piece in filter(is_placeholder, pieces(message)):
         if '"' in piece or "\\" in piece:
             raise ValueError(f"the placeholder {piece} holds a double quote or a backslash.")
         try:
@@ -277,75 +274,3 @@ def _placeholders(message: str) -> dict[str, bool]:
         assert isinstance(part, ast.JoinedStr)
         found[_part(part.values[0])] = bool(words)
     return found
-
-
-def _written(source: str, text: Text, told: str) -> str:
-    """A translation as code, in lines that begin in the same column."""
-    column = text.start - (source.rfind("\n", 0, text.start) + 1)
-    indent = "\n" + " " * column
-    if text.kind == "comment":
-        if source.startswith("# " + _TITLE, text.start):
-            return f"# {_TITLE}{told}"
-        if source[text.start - column:text.start].strip():  # behind code
-            return f"# {told}"
-        lines = [line for part in told.split("\n") for line in _wrapped([part], COLUMNS - column - 2)]
-        return indent.join(f"# {line}".rstrip() for line in lines)
-    if text.kind == "docstring":
-        lines = told.split("\n")
-        return '"""' + "\n".join([lines[0], *(" " * column + line if line else "" for line in lines[1:])]) + (
-            indent if len(lines) > 1 and source[:text.end].rstrip('"').endswith(indent) else "") + '"""'
-    is_f = text.kind == "f-string"
-    pieces = list(_pieces(told)) if is_f else [told]
-    escaped = [piece if is_f and _is_placeholder(piece) else
-               piece.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-               for piece in pieces]
-    tail = len(source[text.end:].partition("\n")[0])
-    whole = ("f" if is_f else "") + f'"{"".join(escaped)}"'
-    if column + _width(whole) + tail <= COLUMNS:
-        return whole
-    bracket = not text.depth
-    lines = _wrapped(escaped, COLUMNS - column - (3 if is_f else 2) - bracket - max(1, tail), placeholders=is_f)
-    quoted = [("f" if is_f and any(map(_is_placeholder, _pieces(line))) else "") + f'"{line}"' for line in lines]
-    if is_f:  # between strings that are no f-strings a brace would be doubled for nothing
-        quoted = [line if line[0] == "f" else line.replace("{{", "{").replace("}}", "}") for line in quoted]
-    return "(" + (indent + " ").join(quoted) + ")" if bracket else indent.join(quoted)
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
-
-
-def _wrapped(pieces: list[str], columns: int, placeholders: bool = False) -> list[str]:
-    """A text in lines: broken behind spaces and between Chinese characters, never within a placeholder."""
-    atoms: list[str] = []
-    for piece in pieces:
-        if placeholders and _is_placeholder(piece):
-            atoms.append(piece)
-            continue
-        for atom in re.findall(r"\\.|\{\{|\}\}|[\u2e80-\uffef]|[^\s\u2e80-\uffef\\{}]+|\s+", piece):
-            if atoms and (atom.isspace() or atom in _CLOSING or atoms[-1] in _OPENING or atom[0] == "\\"
-                          or re.match(r"[^\s\u2e80-\uffef]", atom) and re.search(r"[^\s\u2e80-\uffef]$", atoms[-1])
-                          and not (placeholders and _is_placeholder(atoms[-1]))):
-                atoms[-1] += atom
-            else:
-                atoms.append(atom)
-    lines = [""]
-    for atom in atoms:
-        if lines[-1] and _width((lines[-1] + atom).rstrip()) > columns:
-            lines.append("")
-        lines[-1] += atom
-    return lines
-
-
-def _skeleton(source: str) -> str:
-    """What a piece of code does, whatever its texts say."""
-    tree = ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", source))
-
-    class Blank(ast.NodeTransformer):
-        def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
-            return ast.Constant("")
-
-        def visit_Constant(self, node: ast.Constant) -> ast.AST:
-            return ast.Constant("") if isinstance(node.value, str) else node
-
-    return ast.dump(Blank().visit(tree))

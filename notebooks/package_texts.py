@@ -15,13 +15,22 @@ from pathlib import Path
 from translation import Message
 
 PROSE = re.compile(r"[^\W\d_]{2,}[,;:]? [^\W\d_]{2,}")
-# Texts for those who train the bundled models, and texts that are no course_utils's own words: what a model is told.
-NOT_SHOWN = ("corpus/", "training/evaluate.py", "training/model_card.py", "training/recipes.py", "template_worker.py")
-# Markup, styles, patterns, options; places in a picture and fonts; prompts.
+# Texts for those who train the bundled models, what a model is told, and names of what is measured, which stand in a
+# file of results, too.
+NOT_SHOWN = ("benchmark/engines.py", "benchmark/peers.py", "benchmark/published.py", "benchmark/run.py", "corpus/",
+             "distributed/__main__.py", "template_worker.py", "training/__main__.py", "training/evaluate.py",
+             "training/model_card.py", "training/recipes.py")
+# Markup, styles, patterns, options, code; places in a picture and fonts; prompts and what other programs say.
 _NO_TEXT = re.compile(
-    r"</?\w+|[a-z]+:[^ ]+;|\d?p?x? ?(?:solid|double) \{\}|row wrap|\\[sdwb]|^--|Sans|Serif|^Arial|^Microsoft|^Heiti"
-    r"|^WenQuan|^(?:upper|lower|center|outside|offset|axes) |^You are a helpful|^Tell me a story|^Thank you!|lm_head")
-_DATA = {"Question", "Option", "Exercise"}
+    r"</?\w+|^ style=|[a-z]+:[^ ]+;|\d?p?x? ?(?:solid|double) \{\}|row wrap|\\[sdwb]|^--|^`|_product\("
+    r"|Sans|Serif|^Arial|^Microsoft|^Heiti|^WenQuan|^PingFang|^(?:upper|lower|center|outside|offset|axes) |lm_head|XPU"
+    r"|^Google Colab$|^Lightning Studio$|^GitHub Codespaces$|^module \{"
+    r"|^You are a helpful|^Tell me a story|^What is attention|^Say it again"
+    r"|^Thank you!|^course-utils |^To enable trace|^The (?:Chinese|English) word for|^\{\"text\": ")
+# Whose arguments are looked up where they are shown, and which of them: all where none is named.
+_KEPT: dict[str, tuple[str | int, ...]] = {
+    "gettext": (), "noted": (), "Finding": (), "Option": (), "Question": (1,), "Exercise": (1,),
+    "add_argument": ("help",)}
 _CHAPTERS = "exercises/chapters/"
 
 
@@ -53,41 +62,48 @@ class _Texts:
         for node in self._strings():
             if isinstance(node, ast.Constant) and self._is_reached(node):
                 text = str(node.value)
-                yield Message(text, "format" if self._call(node) == "gettext" and "{" in text else "text", True)
+                yield Message(text, "format" if self._argument(node)[0] == "gettext" and "{" in text else "text", True)
 
     def unreachable(self) -> Iterator[str]:
+        reached = {message.text for message in self.messages()}
         for node in self._strings():
             words = _words(node)
-            if PROSE.search(words) and not self._is_reached(node) and not self._is_no_text(node):
+            if PROSE.search(words) and words not in reached and not self._is_no_text(node):
                 yield f"{self.name}, line {node.lineno}: {words[:60]!r}"
 
     def _strings(self) -> Iterator[ast.Constant | ast.JoinedStr]:
-        for node in ast.walk(self.tree):
+        strings = (node for node in ast.walk(self.tree) if isinstance(node, (ast.Constant, ast.JoinedStr)))
+        for node in sorted(strings, key=lambda node: (node.lineno, node.col_offset)):
             above = self.parents.get(node)
             if isinstance(above, (ast.Expr, ast.JoinedStr, ast.FormattedValue)):  # docstrings, and parts of f-strings
                 continue
             if isinstance(node, ast.JoinedStr) or isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node
 
-    def _call(self, node: ast.expr) -> str:
-        """The name of the function that a string is handed to, perhaps by an `if`."""
+    def _argument(self, node: ast.AST) -> tuple[str, str | int]:
+        """The function that a string is handed to, perhaps by an `if`, and as which argument."""
         above = self.parents[node]
         while isinstance(above, ast.IfExp):
-            above = self.parents[above]
-        return ast.unparse(above.func) if isinstance(above, ast.Call) else ""
+            node, above = above, self.parents[above]
+        name: str | int = -1
+        if isinstance(above, ast.keyword):
+            name, above = above.arg or "", self.parents[above]
+        if not isinstance(above, ast.Call):
+            return "", name
+        return ast.unparse(above.func), above.args.index(node) if node in above.args else name
 
     def _is_reached(self, node: ast.Constant | ast.JoinedStr) -> bool:
         if isinstance(node, ast.JoinedStr):
             return False
-        above, call = self.parents[node], self._call(node)
-        if call in ("gettext", "noted"):
-            return True
-        if call in _DATA:
-            assert isinstance(above, ast.Call)
-            return call != "Exercise" or above.args.index(node) == 1
+        call, argument = self._argument(node)
+        kept = _KEPT.get(call.rpartition(".")[2])
+        if kept is not None:
+            return kept == () or argument in kept
+        if not PROSE.search(str(node.value)):
+            return False
         if call.endswith("Error") or call == "NotYet":
-            return bool(PROSE.search(str(node.value)))
-        return self.name.startswith(_CHAPTERS) and bool(PROSE.search(str(node.value))) and not self._is_answer(node)
+            return True
+        return self.name.startswith(_CHAPTERS) and str(node.value)[0] != "`" and not self._is_answer(node)
 
     def _is_answer(self, node: ast.AST) -> bool:
         """Whether a string belongs to an answer or to what proves a check, and not to what is said of answers."""

@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import code_texts
+from code_writing import with_texts
 from nbformat import NotebookNode
 
 # Texts of this script and of build.py; a catalog has them like those of the notebooks.
 SOLUTION = "Solution"
 BEHIND = "This part is not yet translated from the present English text:"
-OWN = (SOLUTION, BEHIND)
+BADGES = ("Open in Colab", "Open in Lightning Studio")
+OWN = (SOLUTION, BEHIND, *BADGES, "How a large language model writes text", "Chapters", "Show the set-up",
+       "Hide the set-up")
 
 _BADGES = re.compile(r"^\[Open in Colab\]\(.*\n*", re.MULTILINE)
 _SOLUTION = re.compile(r"^<!-- solution ([\w.]+) -->\n<details>.*?^<!-- end of solution -->$", re.MULTILINE | re.DOTALL)
@@ -61,6 +64,35 @@ class Message:
     needed: bool
 
 
+def blocks(text: str) -> list[str]:
+    """A Markdown text cut at its empty lines, but for those in a fence of code."""
+    found: list[str] = []
+    for part in text.strip().split("\n\n"):
+        if found and found[-1].count("```") % 2:
+            found[-1] += f"\n\n{part}"
+        else:
+            found.append(part)
+    return found
+
+
+def messages_of_text(text: str) -> Iterator[Message]:
+    """The messages of a Markdown text, such as README.md: its blocks, but for code and what has no words."""
+    return (Message(block, "Markdown", True) for block in blocks(text) if _has_words(block))
+
+
+def translated_text(text: str, told: Callable[[str], str | None], moved: Callable[[str], str]) -> str:
+    """A Markdown text in another language, block by block; `moved` says where a relative link leads from there."""
+    result = []
+    for block in blocks(text):
+        found = told(block) if _has_words(block) else block
+        result += [f"*{told(BEHIND) or BEHIND}*", block] if found is None else [_SOFT_BREAK.sub("", found)]
+    return _RELATIVE.sub(lambda link: link[1] + moved(link[2]), "\n\n".join(result)) + "\n"
+
+
+def _has_words(block: str) -> bool:
+    return not block.startswith(("```", "<!--")) and bool(re.search(r"[^\W\d_]{2}", block))
+
+
 def messages(notebook: NotebookNode) -> Iterator[Message]:
     """The messages of a notebook as it is committed, in their order, each as often as it stands there."""
     for cell in notebook.cells:
@@ -86,11 +118,12 @@ def translated(notebook: NotebookNode, language: str, told: Callable[[str], str 
         ValueError: if a translation breaks the code.
     """
     result = copy.deepcopy(notebook)
+    labels = {label for cell in result.cells if cell.cell_type == "code" for label in code_texts.labels(cell.source)}
     for cell in result.cells:
         if cell.cell_type == "markdown":
             cell.source = _markdown(cell.source, told, badges)
         elif cell.cell_type == "code":
-            cell.source = _code(cell.source, language, told)
+            cell.source = _code(cell.source, language, told, labels)
             cell.outputs, cell.execution_count = [], None
     return result
 
@@ -164,7 +197,7 @@ def _markdown(source: str, told: Callable[[str], str | None], badges: str) -> st
     return found.rstrip()
 
 
-def _code(source: str, language: str, told: Callable[[str], str | None]) -> str:
+def _code(source: str, language: str, told: Callable[[str], str | None], labels: set[str]) -> str:
     behind = False
 
     def translation(text: code_texts.Text) -> str | None:
@@ -173,7 +206,7 @@ def _code(source: str, language: str, told: Callable[[str], str | None]) -> str:
         behind |= found is None and text.needed
         return found
 
-    source = code_texts.with_texts(source, translation)
+    source = with_texts(source, translation, labels)
     if source.startswith("# @title "):
         title, _, rest = source.partition("\n")
         return f"{title}\n{_LANGUAGE_SETTING.format(language=language)}\n{rest}"

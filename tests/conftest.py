@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,14 @@ SMALL_TEXT = [
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs the hub, a browser, the website, a GPU or peers, unless -m names it."""
+    """Leave out what needs the hub, JupyterHub, a browser, the website, a GPU or peers, unless -m names it.
+
+    Raises:
+        UsageError: if a test's name holds an address, which is another one in each process that collects it.
+    """
+    for item in items:
+        if re.search(r" at 0x[0-9a-f]{6}", item.nodeid):
+            raise pytest.UsageError(f"{item.nodeid} has an address in its name: name its cases by `ids`.")
     not_asked_for = ASKED_FOR_BY_NAME - asked_for(config.getoption("markexpr"))
     left_out = [item for item in items if any(mark.name in not_asked_for for mark in item.iter_markers())]
     if left_out:
@@ -73,6 +81,11 @@ def progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_progress_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test adds to the progress of whoever runs it."""
     monkeypatch.setenv("COURSE_PROGRESS", "")
+
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the package says is compared in English, whatever the system speaks."""
     monkeypatch.setenv("COURSE_LANGUAGE", "en")
 
 

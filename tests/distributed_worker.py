@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from course_utils.distributed.data_parallel import DataParallelTrainer, train_da
 from course_utils.distributed.launch import leave_after, process_group
 from course_utils.distributed.tensor_parallel import held_parameters, local_config, parallelize
 from course_utils.errors import CourseError
+from course_utils.exercises.exercise import find_exercise
 from course_utils.generation import generate_tokens, last_logits
 from course_utils.kv_cache import KVCache, StaticKVCache
 from course_utils.lora import Adapters, LoRA
@@ -69,6 +71,12 @@ def labelled_blocks() -> dict[int, Iterator[np.ndarray]]:
             number += 1
 
     return {length: blocks(length) for length in PLAN.block_lengths}
+
+
+def labelled_batch(rows: list[int]) -> tuple[Tensor, Tensor]:
+    """Token ids and labels, (b, t + 1), of some of the blocks; in block 2 no token counts."""
+    blocks = np.stack(list(islice(labelled_blocks()[16], 4)))[rows]
+    return torch.from_numpy(blocks[:, 0]), torch.from_numpy(blocks[:, 1])
 
 
 def forward_and_generate(model: Qwen3Model, caches_config: Qwen3Config) -> dict[str, Tensor]:
@@ -130,6 +138,9 @@ def main(folder: Path, number: int) -> None:
     adapters.merge()
     parallelize(adapted, mesh)
 
+    rows = [[0, 1, 3], [2]][number]
+    gradients = find_exercise("15.3").solution(fresh_model(small), *labelled_batch(rows), dist.all_reduce)
+    tensors |= {f"exercise: {name}": gradient for name, gradient in gradients.items()}
     trained = train(DataParallelTrainer(fresh_model(small), labelled_blocks(), PLAN))
     tensors |= {f"trained: {what}": tensor for what, tensor in trained.items()}
     for what, change in (("micro-batches", {"micro_batches": 1}), ("compiled", {"compiled": True})):

@@ -166,6 +166,20 @@ def test_a_containers_limit_counts_and_its_cache_of_files_is_free(version, monke
         assert host_memory.total() > 10 ** 8
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX: nobody serves a class from Windows")
+@pytest.mark.parametrize(("named", "counts"), [("50000000", True), ("0", False), ("", False), ("2G", False)])
+def test_a_learners_share_of_a_server_counts(named, counts, monkeypatch):
+    monkeypatch.delenv("MEM_LIMIT", raising=False)
+    machine = host_memory.total()
+    monkeypatch.setenv("MEM_LIMIT", named)
+    assert host_memory.total() == (5 * 10 ** 7 if counts else machine)
+    if sys.platform == "linux":
+        monkeypatch.setattr(host_memory, "resident", lambda: 4 * 10 ** 7)
+        assert (host_memory.available() <= 10 ** 7) == counts
+        monkeypatch.setattr(host_memory, "resident", lambda: 6 * 10 ** 7)
+        assert (host_memory.available() == 0) == counts  # and never less
+
+
 def test_macos_table_of_pages():
     printed = ("Mach Virtual Memory Statistics: (page size of 16384 bytes)\nPages free:           100.\n"
                "Pages active:        5000.\nPages inactive:        20.\nPages speculative:      3.\n")

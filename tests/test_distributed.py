@@ -12,7 +12,7 @@ from typing import Any
 import distributed_worker
 import pytest
 import torch
-from distributed_worker import CONFIGS, PLAN, forward_and_generate, fresh_model, labelled_blocks
+from distributed_worker import CONFIGS, PLAN, forward_and_generate, fresh_model, labelled_batch, labelled_blocks
 from safetensors.torch import load_file
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
@@ -23,7 +23,7 @@ from course_utils.distributed.tensor_parallel import local_config
 from course_utils.errors import CourseError, InputError
 from course_utils.generation import generate_text_basic_cache
 from course_utils.loading import load_model, load_tokenizer
-from course_utils.training.loop import Trainer
+from course_utils.training.loop import Trainer, next_token_loss
 from course_utils.training.run import CHECKPOINT, LOG, train
 
 COURSE = ("-m", "course_utils.distributed")
@@ -124,6 +124,16 @@ def test_training_together_equals_training_alone(results: list[Any]) -> None:
         assert (tensors["trained: weights"] - expected["weights"]).abs().max() <= 1e-5
         assert tensors["trained: weights"].equal(results[0][0]["trained: weights"])
     assert len(set(expected["losses"].tolist())) == PLAN.steps
+
+
+@pytest.mark.slow
+def test_the_gradients_of_exercise_15_3_are_those_of_the_whole_batch(results: list[Any]) -> None:
+    """With PyTorch's own all_reduce in real processes; the exercise's check only plays them."""
+    model = fresh_model(SMALL)
+    next_token_loss(model, *labelled_batch([0, 1, 2, 3])).backward()
+    for tensors, _ in results:
+        for name, parameter in model.named_parameters():
+            assert (tensors[f"exercise: {name}"] - parameter.grad).norm() <= 1e-4 * parameter.grad.norm() + 1e-7
 
 
 @pytest.mark.slow
@@ -230,3 +240,12 @@ def test_processes_share_the_cores_and_what_is_set_stays(monkeypatch: pytest.Mon
     assert launch._environment(16)["OMP_NUM_THREADS"] == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert launch._environment(2)["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize(("platform", "value"), [("win32", "0"), ("linux", None)])
+def test_on_windows_no_libuv_is_needed(platform: str, value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch.sys, "platform", platform)
+    monkeypatch.delenv("USE_LIBUV", raising=False)
+    assert launch._environment(2).get("USE_LIBUV") == value
+    monkeypatch.setenv("USE_LIBUV", "1")
+    assert launch._environment(2)["USE_LIBUV"] == "1"

@@ -277,7 +277,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("forgetful")
 @pytest.mark.parametrize(("fake", "reason"), [("fails", "failed (x.c:1: error: no such thing)"),
                                               ("hangs", "was not ready within 1 seconds")])
-@pytest.mark.skipif(sys.platform == "win32", reason="the compiler is a shell script")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX: the compiler is a shell script")
 def test_a_compiler_that_does_not_work(fake: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = tmp_path / "cc"
     compiler.write_text(f"#!/bin/sh\n{FAKE_COMPILER[fake]}\n")

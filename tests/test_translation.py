@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "notebooks"))
@@ -14,6 +14,7 @@ sys.path.insert(0, str(REPOSITORY / "notebooks"))
 import build  # noqa: E402  (scripts beside the notebooks, not modules of the package)
 import catalogs  # noqa: E402
 import code_texts  # noqa: E402
+import code_writing  # noqa: E402
 import rules  # noqa: E402
 import translation  # noqa: E402
 from translation import Message  # noqa: E402
@@ -87,17 +88,31 @@ REWRITTEN = {
 
 @pytest.mark.parametrize("source, told, expected", REWRITTEN.values(), ids=REWRITTEN)
 def test_code_with_other_texts(source, told, expected):
-    assert code_texts.with_texts(source, chinese(told)) == expected
+    assert code_writing.with_texts(source, chinese(told)) == expected
+
+
+def test_what_is_read_by_a_label_follows_its_translation():
+    cells = ['rates = {"a boat": 1}', 'x, y = rates["a boat"], row["a boat"]', 'z = rates["a tree"]']
+    labels = {label for cell in cells for label in code_texts.labels(cell)}
+    told = chinese({"a boat": "船", "a tree": "树"})
+    assert [code_writing.with_texts(cell, told, labels) for cell in cells] == [
+        'rates = {"船": 1}', 'x, y = rates["船"], row["船"]', 'z = rates["a tree"]']
 
 
 @pytest.mark.parametrize("source", ['print("long")', 'x = "long text"', 'print(f"long {x}")', "# long\nx = 1"])
 def test_long_translations_are_broken_into_lines_that_fit_and_say_the_same(source):
     told = {"long": "长" * 90 + "。", "long text": "长 long " * 30, "long {x}": "长，" * 50 + "{x}" + "短" * 30}
-    result = code_texts.with_texts(source, chinese(told))
-    assert max(map(rules._columns, result.splitlines())) <= code_texts.COLUMNS
+    result = code_writing.with_texts(source, chinese(told))
+    assert max(map(rules._columns, result.splitlines())) <= code_writing.COLUMNS
     assert len(result.splitlines()) > 2
     said = [text.message for text in code_texts.texts(result)][0]
     assert "".join(said.split()) == "".join(told[code_texts.texts(source)[0].message].split())
+
+
+def test_a_long_translation_that_would_stand_far_right_begins_below():
+    source = f'show({"x" * 50}, """\nlong\ntext""")\ny = 1'
+    result = code_writing.with_texts(source, chinese({"\nlong\ntext": "长" * 50}))
+    assert result == f'show({"x" * 50},\n    "{"长" * 34}"\n    "{"长" * 16}")\ny = 1'
 
 
 @pytest.mark.parametrize("told, fault", [
@@ -143,6 +158,14 @@ def test_a_translated_notebook_is_filled_in_and_leads_to_the_right_places():
     cells = translated(notebook(f"Hint.\n\n{SOLVED}", links), told)
     assert cells == ["# 9. 船\n\nBADGES\n\n一条船。", "提示。\n\n" + SOLVED.replace("Solution", "答案"),
                      "![x](../images/x.png) [2](02.ipynb) [r](../../R.md) [h](#a)", 'print("一条船")']
+
+
+def test_outputs_stay_while_a_cell_does_the_same():
+    earlier = new_notebook(cells=[new_code_cell('print("one "\n      "boat")  # a', outputs=[new_output("stream")]),
+                                  new_code_cell("%pip\nx = 1", outputs=[new_output("stream")])])
+    told = new_notebook(cells=[new_code_cell(code) for code in (
+        'print("one boat")', 'print("two boats")', "%pip\nx = 1", "%pip\nx = 2")])
+    assert [len(cell.outputs) for cell in build.with_outputs(told, earlier).cells] == [1, 0, 1, 0]
 
 
 def test_what_is_not_translated_is_shown_in_english_and_says_so():
@@ -239,6 +262,83 @@ def test_terms_of_the_glossary():
     assert list(catalogs.unusual(terms, "`cache` and {cache}", "无")) == []
 
 
+# ---- a language from nothing ---------------------------------------------------------------------------------
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    """A course of one chapter, a README and a package of one module, and no language but English."""
+    notebooks, package = tmp_path / "notebooks", tmp_path / "course_utils"
+    notebooks.mkdir()
+    package.mkdir()
+    (package / "talk.py").write_text('def f(n):\n    return gettext("{n} boats")\n', encoding="utf-8")
+    (tmp_path / "README.md").write_text("# Boats\n\n[1](notebooks/01_boat.ipynb)\n\n```\nrow\n\nrow\n```\n\n"
+                                        "At https://ann.github.io/boats/ is more.\n", encoding="utf-8")
+    chapter = new_notebook(cells=[new_markdown_cell("# 1. Boats\n\nA boat."),
+                                  new_code_cell('# @title Go\nprint("a boat")'), new_code_cell("1 + 1")])
+    chapter.cells[2].execution_count = 2
+    build.write(build.filled_in(chapter, "01_boat.ipynb"), notebooks / "01_boat.ipynb")
+    for name, value in (("FOLDER", notebooks), ("LOCALE", notebooks / "locale"), ("PACKAGE", package),
+                        ("README", tmp_path / "README.md")):
+        monkeypatch.setattr(build, name, value)
+    for cached in (build.catalogs, build.package_catalog):
+        cached.cache_clear()
+    yield tmp_path
+    for cached in (build.catalogs, build.package_catalog):
+        cached.cache_clear()
+
+
+def fill(path, told):
+    catalog = catalogs.read(path, "it")
+    for english, translation_ in told.items():
+        catalog[english].string = translation_
+    catalogs.write(catalog, path)
+    build.catalogs.cache_clear()
+    build.package_catalog.cache_clear()
+
+
+def test_a_new_language_is_one_command_and_one_folder(course, capsys):
+    build.translate("it", [])
+    assert "01_boat: 3 messages, 3 behind" in capsys.readouterr().out
+    assert not (course / "notebooks" / "it" / "01_boat.ipynb").exists()  # far behind, and nobody asked for it
+    assert translation.BEHIND in (course / "README.it.md").read_text(encoding="utf-8")
+    locale = course / "notebooks" / "locale" / "it"
+    fill(locale / "01_boat.po", {"# 1. Boats\n\nA boat.": "# 1. Barche\n\nUna barca.", "Go": "Via",
+                                 "a boat": "una barca"})
+    link = "[1](notebooks/01_boat.ipynb)"
+    fill(locale / "README.po", {"# Boats": "# Barche", link: link, "At https://OWNER.github.io/NAME/ is more.":
+                                "Altro: https://OWNER.github.io/NAME/."})
+    fill(course / "course_utils" / "locale" / "it.po", {"{n} boats": "{n} barche"})
+    build.translate("it", [])
+    path = course / "notebooks" / "it" / "01_boat.ipynb"
+    cells = build.read(path).cells
+    assert cells[0].source.startswith("# 1. Barche\n\n[Open in Colab](") and "/it/01_boat.ipynb" in cells[0].source
+    assert cells[1].source.startswith('# @title Via\nimport os\n\nos.environ["COURSE_LANGUAGE"] = "it"\n')
+    readme = (course / "README.it.md").read_text(encoding="utf-8")
+    assert readme == ("# Barche\n\n[1](notebooks/it/01_boat.ipynb)\n\n```\nrow\n\nrow\n```\n\n"
+                      f"Altro: {build.website(build.repository())}.\n")
+
+
+def test_a_faulty_translation_is_not_written(course, capsys):
+    build.translate("it", [])
+    fill(course / "notebooks" / "locale" / "it" / "01_boat.po", {"# 1. Boats\n\nA boat.": "Barche"})
+    build.translate("it", [course / "notebooks" / "01_boat.ipynb"])
+    assert "the heading # is missing" in capsys.readouterr().out
+    assert not (course / "notebooks" / "it" / "01_boat.ipynb").exists()
+
+
+def test_outputs_stay_where_the_code_is_the_same(course):
+    path = course / "notebooks" / "01_boat.ipynb"
+    build.translate("it", [path])
+    ours = course / "notebooks" / "it" / "01_boat.ipynb"
+    notebook_ = build.read(ours)
+    for cell in notebook_.cells[1:]:
+        cell.outputs = [new_output("stream", name="stdout", text="2\n")]
+    build.write(notebook_, ours)
+    fill(course / "notebooks" / "locale" / "it" / "01_boat.po", {"a boat": "una barca"})
+    build.translate("it", [path])
+    assert [len(cell.outputs) for cell in build.read(ours).cells[1:]] == [0, 1]
+
+
 # ---- what is committed --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("path", TRANSLATED, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -250,6 +350,13 @@ def test_committed_translation_is_in_step_with_the_english_notebook(path):
 def test_catalogs_are_in_step_with_the_english_notebooks(language):
     ours = build.catalogs(language)
     assert {name: found for name in ours.messages if (found := list(ours.faults(name)))} == {}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_committed_readme_and_front_page_are_in_step(language):
+    assert (REPOSITORY / f"README.{language}.md").read_text(encoding="utf-8") == build.readme_in(language)
+    assert (build.FOLDER / language / "index.md").read_text(encoding="utf-8") == build.index_in(language)
+    assert build.catalogs(language).behind("README") == []
 
 
 @pytest.mark.parametrize("path", TRANSLATED, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -8,6 +8,7 @@ from course_utils.benchmark.engines import ROWS, Row
 from course_utils.benchmark.report import Settings
 from course_utils.config import Qwen3Config
 from course_utils.errors import ContextLengthError, InputError
+from course_utils.language import gettext
 from course_utils.sampling import random_generator
 
 UNSETTLED_STEPS, CONTEXT_STEPS = 3, 8
@@ -36,8 +37,8 @@ def choose_rows(names: Sequence[str] | None = None, peers: bool = False) -> list
         chosen += [name for name in PEERS if peers and name not in chosen]
     unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
-        raise InputError(f"There is no row {', '.join(map(repr, unknown)) or 'to measure'}: choose from "
-                         f"{', '.join(known)}.")
+        raise InputError(gettext("There is no row {names}: choose from {known}.").format(
+            names=", ".join(map(repr, unknown)) or gettext("to measure"), known=", ".join(known)))
     return [known[name] for name in chosen]
 
 
@@ -73,16 +74,19 @@ def check_settings(settings: Settings, config: Qwen3Config) -> None:
     """
     for name, least in (("prompt_tokens", 1), ("new_tokens", 2), ("runs", 1)):
         if getattr(settings, name) < least:
-            raise InputError(f"{name} is {getattr(settings, name)}: give at least {least}.")
+            raise InputError(gettext("{name} is {getattr}: give at least {least}.").format(
+                name=name, getattr=getattr(settings, name), least=least))
     random_generator(settings.seed)  # it says what a seed may be
     context = config.max_position_embeddings
     if settings.prompt_tokens + settings.new_tokens > context:
-        raise ContextLengthError(f"{settings.prompt_tokens} prompt tokens and {settings.new_tokens} new ones do not "
-                                 f"fit into the model's context of {context}: ask for fewer.")
+        raise ContextLengthError(gettext("{prompt_tokens} prompt tokens and {new_tokens} new ones do not fit into the "
+                                         "model's context of {context}: ask for fewer.").format(
+            prompt_tokens=settings.prompt_tokens, new_tokens=settings.new_tokens, context=context))
     for length in settings.contexts:
         if not 1 <= length <= _longest_context(config):
-            raise ContextLengthError(f"A step cannot be measured at a context of {length} tokens: this model allows "
-                                     f"lengths from 1 to {_longest_context(config)}.")
+            raise ContextLengthError(gettext("A step cannot be measured at a context of {length} tokens: this model "
+                                             "allows lengths from 1 to {longest_context}.").format(
+                length=length, longest_context=_longest_context(config)))
 
 
 def most_tokens(settings: Settings) -> int:

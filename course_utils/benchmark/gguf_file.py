@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from course_utils.errors import CheckpointError
+from course_utils.language import gettext
 from course_utils.qwen3 import Qwen3Model
 
 _OF_MODEL = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
@@ -73,8 +74,8 @@ def write_gguf(model: Qwen3Model, path: Path) -> None:
         for _, tensor in _tensors(model):
             writer.write_tensor_data(gguf.quants.quantize(tensor.detach().float().numpy(), kind(tensor)))
     except OSError as error:
-        raise CheckpointError(f"{str(path)!r} cannot be written ({error}): free disk space, or leave out the rows of "
-                              "llama.cpp.") from error
+        raise CheckpointError(gettext("{path!r} cannot be written ({error}): free disk space, or leave "
+                                      "out the rows of llama.cpp.").format(path=str(path), error=error)) from error
     finally:
         writer.close()
 

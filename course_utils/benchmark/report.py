@@ -13,6 +13,7 @@ from typing import Any
 from course_utils.benchmark.published import Published
 from course_utils.config import Qwen3Config
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.timing import format_bytes
 
 _DASH = "-"
@@ -161,32 +162,37 @@ class Report:
         parts = [_aligned(self._facts()), _aligned(self._cells(), right=True)]
         remarks = [f"{row.title}: {text}" for row in self.rows for text in (row.problem, row.note) if text]
         if self.interrupted:
-            remarks.append("Interrupted: what had been measured until then is shown.")
+            remarks.append(gettext("Interrupted: what had been measured until then is shown."))
         parts += ["\n".join(remarks)] if remarks else []
         if self.published:
             head = ["", *(title for title, _ in self.published[0].speeds)]
             cells = [[entry.machine, *(f"{speed:.0f}" for _, speed in entry.speeds)] for entry in self.published]
-            parts.append(f"Not measured here: {self.published[0].source}, tokens/s.\n"
+            parts.append(gettext("Not measured here: {source}, tokens/s.\n").format(source=self.published[0].source)
                          + _aligned([head, *cells], right=True))
         return "\n\n".join(parts)
 
     def _facts(self) -> list[list[str]]:
         bandwidth, settings = self.bandwidth(), self.settings
-        facts = [["date", self.date], ["model", f"{self.model}, {self.weights}"],
-                 ["machine", f"{self.hardware['processor']}; {self.hardware['device']}"],
-                 ["versions", ", ".join(f"{name} {version}" for name, version in self.versions.items())],
-                 ["measured", f"prompt of {settings.prompt_tokens} tokens, {settings.new_tokens} new ones, seed "
-                  f"{settings.seed}; medians of {settings.runs} runs"]]
+        facts = [[gettext("date"), self.date], [gettext("model"), f"{self.model}, {self.weights}"],
+                 [gettext("machine"), f"{self.hardware['processor']}; {self.hardware['device']}"],
+                 [gettext("versions"), ", ".join(f"{name} {version}" for name, version in self.versions.items())],
+                 [gettext("measured"), gettext("prompt of {prompt_tokens} tokens, {new_tokens} new ones, seed {seed}; "
+                                               "medians of {runs} runs").format(
+                     prompt_tokens=settings.prompt_tokens, new_tokens=settings.new_tokens, seed=settings.seed,
+                     runs=settings.runs)]]
         if bandwidth is not None:
-            facts.append(["memory", f"reads {bandwidth.high / 1e9:.1f} GB/s at best, {bandwidth.low / 1e9:.1f} at "
-                          "worst; the limit is what was read just before a run"])
+            facts.append([gettext("memory"), gettext("reads {high:.1f} GB/s at best, {low:.1f} at worst; the limit is "
+                                                     "what was read just before a run").format(
+                high=bandwidth.high / 1e9, low=bandwidth.low / 1e9)])
         return facts
 
     def _cells(self) -> list[list[str]]:
         contexts = self.settings.contexts
-        rows = [["", "prefill", "first token", "decode", "lowest", "highest", "of the",
-                 *(f"step at {context}" for context in contexts), "compile", "peak"],
-                ["", "tokens/s", "ms", "tokens/s", "", "", "limit", *("ms" for _ in contexts), "s", "memory"]]
+        steps = [gettext("step at {context}").format(context=context) for context in contexts]
+        rows = [["", gettext("prefill"), gettext("first token"), gettext("decode"), gettext("lowest"),
+                 gettext("highest"), gettext("of the"), *steps, gettext("compile"), gettext("peak")],
+                ["", "tokens/s", "ms", "tokens/s", "", "", gettext("limit"), *("ms" for _ in contexts), "s",
+                 gettext("memory")]]
         for row in self.rows:
             decode = row.decode()
             rows.append([
@@ -239,7 +245,8 @@ class Report:
             os.replace(temporary, path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise InputError(f"{str(path)!r} cannot be written ({error}): choose another file.") from error
+            raise InputError(gettext("{path!r} cannot be written ({error}): choose another file.").format(
+                path=str(path), error=error)) from error
 
 
 def _median(spread: Spread | None) -> float | None:

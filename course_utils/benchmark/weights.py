@@ -20,6 +20,7 @@ from course_utils.device import free_memory
 from course_utils.errors import InputError
 from course_utils.family import FAMILY, SHORT_NAMES, find_repo_id
 from course_utils.hub import BUNDLED, resolve
+from course_utils.language import gettext
 from course_utils.loading import random_model, timing_config
 from course_utils.quantization import Kind, quantize
 from course_utils.qwen3 import weight_shapes
@@ -65,10 +66,11 @@ class Subject:
         """
         if name is None:
             config = timing_config()
-            return cls(f"Qwen3-0.6B shape with {config.num_hidden_layers} layers", config)
+            return cls(gettext("Qwen3-0.6B shape with {count} layers").format(count=config.num_hidden_layers), config)
         repo_id = find_repo_id(name)
         if repo_id is None:
-            raise InputError(f"There is no shape {name!r}: choose one of {', '.join(SHORT_NAMES)}.")
+            raise InputError(gettext("There is no shape {name!r}: choose one of "
+                                     "{short_names}.").format(name=name, short_names=", ".join(SHORT_NAMES)))
         return cls(f"{repo_id.split('/')[1]} shape", FAMILY[repo_id])
 
 
@@ -135,9 +137,10 @@ def require_disk_space(subject: Subject, forms: Iterable[str], folder: Path) -> 
     needed = int(_SPARE * _weights(subject) * sum(_BYTES_PER_WEIGHT[form] for form in written))
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise InputError(f"The weights to be measured need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free at "
-                         f"{str(folder)!r}: free some space, set TMPDIR to a folder on a larger disk, or choose fewer "
-                         "rows.")
+        raise InputError(gettext("The weights to be measured need {needed:.1f} GB, and {free:.1f} GB are "
+                                 "free at {folder!r}: free some space, set TMPDIR to a folder on a larger "
+                                 "disk, or choose fewer rows.").format(
+            needed=needed / 1e9, free=free / 1e9, folder=str(folder)))
 
 
 def require_memory(subject: Subject, forms: Sequence[str], device: torch.device) -> None:
@@ -158,9 +161,10 @@ def require_memory(subject: Subject, forms: Sequence[str], device: torch.device)
                               (device, sum(_BYTES_PER_WEIGHT[form] for form in held))):
         needed, free = int(_SPARE * _weights(subject) * per_weight), free_memory(place)
         if needed > free:
-            raise InputError(f"The weights to be measured need {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} "
-                             f"GB are free ({place.type}): close other programs, or choose fewer rows or a smaller "
-                             "model.")
+            raise InputError(gettext("The weights to be measured need {needed:.1f} GB of memory, and "
+                                     "{free:.1f} GB are free ({type}): close other programs, or choose fewer "
+                                     "rows or a smaller model.").format(
+                needed=needed / 1e9, free=free / 1e9, type=place.type))
 
 
 def _weights(subject: Subject) -> int:

@@ -20,6 +20,7 @@ from course_utils.benchmark.engines import Engine, Row
 from course_utils.benchmark.weights import Workspace
 from course_utils.device import peak_memory, reset_peak_memory, synchronize
 from course_utils.errors import CourseError
+from course_utils.language import gettext
 
 _PATIENCE = 5.0  # seconds to end by itself
 
@@ -77,8 +78,8 @@ class Worker:
             answer, problem = self._pipe.recv()
         except (EOFError, OSError) as error:
             self._process.join(_PATIENCE)
-            raise RowError(f"its process ended with status {self._process.exitcode}; the usual reason is too little "
-                           "memory") from error
+            raise RowError(gettext("its process ended with status {exitcode}; the usual reason is too little "
+                                   "memory").format(exitcode=self._process.exitcode)) from error
         if problem is not None:
             raise RowError(problem)
         return answer

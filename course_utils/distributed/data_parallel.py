@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from course_utils.errors import CheckpointError, InputError
+from course_utils.language import gettext
 from course_utils.qwen3 import Qwen3Model
 from course_utils.training.checkpoints import load_training
 from course_utils.training.loop import Trainer, TrainingPlan
@@ -45,8 +46,9 @@ class DataParallelTrainer(Trainer):
     def __init__(self, model: Qwen3Model, blocks: Mapping[int, Iterable[np.ndarray]], plan: TrainingPlan) -> None:
         processes = dist.get_world_size()
         if plan.micro_batches % processes:
-            raise InputError(f"The plan has {plan.micro_batches} micro-batches for {processes} processes: give "
-                             "micro_batches as a multiple of the number of processes.")
+            raise InputError(gettext("The plan has {micro_batches} micro-batches for {processes} processes: give "
+                                     "micro_batches as a multiple of the number of processes.").format(
+                micro_batches=plan.micro_batches, processes=processes))
         if plan.compiled:
             raise InputError("Training on several processes is not compiled here: plan it with compiled=False.")
         super().__init__(model, blocks, plan)
@@ -95,6 +97,6 @@ def train_data_parallel(model: Qwen3Model, blocks: Mapping[int, Iterable[np.ndar
     steps: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(steps, trainer.steps_done)
     if len(set(steps)) > 1:
-        raise CheckpointError(f"The processes would go on from different steps, {steps}: give a folder that all of "
-                              "them can read.")
+        raise CheckpointError(gettext("The processes would go on from different steps, {steps}: give a folder that all "
+                                      "of them can read.").format(steps=steps))
     return records

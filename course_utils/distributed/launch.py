@@ -18,6 +18,7 @@ from typing import Any
 import torch.distributed as dist
 
 from course_utils.errors import CourseError, InputError
+from course_utils.language import gettext
 from course_utils.number import require_whole_number
 
 # How torchrun describes a process that failed, in its summary; the one that it takes for the cause comes last.
@@ -42,7 +43,7 @@ def torchrun(program: Sequence[str], processes: int = 2, timeout: float = 300) -
         InputError: if there is no such number of processes.
         CourseError: if one fails, with its number and the reason, or if the time is up. None is left running.
     """
-    processes = require_whole_number("The number of processes", processes, 1)
+    processes = require_whole_number(gettext("The number of processes"), processes, 1)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
                "--nproc-per-node", str(processes), *program]
     job = subprocess.Popen(command, env=_environment(processes), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -50,8 +51,9 @@ def torchrun(program: Sequence[str], processes: int = 2, timeout: float = 300) -
     try:
         output, errors = job.communicate(timeout=timeout)
     except subprocess.TimeoutExpired as error:
-        raise CourseError(f"The {processes} processes were not done after {timeout:g} seconds and were ended: allow "
-                          "more time, or give them less to do.") from error
+        raise CourseError(gettext("The {processes} processes were not done after {timeout:g} seconds and were ended: "
+                                  "allow more time, or give them less to do.").format(
+            processes=processes, timeout=timeout)) from error
     finally:
         if job.poll() is None:
             job.terminate()  # torchrun then ends its processes; killed, it would leave them behind
@@ -63,17 +65,21 @@ def torchrun(program: Sequence[str], processes: int = 2, timeout: float = 300) -
     except (IndexError, ValueError):
         result = None
     if not isinstance(result, dict):
-        raise CourseError(f"The processes have ended well, but the last line they printed is no JSON object: "
-                          f"{output[-200:]!r}.")
+        raise CourseError(gettext("The processes have ended well, but the last line they printed is "
+                                  "no JSON object: {output!r}.").format(output=output[-200:]))
     return result
 
 
 def _environment(processes: int) -> dict[str, str]:
-    """Environment of the processes: they share the processor's cores, and talk over the loopback interface."""
+    """Environment of the processes: they share the processor's cores, and talk over the loopback interface.
+
+    On Windows PyTorch may have been built without libuv, which its store takes unless told otherwise.
+    """
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
     threads = max(1, (os.cpu_count() or 1) // processes)
     defaults = {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1",
-                **({"GLOO_SOCKET_IFNAME": loopback} if loopback else {})}
+                **({"GLOO_SOCKET_IFNAME": loopback} if loopback else {}),
+                **({"USE_LIBUV": "0"} if sys.platform == "win32" else {})}
     return {**defaults, **os.environ, "PYTHONUTF8": "1"}
 
 
@@ -86,16 +92,22 @@ def _reason(errors: str) -> str:
         # to light at once.
         if int(exit_code) < 0:
             weight = 3 if int(exit_code) == -signal.SIGTERM else 0
-            causes.append((weight, f"Process {number} was ended by the signal {_signal(-int(exit_code))}."))
+            causes.append((weight, gettext("Process {number} was ended by the signal {signal}.").format(
+                number=number, signal=_signal(-int(exit_code)))))
         elif message.startswith(_OWN_ERROR):
-            causes.append((1, f"Process {number} failed: {message.split(': ', 1)[-1]}"))
+            causes.append((1, gettext("Process {number} failed: {message}").format(
+                number=number, message=message.split(": ", 1)[-1])))
         else:
-            what = f"exit code {exit_code}" if not message or message.startswith(_NO_TRACEBACK) else message
-            causes.append((2, f"Process {number} failed with {what.rstrip('.')}."))
+            known = message and not message.startswith(_NO_TRACEBACK)
+            what = message if known else gettext("exit code {exit_code}").format(exit_code=exit_code)
+            causes.append((2, gettext("Process {number} failed with {what}.").format(
+                number=number, what=what.rstrip("."))))
     if not causes:
         lines = [line.strip() for line in errors.splitlines() if any(map(str.isalnum, line))]
-        return f"torchrun failed: {lines[-1] if lines else 'it did not say why'}"
-    return f"{min(causes, key=lambda cause: cause[0])[1]} No process can go on without the others, so all were ended."
+        return gettext("torchrun failed: {line}").format(
+            line=lines[-1] if lines else gettext("it did not say why"))
+    return gettext("{causes} No process can go on without the others, so all were ended.").format(
+        causes=min(causes, key=lambda cause: cause[0])[1])
 
 
 def _signal(number: int) -> str:

@@ -26,6 +26,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 
 from course_utils.config import Qwen3Config
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.number import require_whole_number
 from course_utils.qwen3 import Qwen3Model, weight_shapes
 
@@ -52,8 +53,8 @@ def parallelize(model: Qwen3Model, mesh: DeviceMesh) -> Qwen3Model:
             already; nothing is changed then.
     """
     if mesh.ndim != 1:
-        raise InputError(f"The mesh has {mesh.ndim} dimensions: give one of a single dimension, such as "
-                         'init_device_mesh("cpu", (2,)).')
+        raise InputError(gettext("The mesh has {ndim} dimensions: give one of a single dimension, such as "
+                                 "init_device_mesh(\"cpu\", (2,)).").format(ndim=mesh.ndim))
     local_config(model.config, mesh.size())
     plan: dict[str, ParallelStyle] = {
         "model.embed_tokens": RowwiseParallel(input_layouts=Replicate()),
@@ -65,8 +66,9 @@ def parallelize(model: Qwen3Model, mesh: DeviceMesh) -> Qwen3Model:
     for name in plan:
         module = model.get_submodule(name)
         if not isinstance(module, (nn.Linear, nn.Embedding)) or isinstance(module.weight, DTensor):
-            raise InputError(f"{name} is a {type(module).__name__} and cannot be divided: give a model that is not "
-                             "quantized, has no adapter (merge it first) and is not divided yet.")
+            raise InputError(gettext("{name} is a {kind} and cannot be divided: give a model that is not quantized, "
+                                     "has no adapter (merge it first) and is not divided yet.").format(
+                name=name, kind=type(module).__name__))
     parallelize_module(model, mesh, plan)
     model.tie_weights()  # each of the two was given a part of its own
     return model
@@ -78,11 +80,11 @@ def local_config(config: Qwen3Config, processes: int) -> Qwen3Config:
     Raises:
         InputError: if heads, MLP or vocabulary cannot be divided evenly among so many processes.
     """
-    processes = require_whole_number("The number of processes", processes, 1)
+    processes = require_whole_number(gettext("The number of processes"), processes, 1)
     uneven = [f"{name} is {getattr(config, name)}" for name in _DIVIDED if getattr(config, name) % processes]
     if uneven:
-        raise InputError(f"The model cannot be divided evenly among {processes} processes: {', '.join(uneven)}. Use as "
-                         "many as divide these numbers.")
+        raise InputError(gettext("The model cannot be divided evenly among {processes} processes: {uneven}. Use as "
+                                 "many as divide these numbers.").format(processes=processes, uneven=", ".join(uneven)))
     return replace(config, num_attention_heads=config.num_attention_heads // processes,
                    num_key_value_heads=config.num_key_value_heads // processes,
                    intermediate_size=config.intermediate_size // processes)

@@ -14,10 +14,9 @@ import linecache
 import os
 import traceback
 
-from course_utils.exercises.answers import NotYet
-from course_utils.exercises.exercise import Answer, Exercise, find_exercise
+from course_utils.exercises.exercise import Answer, Exercise, NotYet, find_exercise
 from course_utils.exercises.limits import Stopped, within
-from course_utils.exercises.progress import record_result
+from course_utils.exercises.progress import note_not_started, record_result
 from course_utils.language import gettext, noted
 
 PASSED, NOT_STARTED, NOT_YET = noted("PASSED"), noted("NOT STARTED"), noted("NOT YET")
@@ -40,13 +39,16 @@ def check(exercise_id: str, answer: Answer) -> None:
     try:
         verdict, hint = judge(exercise, answer)
     except KeyboardInterrupt:
-        print(gettext("NOT YET {id} {title}: you interrupted it. If it took long, look whether every loop in it comes "
-                      "to an end.").format(id=exercise.id, title=gettext(exercise.title)))
+        print(gettext("NOT YET {id} {title}: you interrupted it. If it took long, look whether every "
+                      "loop in it comes to an end.").format(id=exercise.id, title=gettext(exercise.title)))
         raise
-    line = f"{gettext(verdict)} {exercise.id} {gettext(exercise.title)}" + (f": {hint}" if hint else "")
+    line = f"{gettext(verdict)} {exercise.id} {gettext(exercise.title)}"
+    if hint:
+        line = gettext("{line}: {hint}").format(line=line, hint=hint)
     print(line)
-    if verdict != NOT_STARTED and (trouble := record_result(exercise.id, passed=verdict == PASSED)):
-        print(trouble)
+    if said := (note_not_started(exercise.id) if verdict == NOT_STARTED
+                else record_result(exercise.id, verdict == PASSED, hint)):
+        print(said)
     if verdict != PASSED and os.environ.get("COURSE_STRICT") == "1":
         raise AssertionError(line)
 
@@ -64,8 +66,8 @@ def judge(exercise: Exercise, answer: Answer, seconds: float | None = None) -> t
         verdict is NOT_YET.
     """
     if not callable(answer):
-        return NOT_YET, gettext("got {kind}, not a function. Pass the function itself, without "
-                                  "parentheses.").format(kind=type(answer).__name__)
+        return NOT_YET, gettext("got {kind}, not a function. Pass the function itself, without parentheses.").format(
+            kind=type(answer).__name__)
     try:
         hint = within(exercise.seconds if seconds is None else seconds, exercise.verify, answer)
     except NotYet as refused:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from course_utils.kernels import build
+from course_utils.language import gettext
 
 Kernel = Literal["int4", "int8", "bfloat16"]
 KERNELS: tuple[Kernel, ...] = ("int4", "int8", "bfloat16")
@@ -42,13 +43,15 @@ def problem(kernel: Kernel) -> str | None:
         None if it is in use, else one sentence that says why not, and that everything runs without it.
     """
     if os.environ.get(VARIABLE) == "0":
-        return f"The environment variable {VARIABLE} is 0, so PyTorch's own operators multiply quantized weights."
+        return gettext("The environment variable {variable} is 0, so PyTorch's own operators "
+                       "multiply quantized weights.").format(variable=VARIABLE)
     try:
         if instruction_set() == "PLAIN":
             raise build.BuildError("this processor has no dot product of bytes that they know")
         _try(kernel)
     except build.BuildError as error:
-        return f"The course's own kernels are not in use ({error}), so PyTorch's operators multiply quantized weights."
+        return gettext("The course's own kernels are not in use ({error}), so PyTorch's operators "
+                       "multiply quantized weights.").format(error=error)
     return None
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course_utils.files import write_atomically
+from course_utils.language import gettext
 
 SOURCES = Path(__file__).resolve().parent
 TIME_LIMIT = 60.0  # seconds; it takes about one
@@ -122,7 +123,8 @@ def load(name: str, compiler: Compiler, instruction_set: str) -> ctypes.CDLL:
         try:
             return ctypes.CDLL(str(built))  # once loaded, it needs its file no more
         except OSError as error:
-            raise BuildError(f"what {compiler.command[0]} made cannot be loaded ({error})") from error
+            raise BuildError(gettext("what {command} made cannot be loaded ({error})").format(
+                command=compiler.command[0], error=error)) from error
 
 
 def _run(command: tuple[str, ...]) -> str:
@@ -131,11 +133,13 @@ def _run(command: tuple[str, ...]) -> str:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIME_LIMIT,
                               stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:
-        raise BuildError(f"{command[0]} was not ready within {TIME_LIMIT:.0f} seconds") from error
+        raise BuildError(gettext("{command} was not ready within {time_limit:.0f} seconds").format(
+            command=command[0], time_limit=TIME_LIMIT)) from error
     except OSError as error:
-        raise BuildError(f"{command[0]} cannot be run ({error.strerror})") from error
+        raise BuildError(gettext("{command} cannot be run ({strerror})").format(
+            command=command[0], strerror=error.strerror)) from error
     if done.returncode != 0:
-        lines = done.stderr.splitlines() or ["it gives no reason"]
+        lines = done.stderr.splitlines() or [gettext("it gives no reason")]
         said = next((line for line in lines if "error" in line), lines[0])
         raise BuildError(f"{command[0]} failed ({said.strip()[:200]})")
     return done.stdout

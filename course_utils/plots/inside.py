@@ -31,8 +31,8 @@ def word_similarity(matrix: Tensor, words: Sequence[str]) -> Figure:
     """
     n = len(words)
     if matrix.shape != (n, n) or not n:
-        raise InputError(gettext("The matrix has shape {shape} and there are {n} words: give a row and a column for "
-                                 "each word.").format(shape=tuple(matrix.shape), n=n))
+        raise InputError(gettext("The matrix has shape {shape} and there are {n} words: give a row "
+                                 "and a column for each word.").format(shape=tuple(matrix.shape), n=n))
     values = matrix.detach().float().cpu().numpy()
     side = 0.6 * n + 0.085 * max(map(width, words)) + 0.3
     with style():

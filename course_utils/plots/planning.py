@@ -27,8 +27,8 @@ def memory_plan(plans: Mapping[str, Plan]) -> Figure:
     """
     gpus = {each.gpu for each in plans.values()}
     if len(gpus) != 1:
-        raise InputError(gettext("The plans are for {count} kinds of GPU: give at least one plan, all for the same "
-                                 "kind.").format(count=len(gpus)))
+        raise InputError(gettext("The plans are for {count} kinds of GPU: give at least one "
+                                 "plan, all for the same kind.").format(count=len(gpus)))
     gpu = gpus.pop()
     highest = max(each.memory for each in plans.values()) / 1e9
     parts = ((gettext("weights"), SERIES[0], ""), (gettext("caches"), CACHED, ".."),

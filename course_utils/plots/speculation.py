@@ -36,9 +36,9 @@ def speculation_step(one: Round, write: Callable[[int], str]) -> Figure:
     """
     columns = max(len(one.drafted), len(one.new_tokens))
     if not one.drafted or columns > _MOST_COLUMNS:
-        raise InputError(gettext("In this round {count} tokens were drafted: choose another one, "
-                                 "with at least one draft and at most {most_columns} tokens in "
-                                 "all.").format(count=len(one.drafted), most_columns=_MOST_COLUMNS))
+        raise InputError(gettext("In this round {count} tokens were drafted: choose another one, with at least one "
+                                 "draft and at most {most_columns} tokens in all.").format(
+            count=len(one.drafted), most_columns=_MOST_COLUMNS))
     columns = max(columns, _LEAST_COLUMNS)
     drafted, new = ([_label(write(token), _LONGEST_IN_BOX) for token in tokens]
                     for tokens in (one.drafted, one.new_tokens))

@@ -95,8 +95,8 @@ def vocabulary_sizes(sizes: Mapping[str, int], highlighted: str) -> Figure:
         InputError: if `highlighted` is not among them.
     """
     if highlighted not in sizes:
-        raise InputError(gettext("There is no vocabulary {highlighted!r}: choose one of "
-                                 "{sizes}.").format(highlighted=highlighted, sizes=", ".join(sizes)))
+        raise InputError(gettext("There is no vocabulary {highlighted!r}: choose one of {sizes}.").format(
+            highlighted=highlighted, sizes=", ".join(sizes)))
     with style():
         fig, ax = pyplot.subplots(figsize=(7.0, 0.8 + 0.42 * len(sizes)))
         for row, (name, size) in enumerate(sizes.items()):

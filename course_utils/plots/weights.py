@@ -25,8 +25,8 @@ def model_sizes(sizes: Mapping[str, int], free: int | None = None) -> Figure:
         InputError: if there is no model, or one without a size.
     """
     if not sizes or min(sizes.values()) <= 0:
-        raise InputError(gettext("The sizes are {sizes}: give at least one model, each with a positive number of "
-                                 "bytes.").format(sizes=dict(sizes)))
+        raise InputError(gettext("The sizes are {sizes}: give at least one model, each with a "
+                                 "positive number of bytes.").format(sizes=dict(sizes)))
     with style():
         fig, ax = pyplot.subplots(figsize=(7.0, 0.9 + 0.38 * len(sizes)))
         for row, size in enumerate(sizes.values()):
@@ -65,8 +65,8 @@ def number_formats(names: Sequence[str]) -> Figure:
     """
     unknown = [name for name in names if name not in FORMATS]
     if unknown or not names:
-        raise InputError(gettext("The formats are {names}: choose some of "
-                                 "{formats}.").format(names=list(names), formats=", ".join(FORMATS)))
+        raise InputError(gettext("The formats are {names}: choose some of {formats}.").format(
+            names=list(names), formats=", ".join(FORMATS)))
     with style():
         fig, ax = pyplot.subplots(figsize=(8.0, 0.8 + 0.5 * len(names)))
         for row, name in enumerate(names):
@@ -115,8 +115,8 @@ def parameter_parts(models: Mapping[str, Mapping[str, int]]) -> Figure:
     """
     empty = [name for name, counts in models.items() if not sum(counts.values())]
     if empty or not models:
-        raise InputError(gettext("There is nothing to draw for {model}: count the parameters of a model "
-                                 "first.").format(model=empty or gettext("no model")))
+        raise InputError(gettext("There is nothing to draw for {model}: count the parameters of a model first.").format(
+            model=empty or gettext("no model")))
     with style():
         fig, ax = pyplot.subplots(figsize=(7.5, 1.2 + 0.5 * len(models)))
         for row, counts in enumerate(models.values()):

@@ -22,6 +22,7 @@ from torch import Tensor
 from course_utils.errors import CheckpointError
 from course_utils.files import describe_damage, write_atomically
 from course_utils.json_text import parse_json
+from course_utils.language import gettext
 from course_utils.number import whole_number
 from course_utils.training.loop import Trainer
 
@@ -45,8 +46,9 @@ def save_training(trainer: Trainer, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path.parent, {path.name: lambda file: save_file(on_cpu, file, metadata=header)})
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"The training could not be saved as {str(path)!r} ({error}); what was there before is "
-                              "unchanged. Free disk space, or choose another folder.") from error
+        raise CheckpointError(gettext("The training could not be saved as {path!r} ({error}); what was there before is "
+                                      "unchanged. Free disk space, or choose another folder.").format(
+            path=str(path), error=error)) from error
 
 
 def load_training(trainer: Trainer, path: Path) -> None:
@@ -64,10 +66,11 @@ def load_training(trainer: Trainer, path: Path) -> None:
         there = state[what]
         other = [name for name in here[what] if there.get(name) != here[what][name]]
         if other or len(there) != len(here[what]):
-            differences = ", ".join(f"{name} {there.get(name)!r} instead of {here[what][name]!r}" for name in other)
-            raise CheckpointError(f"{str(path)!r} belongs to another training, with another {what} "
-                                  f"({differences or 'of another version'}): go on with the same one, or begin anew in "
-                                  "another folder.")
+            differences = ", ".join(gettext("{name} {there!r} instead of {here!r}").format(
+                name=name, there=there.get(name), here=here[what][name]) for name in other)
+            raise CheckpointError(gettext("{path!r} belongs to another training, with another {what} ({differences}): "
+                                          "go on with the same one, or begin anew in another folder.").format(
+                path=str(path), what=what, differences=differences or gettext("of another version")))
     _check_tensors(trainer, tensors, path)
     for length, supply in trainer.supplies.items():
         supply.skip(*state["blocks"][str(length)])
@@ -90,15 +93,16 @@ def _state(trainer: Trainer) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    advice = "delete it to begin anew, or put a good copy in its place"
+    advice = gettext("delete it to begin anew, or put a good copy in its place")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as error:
-        why = describe_damage(path) if path.is_file() else "cannot be read"
-        raise CheckpointError(f"{str(path)!r} {why}, so the training cannot go on from it ({error}): "
-                              f"{advice}.") from error
+        why = describe_damage(path) if path.is_file() else gettext("cannot be read")
+        raise CheckpointError(gettext("{path!r} {why}, so the training cannot go on from it ({error}): "
+                                      "{advice}.").format(
+            path=str(path), why=why, error=error, advice=advice)) from error
     try:
         state = parse_json(header[_STATE])
         complete = (isinstance(state["plan"], dict) and isinstance(state["config"], dict)
@@ -110,7 +114,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (AttributeError, KeyError, TypeError, ValueError):
         complete = False
     if not complete:
-        raise CheckpointError(f"{str(path)!r} is not a checkpoint of a training, though it may be a model: {advice}.")
+        raise CheckpointError(gettext("{path!r} is not a checkpoint of a training, though it may be a model: "
+                                      "{advice}.").format(path=str(path), advice=advice))
     return state, tensors
 
 
@@ -125,6 +130,7 @@ def _check_tensors(trainer: Trainer, tensors: dict[str, Tensor], path: Path) -> 
     found = {name: tensor.shape for name, tensor in tensors.items() if tensor.dtype == torch.float32}
     different = sorted(name for name in {*wanted, *tensors} if wanted.get(name) != found.get(name))
     if different:
-        raise CheckpointError(f"{str(path)!r} does not hold the parameters that are trained here: {different[0]} and "
-                              f"{len(different) - 1} other tensors are missing, unknown, or of another shape. Train "
-                              "the same parameters, or begin anew in another folder.")
+        raise CheckpointError(gettext("{path!r} does not hold the parameters that are trained here: {different} and "
+                                      "{count} other tensors are missing, unknown, or of another shape. Train the same "
+                                      "parameters, or begin anew in another folder.").format(
+            path=str(path), different=different[0], count=len(different) - 1))

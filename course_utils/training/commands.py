@@ -23,6 +23,7 @@ from course_utils.checkpoint import save_checkpoint
 from course_utils.config import Qwen3Config
 from course_utils.errors import CheckpointError, InputError
 from course_utils.files import json_writer, read_json, remove_scratch, write_atomically
+from course_utils.language import gettext
 from course_utils.loading import load_model, load_tokenizer
 from course_utils.lora import Adapters, LoRA, count_trainable
 from course_utils.qwen3 import Qwen3Model
@@ -78,15 +79,16 @@ class OwnTraining:
         """Raises: InputError: as `read_documents`, or if the result would lie among the data."""
         data = data_path(self.data).resolve()
         if data == self.out.resolve() or data in self.out.resolve().parents:
-            raise InputError(f"{str(self.out)!r} lies in the data, so the log of the training would be trained on: "
-                             "choose a folder elsewhere.")
+            raise InputError(gettext("{out!r} lies in the data, so the log of the training would be trained on: choose "
+                                     "a folder elsewhere.").format(out=str(self.out)))
         return read_documents(self.data)
 
     def plan(self, device: torch.device) -> TrainingPlan:
         """Raises: InputError: if a number is out of its range."""
-        for name, value in (("block length", self.block_length), ("batch", self.batch)):
+        for name, value in ((gettext("block length"), self.block_length), (gettext("batch"), self.batch)):
             if value < 1:
-                raise InputError(f"The {name} is {value}: give a whole number from 1 on.")
+                raise InputError(gettext("The {name} is {value}: give a whole number from 1 on.").format(
+                    name=name, value=value))
         # Every recent GPU has bfloat16; a CPU without instructions for it would be slow.
         return TrainingPlan(self.steps, self.batch * self.block_length, (self.block_length,),
                             learning_rate=self.learning_rate, warm_up_steps=min(100, self.steps // 10),
@@ -110,7 +112,8 @@ def train_own(task: OwnTraining, size: str, vocab_size: int, tokenizer_of: str |
         CourseError: if something is wrong with text, settings or folder; what was in the folder is unchanged.
     """
     if vocab_size < 256:
-        raise InputError(f"The vocabulary is {vocab_size}: give at least 256, one token for each byte.")
+        raise InputError(gettext("The vocabulary is {vocab_size}: give at least 256, one token for each byte.").format(
+            vocab_size=vocab_size))
     plan, documents = task.plan(device), task.documents()
     settings = {"command": "train", "size": size, "vocabulary": vocab_size, "tokenizer": tokenizer_of}
     with TemporaryDirectory() as scratch:
@@ -144,8 +147,8 @@ def finetune_own(task: OwnTraining, name: str | None, rank: int | None, device: 
     tokenizer = load_tokenizer(name)
     base = tokenizer.folder
     if base.resolve() == task.out.resolve():
-        raise InputError(f"{str(task.out)!r} is the folder of the model itself, which must not be overwritten: choose "
-                         "another one.")
+        raise InputError(gettext("{out!r} is the folder of the model itself, which must not be "
+                                 "overwritten: choose another one.").format(out=str(task.out)))
     model = load_model(name, device=device, dtype=torch.float32 if lora is None else None)
     if model.quantization is not None and lora is None:
         raise InputError("The weights of this model are quantized, so they cannot be trained: give --lora as well.")
@@ -194,18 +197,20 @@ def _check_run(run: Path, settings: Mapping[str, Any]) -> None:
     out = run.parent
     if (run / _SETTINGS).is_file():
         there = read_json(run / _SETTINGS)
-        other = [f"{key} {there.get(key)!r} instead of {value!r}" for key, value in settings.items()
+        other = [gettext("{key} {there!r} instead of {value!r}").format(
+            key=key, there=there.get(key), value=value) for key, value in settings.items()
                  if there.get(key) != value]
         if other:
-            raise CheckpointError(f"In {str(out)!r} there is another training, with {', '.join(other)}: give the same "
-                                  "arguments to go on with it, or choose another folder.")
+            raise CheckpointError(gettext("In {out!r} there is another training, with {other}: give the same arguments "
+                                          "to go on with it, or choose another folder.").format(
+                out=str(out), other=", ".join(other)))
         return
     found = [name for name in _RESULTS if (out / name).exists()]
     if run.exists() and not (run.is_dir() and all(_of_the_beginning(path.name) for path in run.iterdir())):
         found.append(_RUN)
     if found:
-        raise CheckpointError(f"{str(out)!r} holds {found[0]} already, which must not be overwritten: choose another "
-                              "folder.")
+        raise CheckpointError(gettext("{out!r} holds {found} already, which must not be overwritten: choose another "
+                                      "folder.").format(out=str(out), found=found[0]))
 
 
 def _of_the_beginning(name: str) -> bool:
@@ -248,25 +253,28 @@ def _train(model: Qwen3Model, tokenizer: Qwen3Tokenizer, documents: Sequence[Own
 
     tokens = sum(len(ids) for ids, _ in trained)
     count = count_trainable(model)
-    print(f"{len(trained)} documents or pieces with {tokens} tokens to train on, {len(held_out)} held out; "
-          f"{count.trainable} of {count.total} parameters are trained; the text is seen about "
-          f"{plan.steps * plan.tokens_per_step / tokens:.1f} times.")
+    print(gettext("{count} documents or pieces with {tokens} tokens to train on, {held_out} held out; {trainable} of "
+                  "{total} parameters are trained; the text is seen about {steps:.1f} times.").format(
+        count=len(trained), tokens=tokens, held_out=len(held_out), trainable=count.trainable, total=count.total,
+        steps=plan.steps * plan.tokens_per_step / tokens))
     if special := count_special_tokens(documents, tokenizer):
-        print(f"Special tokens such as <|im_end|> are written {special} times in plain texts, and are ordinary text "
-              "there: a chat belongs into a record with messages.")
+        print(gettext("Special tokens such as <|im_end|> are written {special} times in plain texts, and are ordinary "
+                      "text there: a chat belongs into a record with messages.").format(special=special))
     if going_on:
-        print("Going on with the training that was interrupted.")
+        print(gettext("Going on with the training that was interrupted."))
     elif blocks is not None:
-        print(f"step 0: held-out loss {held_out_loss(model, blocks):.3f}")
+        print(gettext("step 0: held-out loss {held_out_loss:.3f}").format(held_out_loss=held_out_loss(model, blocks)))
     best: Record | None = None
     for record in records:
         if record.held_out_loss is not None:
-            tqdm.write(f"step {record.step}: loss {record.loss:.3f}, held-out loss {record.held_out_loss:.3f}")
+            tqdm.write(gettext("step {step}: loss {loss:.3f}, held-out loss {held_out_loss:.3f}").format(
+                step=record.step, loss=record.loss, held_out_loss=record.held_out_loss))
             best = record if best is None or record.held_out_loss < (best.held_out_loss or 0) else best
         elif record.step % report_every == 0 or record.step == plan.steps:
             tqdm.write(f"step {record.step}: loss {record.loss:.3f}")
     if best is not None and record.held_out_loss is not None and best.step < record.step:
-        print(f"The held-out loss was lowest at step {best.step}: fewer steps or more text may give a better model.")
+        print(gettext("The held-out loss was lowest at step {step}: fewer steps or more "
+                      "text may give a better model.").format(step=best.step))
 
 
 def _save_model(model: Qwen3Model, source: Path, out: Path, generation_config: Mapping[str, Any] | None) -> Path:
@@ -283,5 +291,5 @@ def _save_model(model: Qwen3Model, source: Path, out: Path, generation_config: M
 
 
 def _not_written(folder: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(f"{str(folder)!r} cannot be written to ({error}): free disk space, or choose another "
-                           "folder.")
+    return CheckpointError(gettext("{folder!r} cannot be written to ({error}): free disk space, "
+                                   "or choose another folder.").format(folder=str(folder), error=error))

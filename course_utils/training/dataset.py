@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from course_utils.errors import CheckpointError, InputError
+from course_utils.language import gettext
 from course_utils.number import require_whole_number
 from course_utils.tokenizer import Qwen3Tokenizer
 
@@ -63,7 +64,8 @@ def pack_labelled(documents: Iterable[Labelled], block_length: int, end_id: int)
     size, full = block_length + 1, False
     for document, its_labels in documents:
         if len(document) != len(its_labels):
-            raise InputError(f"A document of {len(document)} tokens has {len(its_labels)} labels: give one for each.")
+            raise InputError(gettext("A document of {count} tokens has {labels} labels: give one for each.").format(
+                count=len(document), labels=len(its_labels)))
         read_only = len(its_labels) > 0 and its_labels[-1] == IGNORED
         block += [*document, end_id]
         labels += [*its_labels, IGNORED if read_only else end_id]
@@ -71,7 +73,8 @@ def pack_labelled(documents: Iterable[Labelled], block_length: int, end_id: int)
             yield np.array([block[:size], labels[:size]], dtype=np.int64)
             block, labels, full = [], [], True
     if not full:
-        raise InputError(f"The documents do not fill one block of {size} tokens: give more text or a shorter block.")
+        raise InputError(gettext("The documents do not fill one block of {size} tokens: give "
+                                 "more text or a shorter block.").format(size=size))
 
 
 def split(document: Sequence[int], block_length: int) -> Iterator[Sequence[int]]:
@@ -157,22 +160,25 @@ class Supply:
             while self.taken < taken:
                 self._next()
         except InputError as error:
-            raise CheckpointError(f"The run to be resumed took {taken} blocks of {self.block_length} tokens, and now "
-                                  f"there are {self.taken}: give the text that it began with.") from error
+            raise CheckpointError(gettext("The run to be resumed took {taken} blocks of {block_length} tokens, and now "
+                                          "there are {there}: give the text that it began with.").format(
+                taken=taken, block_length=self.block_length, there=self.taken)) from error
         if self.checksum != checksum:
-            raise CheckpointError(f"The blocks of {self.block_length} tokens are not those that the run to be resumed "
-                                  "was trained on: give the same text, tokenizer and seed, or begin anew in another "
-                                  "folder.")
+            raise CheckpointError(gettext("The blocks of {block_length} tokens are not those that the run to be "
+                                          "resumed was trained on: give the same text, tokenizer and seed, or begin "
+                                          "anew in another folder.").format(block_length=self.block_length))
 
     def _next(self) -> np.ndarray:
         block = next(self._blocks, None)
         if block is None:
-            raise InputError(f"The blocks of {self.block_length} tokens end after {self.taken}, before the training "
-                             "does: plan fewer steps, or repeat the documents (`epochs`).")
+            raise InputError(gettext("The blocks of {block_length} tokens end after {taken}, before the training does: "
+                                     "plan fewer steps, or repeat the documents (`epochs`).").format(
+                block_length=self.block_length, taken=self.taken))
         size = self.block_length + 1
         if block.shape not in ((size,), (2, size)):
-            raise InputError(f"A block has shape {block.shape}: for {self.block_length} tokens it must be ({size},), "
-                             f"or (2, {size}) with labels.")
+            raise InputError(gettext("A block has shape {shape}: for {block_length} tokens it must be ({size},), or "
+                                     "(2, {size}) with labels.").format(
+                shape=block.shape, block_length=self.block_length, size=size))
         self.taken += 1
         self.checksum = zlib.crc32(np.ascontiguousarray(block, dtype=np.int64).tobytes(), self.checksum)
         return block

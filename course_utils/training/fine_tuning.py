@@ -9,6 +9,7 @@ from course_utils.corpus.notions import notions
 from course_utils.corpus.questions import questions
 from course_utils.corpus.words import Word
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.number import finite_number
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
@@ -26,7 +27,8 @@ def label_answer(prompt: str, answer: str, tokenizer: Qwen3Tokenizer) -> tuple[l
         InputError: if one of them is empty.
     """
     if not prompt or not answer:
-        raise InputError(f"The prompt is {prompt!r} and the answer {answer!r}: both need at least one character.")
+        raise InputError(gettext("The prompt is {prompt!r} and the answer {answer!r}: both need at least one "
+                                 "character.").format(prompt=prompt, answer=answer))
     asked, answered = tokenizer.encode(prompt), tokenizer.encode(answer)
     return asked + answered, [IGNORED] * len(asked) + answered
 
@@ -44,7 +46,8 @@ def mixed(new: Iterable[Labelled], old: Iterable[Labelled], share: float, seed: 
     """
     number = finite_number(share)
     if number is None or not 0 <= number < 1:
-        raise InputError(f"The share of old documents is {share!r}: give a number from 0 to below 1.")
+        raise InputError(gettext("The share of old documents is {share!r}: give a number from 0 to below 1.").format(
+            share=share))
     return _mixed(iter(new), iter(old), number, random.Random(seed))
 
 
@@ -67,14 +70,17 @@ def old_abilities(model: Qwen3Model, tokenizer: Qwen3Tokenizer, words: Sequence[
         Name of the ability -> share of right answers.
     """
     translations = {
-        "to Chinese, asked in English": [(f"The Chinese word for {w.english} is", f" {w.chinese}.") for w in words],
-        "to Chinese, asked in Chinese": [(f"{w.english}的中文是", f"{w.chinese}。") for w in words],
-        "to English, asked in English": [(f"The English word for {w.chinese} is", f" {w.english}.") for w in words],
-        "to English, asked in Chinese": [(f"{w.chinese}的英文是", f"{w.english}。") for w in words],
+        gettext("to Chinese, asked in English"): [
+            (f"The Chinese word for {w.english} is", f" {w.chinese}.") for w in words],
+        gettext("to Chinese, asked in Chinese"): [(f"{w.english}的中文是", f"{w.chinese}。") for w in words],
+        gettext("to English, asked in English"): [
+            (f"The English word for {w.chinese} is", f" {w.english}.") for w in words],
+        gettext("to English, asked in Chinese"): [(f"{w.chinese}的英文是", f"{w.english}。") for w in words],
     }
     asked = [questions(notion)[0] for notion in notions()[::4]]
     return {**{name: share_translated(model, tokenizer, cases) for name, cases in translations.items()},
-            "notions explained": share_right(model, tokenizer, [(each.text, f" {each.answer}") for each in asked])}
+            gettext("notions explained"): share_right(
+                model, tokenizer, [(each.text, f" {each.answer}") for each in asked])}
 
 
 def old_loss(model: Qwen3Model, tokenizer: Qwen3Tokenizer, number: int = 4, block_length: int = 512) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from course_utils.compilation import compile_or_eager, compiler_reason, warn_uncompiled
 from course_utils.errors import ContextLengthError, CourseError, InputError
+from course_utils.language import gettext
 from course_utils.number import finite_number, require_whole_number
 from course_utils.qwen3 import Qwen3Model
 from course_utils.sampling import random_generator
@@ -65,30 +66,37 @@ class TrainingPlan:
 
     def __post_init__(self) -> None:
         if not isinstance(self.block_lengths, (tuple, list)) or not self.block_lengths:
-            raise InputError(f"block_lengths is {self.block_lengths!r}: give at least one, such as (512,).")
+            raise InputError(gettext("block_lengths is {block_lengths!r}: give at least one, such as (512,).").format(
+                block_lengths=self.block_lengths))
+        what = gettext("A block length of the training plan")
         plain: dict[str, Any] = {"block_lengths": tuple(
-            require_whole_number("A block length of the training plan", length, 1) for length in self.block_lengths)}
+            require_whole_number(what, length, 1) for length in self.block_lengths)}
         for name, least in (("steps", 1), ("tokens_per_step", 1), ("micro_batches", 1), ("warm_up_steps", 0),
                             ("seed", 0), ("decay_steps", 1)):
             if name != "decay_steps" or self.decay_steps is not None:
-                plain[name] = require_whole_number(f"{name} of the training plan", getattr(self, name), least)
+                what = gettext("{name} of the training plan").format(name=name)
+                plain[name] = require_whole_number(what, getattr(self, name), least)
         random_generator(self.seed)  # it says how large a seed may be
         for name, positive in (("learning_rate", True), ("gradient_clip", True), ("weight_decay", False)):
             number = finite_number(getattr(self, name))
             if number is None or number < 0 or positive and number == 0:
-                raise InputError(f"{name} is {getattr(self, name)!r} in the training plan: give a "
-                                 f"{'positive number' if positive else 'number that is not negative'}.")
+                remedy = (gettext("{name} is {value!r} in the training plan: give a positive number.") if positive else
+                          gettext("{name} is {value!r} in the training plan: give a number that is not negative."))
+                raise InputError(remedy.format(name=name, value=getattr(self, name)))
             plain[name] = number
         for name, value in plain.items():
             object.__setattr__(self, name, value)  # as frozen dataclasses do it themselves
         for length in self.block_lengths:
             if self.tokens_per_step % (length * self.micro_batches):
-                raise InputError(f"{self.tokens_per_step} tokens in a step are not {self.micro_batches} equal parts of "
-                                 f"whole blocks of {length}: make tokens_per_step a multiple of "
-                                 f"{length * self.micro_batches}.")
+                raise InputError(gettext("{tokens_per_step} tokens in a step are not {micro_batches} equal "
+                                         "parts of whole blocks of {length}: make tokens_per_step a multiple "
+                                         "of {whole}.").format(
+                    tokens_per_step=self.tokens_per_step, micro_batches=self.micro_batches, length=length,
+                    whole=length * self.micro_batches))
         if self.compiled and len(set(self.block_lengths)) > _COMPILED_SHAPES:
-            raise InputError(f"The training plan has {len(set(self.block_lengths))} different block lengths: give at "
-                             f"most {_COMPILED_SHAPES}, or compiled=False.")
+            raise InputError(gettext("The training plan has {count} different block lengths: give at most "
+                                     "{compiled_shapes}, or compiled=False.").format(
+                count=len(set(self.block_lengths)), compiled_shapes=_COMPILED_SHAPES))
 
     def rate(self, step: int) -> float:
         """Learning rate at a step: a straight line up, then half a cosine down to nothing."""
@@ -119,13 +127,14 @@ def ids_and_labels(blocks: np.ndarray, model: Qwen3Model) -> tuple[Tensor, Tenso
         InputError: if there are none, an id is not in the vocabulary, or no token counts.
     """
     if blocks.ndim not in (2, 3) or blocks.size == 0:
-        raise InputError(f"The blocks have shape {blocks.shape}: give (blocks, tokens), or (blocks, 2, tokens) with "
-                         "labels, and at least one.")
+        raise InputError(gettext("The blocks have shape {shape}: give (blocks, tokens), or (blocks, 2, tokens) with "
+                                 "labels, and at least one.").format(shape=blocks.shape))
     token_ids, labels = (blocks, blocks) if blocks.ndim == 2 else (blocks[:, 0], blocks[:, 1])
     for ids in (token_ids, labels[labels != IGNORED]):
         if ids.size and not 0 <= ids.min() <= ids.max() < model.config.vocab_size:
-            raise InputError(f"Token id {ids.min() if ids.min() < 0 else ids.max()} is not in the vocabulary of "
-                             f"{model.config.vocab_size}: encode the text with this model's own tokenizer.")
+            raise InputError(gettext("Token id {token_id} is not in the vocabulary of {vocab_size}: encode the text "
+                                     "with this model's own tokenizer.").format(
+                token_id=ids.min() if ids.min() < 0 else ids.max(), vocab_size=model.config.vocab_size))
     if _counted(labels) == 0:
         raise InputError("In none of the blocks does a token count: let some labels be the ids of their tokens.")
     ids_tensor, labels_tensor = (torch.from_numpy(array.astype(np.int64)).to(model.device)
@@ -188,16 +197,18 @@ class Trainer:
             raise InputError("No parameter of this model requires a gradient, so there is nothing to train.")
         for name, parameter in self.parameters.items():
             if parameter.dtype != torch.float32:
-                raise InputError(f"{name} is {parameter.dtype}: small updates would be lost in its rounding, load the "
-                                 "model with dtype=torch.float32.")
+                raise InputError(gettext("{name} is {dtype}: small updates would be lost in its rounding, load the "
+                                         "model with dtype=torch.float32.").format(name=name, dtype=parameter.dtype))
         lengths = sorted(set(plan.block_lengths))
         missing = [length for length in lengths if length not in blocks]
         if missing:
-            raise InputError(f"The plan asks for blocks of {', '.join(map(str, missing))} tokens, and there are only "
-                             f"those of {', '.join(map(str, blocks)) or 'no length'}.")
+            raise InputError(gettext("The plan asks for blocks of {missing} tokens, and there are only those of "
+                                     "{there}.").format(
+                missing=", ".join(map(str, missing)), there=", ".join(map(str, blocks)) or gettext("no length")))
         if lengths[-1] > model.config.max_position_embeddings:
-            raise ContextLengthError(f"Blocks of {lengths[-1]} tokens are longer than the model's context of "
-                                     f"{model.config.max_position_embeddings}: plan shorter ones.")
+            raise ContextLengthError(gettext("Blocks of {lengths} tokens are longer than the model's context of "
+                                             "{max_position_embeddings}: plan shorter ones.").format(
+                lengths=lengths[-1], max_position_embeddings=model.config.max_position_embeddings))
         self.supplies = {length: Supply(blocks[length], length) for length in lengths}
         matrices = [p for p in self.parameters.values() if p.dim() > 1]
         vectors = [p for p in self.parameters.values() if p.dim() <= 1]
@@ -230,8 +241,10 @@ class Trainer:
             loss = self._loss_and_gradient(token_ids, labels)
             norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), plan.gradient_clip).item()
             if not math.isfinite(loss) or not math.isfinite(norm):
-                raise CourseError(f"At step {self.steps_done + 1} the loss is {loss} and the gradient's length {norm}: "
-                                  "begin again, or from the last checkpoint, with a smaller learning rate.")
+                raise CourseError(gettext("At step {steps_done} the loss is {loss} and the gradient's length "
+                                          "{norm}: begin again, or from the last checkpoint, with a smaller "
+                                          "learning rate.").format(
+                    steps_done=self.steps_done + 1, loss=loss, norm=norm))
             self.optimizer.step()
         self.steps_done += 1
         return loss

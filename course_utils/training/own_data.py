@@ -31,6 +31,7 @@ import numpy as np
 from course_utils.chat import ChatTemplate, Message, check_messages
 from course_utils.errors import InputError
 from course_utils.json_text import parse_json
+from course_utils.language import gettext
 from course_utils.number import finite_number
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.dataset import IGNORED, Labelled, epochs, label_answers, pack_labelled, split
@@ -82,17 +83,18 @@ def read_documents(path: str | Path) -> list[OwnDocument]:
     """
     path = data_path(path)
     if not path.exists():
-        raise InputError(f"There is no file or folder {str(path)!r}: check the path of the data.")
+        raise InputError(gettext("There is no file or folder {path!r}: check the path of the data.").format(
+            path=str(path)))
     files = [path]
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*SUFFIXES, *_OTHER_DATA)
                        and file.is_file())
         if not files:
-            raise InputError(f"The folder {str(path)!r} holds no file to train on: its name must end in "
-                             f"{', '.join(SUFFIXES)}.")
+            raise InputError(gettext("The folder {path!r} holds no file to train on: its name must end in {suffixes}"
+                                     ".").format(path=str(path), suffixes=", ".join(SUFFIXES)))
     elif not path.is_file():
-        raise InputError(f"{str(path)!r} is a pipe or a device: give a file, which can be read again when an "
-                         "interrupted training goes on.")
+        raise InputError(gettext("{path!r} is a pipe or a device: give a file, which can be read again when an "
+                                 "interrupted training goes on.").format(path=str(path)))
     return [document for file in files for document in _read(file)]
 
 
@@ -106,7 +108,8 @@ def data_path(path: str | Path) -> Path:
         found = Path(path).expanduser()
         found.resolve().exists()
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"{str(path)!r} cannot be looked for ({error}): check the path of the data.") from error
+        raise InputError(gettext("{path!r} cannot be looked for ({error}): check the path of the data.").format(
+            path=str(path), error=error)) from error
     return found
 
 
@@ -136,8 +139,8 @@ def encode_documents(documents: Sequence[OwnDocument], tokenizer: Qwen3Tokenizer
         cut = list(zip(split(ids, block_length), split(labels, block_length)))
         counting = [(piece, its) for piece, its in cut if any(label != IGNORED for label in its[1:] or its)]
         if not counting:
-            raise InputError(f"{document.place}: there is nothing to learn in this document: give the assistant an "
-                             "answer.")
+            raise InputError(gettext("{place}: there is nothing to learn in this document: give the assistant an "
+                                     "answer.").format(place=document.place))
         pieces += counting
     return pieces
 
@@ -155,7 +158,8 @@ def hold_out(documents: Sequence[Labelled], share: float, seed: int) -> tuple[li
     """
     number = finite_number(share)
     if number is None or not 0 <= number < 1:
-        raise InputError(f"The held-out share is {share!r}: give a number from 0 to below 1.")
+        raise InputError(gettext("The held-out share is {share!r}: give a number from 0 to below 1.").format(
+            share=share))
     share = number
     if share > 0 and len(documents) < 2:
         raise InputError("The text is one short document, so no part of it can be held out: give more text, shorter "
@@ -202,21 +206,25 @@ def _encode(document: OwnDocument, tokenizer: Qwen3Tokenizer) -> tuple[list[int]
 def _read(file: Path) -> list[OwnDocument]:
     suffix = file.suffix.lower()
     if suffix in _OTHER_DATA:
-        raise InputError(f"{str(file)!r} is of a kind that is not read here: convert or unpack it to one that ends in "
-                         f"{', '.join(SUFFIXES)}, or take it away.")
+        raise InputError(gettext("{file!r} is of a kind that is not read here: convert or unpack it to one that ends "
+                                 "in {suffixes}, or take it away.").format(
+            file=str(file), suffixes=", ".join(SUFFIXES)))
     text = _content(file)
     if not text.strip():
-        raise InputError(f"{str(file)!r} is empty: give a file with text or records, or take it away.")
+        raise InputError(gettext("{file!r} is empty: give a file with text or records, or take it away.").format(
+            file=str(file)))
     if suffix in (*_JSON, *_TABLES):
         entries = _json_entries(text, file) if suffix in _JSON else _table_entries(text, file, _TABLES[suffix])
         documents = [_document(entry, place) for entry, place in entries]
         if not documents:
-            raise InputError(f"{str(file)!r} is empty of records: give a file with some, or take it away.")
+            raise InputError(gettext("{file!r} is empty of records: give a file with some, or take it away.").format(
+                file=str(file)))
         return documents
     kind = _kind_of_records(text)
     if kind is not None:
-        raise InputError(f"{str(file)!r} holds records in {kind} and is not named so: let its name end in "
-                         f"{' or '.join(_JSON[:2] if kind == 'JSON' else _TABLES)}, so that it is read as such.")
+        raise InputError(gettext("{file!r} holds records in {kind} and is not named so: let its name end in {found}, "
+                                 "so that it is read as such.").format(
+            file=str(file), kind=kind, found=" or ".join(_JSON[:2] if kind == "JSON" else _TABLES)))
     return [OwnDocument(text, str(file))]
 
 
@@ -238,8 +246,8 @@ def _parsed(text: str, place: str) -> Any:
     try:
         return parse_json(text)
     except ValueError as error:
-        raise InputError(f"{place}: this is no JSON ({error}): write an array of objects, or one object on each "
-                         "line.") from error
+        raise InputError(gettext("{place}: this is no JSON ({error}): write an array of objects, "
+                                 "or one object on each line.").format(place=place, error=error)) from error
 
 
 def _is_json(line: str) -> bool:
@@ -257,8 +265,9 @@ def _table_entries(text: str, file: Path, delimiter: str) -> Iterator[tuple[dict
     for line, row in rows[1:]:
         place = f"{file}, line {line}"
         if len(row) != len(header):
-            raise InputError(f"{place}: this row has {len(row)} cells and the header {len(header)}: put a text "
-                             f"with {delimiter!r} or line feeds in it between double quotes.")
+            raise InputError(gettext("{place}: this row has {count} cells and the header {columns}: put a text with "
+                                     "{delimiter!r} or line feeds in it between double quotes.").format(
+                place=place, count=len(row), columns=len(header), delimiter=delimiter))
         yield dict(zip(header, row)), place
 
 
@@ -271,8 +280,9 @@ def _rows(text: str, file: Path, delimiter: str) -> list[tuple[int, list[str]]]:
     try:
         return [(rows.line_num, row) for row in rows if row]
     except csv.Error as error:
-        raise InputError(f"{file}, line {rows.line_num}: this is no table ({error}): double a double quote that stands "
-                         "inside a text, and put the text between double quotes.") from error
+        raise InputError(gettext("{file}, line {line_num}: this is no table ({error}): double a double quote that "
+                                 "stands inside a text, and put the text between double quotes.").format(
+            file=file, line_num=rows.line_num, error=error)) from error
     finally:
         csv.field_size_limit(limit)
 
@@ -292,31 +302,36 @@ def _content(file: Path) -> str:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise InputError(f"{str(file)!r} cannot be read ({error}): check the path of the data.") from error
+        raise InputError(gettext("{file!r} cannot be read ({error}): check the path of the data.").format(
+            file=str(file), error=error)) from error
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = data[:error.start].count(b"\n") + 1
-        raise InputError(f"{file}, line {line}: this is no text in UTF-8 ({error.reason}): save the file as UTF-8, or "
-                         "take it away if it is no text at all.") from error
+        raise InputError(gettext("{file}, line {line}: this is no text in UTF-8 ({reason}): save the file as UTF-8, or "
+                                 "take it away if it is no text at all.").format(
+            file=file, line=line, reason=error.reason)) from error
 
 
 def _document(entry: Any, place: str) -> OwnDocument:
     """What a record holds."""
     if not isinstance(entry, dict):
-        raise InputError(f"{place}: this is no object: write each record as either {_SHAPES}.")
+        raise InputError(gettext("{place}: this is no object: write each record as either {shapes}.").format(
+            place=place, shapes=_SHAPES))
     try:
         json.dumps(entry, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(f"{place}: this holds half of a character (a lone surrogate), which no text has: correct "
-                         "it.") from error
+        raise InputError(gettext("{place}: this holds half of a character (a lone surrogate), "
+                                 "which no text has: correct it.").format(place=place)) from error
     shapes = [key for key in ("text", "messages", "conversations", "instruction") if key in entry]
     if shapes == ["text", "instruction"]:
         shapes = ["instruction"]  # Alpaca's own data has the question and its answer once more, as one text
     if len(shapes) != 1:
         fields = ", ".join(repr(str(key)[:40]) for key in list(entry)[:12])
-        raise InputError(f"{place}: the record has {'the fields ' + fields if fields else 'no fields'}: give it those "
-                         f"of one shape, which is either {_SHAPES}.")
+        raise InputError(gettext("{place}: the record has {found}: give it those of one shape, "
+                                 "which is either {shapes}.").format(
+            place=place, shapes=_SHAPES,
+            found=gettext("the fields {fields}").format(fields=fields) if fields else gettext("no fields")))
     if shapes == ["text"]:
         return OwnDocument(_text(entry, "text", place), place)
     if shapes == ["instruction"]:
@@ -331,7 +346,8 @@ def _document(entry: Any, place: str) -> OwnDocument:
 def _text(entry: Mapping[str, Any], key: str, place: str) -> str:
     text = entry.get(key)
     if not isinstance(text, str) or not text.strip():
-        raise InputError(f'{place}: "{key}" is {repr(text)[:80]}: write a text that is not empty.')
+        raise InputError(gettext("{place}: \"{key}\" is {text}: write a text that is not empty.").format(
+            place=place, key=key, text=repr(text)[:80]))
     return text
 
 
@@ -351,7 +367,8 @@ def _messages(messages: Any, place: str) -> list[Message]:
         raise InputError(f"{place}: {error}") from error
     if not any(message["role"] == "assistant" and ((message.get("content") or "").strip() or message.get("tool_calls"))
                for message in messages):
-        raise InputError(f"{place}: no message is from the assistant, so there is nothing to learn: add the answer.")
+        raise InputError(gettext("{place}: no message is from the assistant, so there is nothing "
+                                 "to learn: add the answer.").format(place=place))
     return list(messages)
 
 
@@ -369,5 +386,6 @@ def _tools(tools: Any, place: str) -> list[Mapping[str, Any]] | None:
     if not tools:
         return None
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise InputError(f'{place}: "tools" is {repr(tools)[:80]}: write a list of JSON descriptions, or leave it out.')
+        raise InputError(gettext("{place}: \"tools\" is {tools}: write a list of JSON "
+                                 "descriptions, or leave it out.").format(place=place, tools=repr(tools)[:80]))
     return tools

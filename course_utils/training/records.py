@@ -9,6 +9,7 @@ from pathlib import Path
 from course_utils.errors import CheckpointError
 from course_utils.files import write_atomically
 from course_utils.json_text import parse_json
+from course_utils.language import gettext
 from course_utils.number import whole_number
 
 
@@ -41,7 +42,8 @@ def read_log(path: Path) -> list[Record]:
     try:
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     except OSError as error:
-        raise CheckpointError(f"The log {str(path)!r} cannot be read ({error}): choose another folder.") from error
+        raise CheckpointError(gettext("The log {path!r} cannot be read ({error}): choose another folder.").format(
+            path=str(path), error=error)) from error
     return [_record(line, number, path) for number, line in enumerate(lines, start=1)]
 
 
@@ -88,10 +90,11 @@ def _record(line: bytes, number: int, path: Path) -> Record:
             return record
     except (TypeError, ValueError):
         pass
-    raise CheckpointError(f"Line {number} of the log {str(path)!r} is not a record of a training: repair the log or "
-                          "delete it, the training itself does not need it.")
+    raise CheckpointError(gettext("Line {number} of the log {path!r} is not a record of a training: repair the log or "
+                                  "delete it, the training itself does not need it.").format(
+        number=number, path=str(path)))
 
 
 def _not_written(path: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(f"The log {str(path)!r} could not be written ({error}): free disk space, or choose another "
-                           "folder.")
+    return CheckpointError(gettext("The log {path!r} could not be written ({error}): free disk space, or choose "
+                                   "another folder.").format(path=str(path), error=error))

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from course_utils.errors import CheckpointError
 from course_utils.file_lock import FileLock
 from course_utils.files import remove_scratch
+from course_utils.language import gettext
 from course_utils.number import require_whole_number
 from course_utils.qwen3 import Qwen3Model
 from course_utils.timing import timed
@@ -94,11 +95,12 @@ def only_training(folder: Path) -> FileLock:
         return FileLock(folder / LOCK)
     except BlockingIOError as error:
         raise CheckpointError(
-            f"Another training is going on in {str(folder)!r}, in another process or, neither finished nor closed, in "
-            "this one: wait for its end, stop it, or choose another folder.") from error
+            gettext("Another training is going on in {folder!r}, in another process or, neither finished nor closed, "
+                    "in this one: wait for its end, stop it, or choose another folder.").format(
+                folder=str(folder))) from error
     except OSError as error:
-        raise CheckpointError(f"{str(folder)!r} could not be written to ({error}): free disk space, or choose another "
-                              "folder.") from error
+        raise CheckpointError(gettext("{folder!r} could not be written to ({error}): free disk space, or choose "
+                                      "another folder.").format(folder=str(folder), error=error)) from error
 
 
 def _steps(trainer: Trainer, checkpoint: Path | None, log: Log, held: ExitStack, save_every: int, report_every: int,

@@ -57,8 +57,8 @@ def attention_table(recording: Recording, tokenizer: Qwen3Tokenizer, layer: int,
             f"{head}: how much each token, a row, looks at each, in per cent</caption>"
             f'<thead><tr style="background:white"><td style="{_HEAD}"></td>{header}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>")
-    return View(html, gettext("In layer {layer}, head {head}, the token at position {position}, '{labels}', looks at "
-                              "{in_words}.").format(
+    return View(html, gettext("In layer {layer}, head {head}, the token at position {position}, '"
+                              "{labels}', looks at {in_words}.").format(
         layer=layer, head=head, position=position, labels=labels[position],
         in_words=_in_words(weights[position], labels, position)))
 
@@ -97,8 +97,8 @@ def explore_attention(model: Qwen3Model, tokenizer: Qwen3Tokenizer, text: str) -
 
 def _check_length(tokens: int) -> None:
     if tokens > MOST_TOKENS:
-        raise InputError(gettext("The text has {tokens} tokens, and a table of more than {most_tokens} cannot be read: "
-                                 "shorten it.").format(tokens=tokens, most_tokens=MOST_TOKENS))
+        raise InputError(gettext("The text has {tokens} tokens, and a table of more than {most_tokens} "
+                                 "cannot be read: shorten it.").format(tokens=tokens, most_tokens=MOST_TOKENS))
 
 
 def _row(place: int, label: str, weights: Tensor, chosen: bool) -> str:

@@ -197,8 +197,8 @@ class ChatBox(Panel):
             self.log.value = self.view.html
         turn = self.conversation.last_turn
         assert turn is not None  # the stream has ended without an error
-        self._say(gettext("{stopped}{prompt_tokens} tokens read, {reused_tokens} of them from the cache; {new_tokens} "
-                          "written.").format(
+        self._say(gettext("{stopped}{prompt_tokens} tokens read, {reused_tokens} of them from the "
+                          "cache; {new_tokens} written.").format(
             stopped=gettext("Stopped. ") if self._stop.is_set() else "", prompt_tokens=turn.prompt_tokens,
             reused_tokens=turn.reused_tokens, new_tokens=turn.new_tokens))
 

@@ -53,8 +53,8 @@ def describe(moment: Moment, max_tokens: int) -> str:
     if scene.texts:
         answers = ", ".join(f"\"{text.answer}\"" for text in scene.texts)
         said += [gettext("Answered: {answers}").format(answers=answers),
-                 gettext("Of {tokens_asked} prompt tokens {tokens_reused} were reused; {tokens} are new in "
-                         "the tree.").format(
+                 gettext("Of {tokens_asked} prompt tokens {tokens_reused} were reused; "
+                         "{tokens} are new in the tree.").format(
                      tokens_asked=stats.tokens_asked, tokens_reused=stats.tokens_reused,
                      tokens=_tokens(sum(tree.new.values())))]
     if tree.split:
@@ -64,11 +64,11 @@ def describe(moment: Moment, max_tokens: int) -> str:
         said.append(gettext("{tokens} had to go.").format(tokens=_tokens(stats.tokens_evicted)))
     if stats.tokens_not_kept:
         said.append(gettext("{tokens} found no room.").format(tokens=_tokens(stats.tokens_not_kept)))
-    said.append(gettext("The tree holds {held} of at most {tokens}"
-                        ".").format(held=moment.held, tokens=_tokens(max_tokens)))
+    said.append(gettext("The tree holds {held} of at most {tokens}.").format(
+        held=moment.held, tokens=_tokens(max_tokens)))
     if moment.total.lookups:
-        said.append(gettext("So far {reuse_rate:.0%} of all prompt tokens were "
-                            "reused.").format(reuse_rate=moment.total.reuse_rate))
+        said.append(gettext("So far {reuse_rate:.0%} of all prompt tokens were reused.").format(
+            reuse_rate=moment.total.reuse_rate))
     return " ".join(said)
 
 

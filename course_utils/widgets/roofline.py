@@ -55,14 +55,14 @@ def planned_limits(model: str, gpu: Gpu, precision: Precision = "bfloat16", cont
         ContextLengthError: if the context is longer than the model's.
     """
     if model not in FAMILY:
-        raise InputError(gettext("There is no model {model!r}: choose one of "
-                                 "{family}.").format(model=model, family=", ".join(FAMILY)))
+        raise InputError(gettext("There is no model {model!r}: choose one of {family}.").format(
+            model=model, family=", ".join(FAMILY)))
     config = FAMILY[model]
     planned = plan(config, gpu, precision, context, users)
     decode = pass_work(config, precision, 1, context - 1, users)
     prefill = pass_work(config, precision, context)
-    sentence = gettext("{model} in {precision} on {name}, texts of {context} tokens, {users} at once. {room} "
-                       "{speed}").format(
+    sentence = gettext("{model} in {precision} on {name}, texts of {context} tokens, "
+                       "{users} at once. {room} {speed}").format(
         model=model.removeprefix("Qwen/"), precision=precision, name=gpu.name, context=context, users=users,
         room=_room(planned), speed=_speed(planned, decode, prefill))
     return View.of_figure(planned_roofline(planned, decode, prefill, measured), sentence)
@@ -88,8 +88,8 @@ def _speed(planned: Plan, decode: Work, prefill: Work) -> str:
         return gettext("has {intensity:.1f} operations per byte and is bound by {bound}").format(
             intensity=work.intensity, bound=gettext("memory") if work.intensity < ridge else gettext("arithmetic"))
 
-    said = gettext("The ridge is at {ridge:.0f} operations per byte. Decoding "
-                   "{bound}").format(ridge=ridge, bound=bound(decode))
+    said = gettext("The ridge is at {ridge:.0f} operations per byte. Decoding {bound}").format(
+        ridge=ridge, bound=bound(decode))
     if planned.tokens_per_second is None or planned.throughput is None or planned.prefill_seconds is None:
         return gettext("{said}. Reading a prompt of that length {bound}.").format(said=said, bound=bound(prefill))
     return gettext("{said}: at most {tokens_per_second:.1f} tokens/s for each user, {throughput:.1f} for all together. "

@@ -1,5 +1,7 @@
 """The course as a website: `sphinx-build -W --keep-going -d build/doctrees -c notebooks/site notebooks build/site`.
 
+In another language: its folder instead of `notebooks`, with `-D language=zh_CN` and a folder of its own in build/site.
+
 The pages are the notebooks as they are committed (nothing is executed), README.md, PERFORMANCE.md, the package's
 docstrings and the notions of its corpus. No text stands here a second time, and no page loads anything from elsewhere.
 """
@@ -11,9 +13,9 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 REPOSITORY = FOLDER.parents[1]
-sys.path[:0] = [str(FOLDER), str(REPOSITORY)]
+sys.path[:0] = [str(FOLDER), str(FOLDER.parent), str(REPOSITORY)]
 
-from sources import lines_of  # noqa: E402
+from sources import TRANSLATIONS, lines_of  # noqa: E402
 
 _PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -25,7 +27,8 @@ language = "en"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.linkcode", "sources"]
 # A translation has a folder of its own, such as zh/, and is a site of its own with the same configuration.
-exclude_patterns = ["zh/**", "**/.ipynb_checkpoints"]
+# What workshop/ holds are parts of the pages in site/guide.
+exclude_patterns = [f"{code}/**" for code in TRANSLATIONS] + ["workshop/**", "**/.ipynb_checkpoints"]
 course_repository = _PROJECT["urls"]["Repository"]
 
 # Notebooks: shown as they are
@@ -60,6 +63,7 @@ def linkcode_resolve(domain: str, info: dict[str, Any]) -> str | None:
 html_theme = "sphinx_book_theme"
 html_title = project
 html_static_path = ["static"]
+templates_path = ["templates"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
 html_last_updated_fmt = None
@@ -70,6 +74,7 @@ html_theme_options = {
     "use_repository_button": True,
     "launch_buttons": {"colab_url": "https://colab.research.google.com"},
     "show_toc_level": 2,
+    "article_header_end": ["language-switch", "article-header-buttons"],
     # Colours of code that can be read, in either theme (WCAG, level AA and better).
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",

@@ -29,18 +29,21 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.site
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted((REPOSITORY / "notebooks").glob("[0-9]*.ipynb"))
+CHINESE = sorted((REPOSITORY / "notebooks" / "zh").glob("[0-9]*.ipynb"))
 ELSEWHERE = re.compile(r"(?:\w+:)?//")
 
 
 @pytest.fixture(scope="session")
 def site() -> Path:
-    """The folder of the website, built anew with the command that CONTRIBUTING.md names."""
+    """The folder of the website, built anew with the commands that CONTRIBUTING.md names, one for each language."""
     pytest.importorskip("myst_nb", reason="needs the extra `site`")
     text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    [command] = re.findall(r"^sphinx-build (.*)$", text, re.MULTILINE)
-    build = subprocess.run([sys.executable, "-m", "sphinx", "-E", *command.split()], cwd=REPOSITORY,
-                           capture_output=True, text=True, check=False)
-    assert build.returncode == 0, build.stderr
+    commands = re.findall(r"^sphinx-build (.*)$", text, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        build = subprocess.run([sys.executable, "-m", "sphinx", "-E", *command.split()], cwd=REPOSITORY,
+                               capture_output=True, text=True, check=False)
+        assert build.returncode == 0, build.stderr
     return REPOSITORY / "build" / "site"
 
 
@@ -74,6 +77,7 @@ def pages(site: Path) -> dict[Path, Page]:
 def test_every_chapter_and_text_is_a_page(site: Path) -> None:
     wanted = [f"{path.stem}.html" for path in CHAPTERS]
     wanted += ["index.html", "search.html", "genindex.html", "site/performance.html", "site/glossary.html"]
+    wanted += ["zh/index.html", "zh/search.html", *(f"zh/{path.stem}.html" for path in CHINESE)]
     assert [name for name in wanted if not (site / name).is_file()] == []
 
 
@@ -100,11 +104,27 @@ def test_no_page_loads_anything_from_elsewhere(site: Path, pages: dict[Path, Pag
 
 
 def test_every_picture_of_a_chapter_has_its_sentence(site: Path) -> None:
-    for path in CHAPTERS:
-        html = (site / f"{path.stem}.html").read_text(encoding="utf-8")
+    for path in [*CHAPTERS, *CHINESE]:
+        html = (site / path.relative_to(REPOSITORY / "notebooks").with_suffix(".html")).read_text(encoding="utf-8")
         outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
         pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-        assert html.count('<img alt="Figure: ') == len(pictures), path.name
+        assert len(re.findall('<img alt="(?:Figure: |图：)', html)) == len(pictures), path.name
+
+
+def test_pages_of_both_languages_lead_to_each_other(site: Path, pages: dict[Path, Page]) -> None:
+    for path in [*CHINESE, Path("index")]:
+        for here, there, language in (("", "zh/", "en"), ("zh/", "../", "zh-CN")):
+            page = site / here / f"{path.stem}.html"
+            assert f'<html lang="{language}"' in page.read_text(encoding="utf-8")
+            assert f"{there}{path.stem}.html" in pages[page].links
+    untranslated = {path.stem for path in CHAPTERS} - {path.stem for path in CHINESE}
+    assert not [name for name in untranslated if f"zh/{name}.html" in pages[site / f"{name}.html"].links]
+
+
+def test_the_chinese_pages_speak_chinese(site: Path) -> None:
+    for path in CHINESE:
+        html = (site / "zh" / f"{path.stem}.html").read_text(encoding="utf-8")
+        assert html.count("显示准备代码") == 1 and "大语言模型怎样写出文字" in html and "Show the set-up" not in html
 
 
 def test_set_up_is_folded_and_so_are_hints_and_solutions(site: Path) -> None:

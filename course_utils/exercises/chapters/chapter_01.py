@@ -49,23 +49,23 @@ def _judge_whole_text(answer: Answer, continuations: dict[str, str], prompt: str
     if not asked:
         return "it never calls the complete that it is given. Call it with the prompt, and use what it returns."
     if prompt not in asked:
-        return gettext("for the prompt {prompt!r} it called complete with {asked!r}. Hand over the prompt as it "
-                       "is.").format(prompt=prompt, asked=asked[0])
+        return gettext("for the prompt {prompt!r} it called complete with {asked!r}. Hand "
+                       "over the prompt as it is.").format(prompt=prompt, asked=asked[0])
     if got == new:
-        return gettext("for {prompt!r} it returned {got!r}: the prompt is missing in "
-                       "front.").format(prompt=prompt, got=got)
+        return gettext("for {prompt!r} it returned {got!r}: the prompt is missing in front.").format(
+            prompt=prompt, got=got)
     if got == prompt:
-        return gettext("for {prompt!r} it returned the prompt alone: what complete returns is not "
-                       "used.").format(prompt=prompt)
+        return gettext("for {prompt!r} it returned the prompt alone: what complete returns is not used.").format(
+            prompt=prompt)
     if got == new + prompt:
         return gettext("it returned {got!r}: the prompt comes first.").format(got=got)
     if "".join(got.split()) == "".join((prompt + new).split()):
-        return (gettext("{got!r} has a space too many. What complete writes brings its own where it needs "
-                        "one.").format(got=got)
+        return (gettext("{got!r} has a space too many. What complete writes brings its own where it needs one.").format(
+            got=got)
                 if len(got) > len(prompt + new) else
                 gettext("{got!r} has lost a space or a line break. Join the two texts as they are.").format(got=got))
-    return gettext("for {prompt!r} and the continuation {new!r} it returned "
-                   "{got!r}.").format(prompt=prompt, new=new, got=got)
+    return gettext("for {prompt!r} and the continuation {new!r} it returned {got!r}.").format(
+        prompt=prompt, new=new, got=got)
 
 
 def _with_other_names(full: Callable[..., str], start: str) -> str:
@@ -189,8 +189,8 @@ def _verify_kept_by_tf32(answer: Answer) -> str | None:
     asked = "a list of those of the five numbers that TF32 keeps"
     got = [round(entry, 5) for entry in numbers(answer(), asked, ordered=False)]  # 0.1 may come as a float32
     if unknown := set(got) - set(_FIVE):
-        return gettext("{unknown:g} is none of the five numbers. Return {asked}, as they stand "
-                       "there.").format(unknown=min(unknown), asked=gettext(asked))
+        return gettext("{unknown:g} is none of the five numbers. Return {asked}, as they stand there.").format(
+            unknown=min(unknown), asked=gettext(asked))
     return next((hint for one, kept, hint in _KEPT if (one in got) is not kept), None)
 
 
@@ -237,9 +237,9 @@ def _verify_largest_error(answer: Answer) -> str | None:
     matrix, its_rounded = _EXACT.view(2, 2), torch.tensor([[4.0, -2.5], [26.0, -0.875]])  # 0, 1/4; 3/10, 1/8
     got = _one_error(answer(its_rounded.clone(), matrix.clone()))
     if not close(got, largest_error(its_rounded, matrix)):
-        return gettext("it is right for a row of numbers, and not for a matrix: the largest of "
-                       "all its errors is asked for, {largest_error:.3g}, and it returned "
-                       "{got:.3g}.").format(largest_error=largest_error(its_rounded, matrix), got=got)
+        return gettext("it is right for a row of numbers, and not for a matrix: the largest of all its errors is asked "
+                       "for, {largest_error:.3g}, and it returned {got:.3g}.").format(
+            largest_error=largest_error(its_rounded, matrix), got=got)
     values = torch.linspace(1, 2, 1000)
     rounded = values.bfloat16().float()
     got, expected = _one_error(answer(rounded.clone(), values.clone())), largest_error(rounded, values)
@@ -278,8 +278,8 @@ def _judge_error(answer: Answer, rounded: torch.Tensor, exact: torch.Tensor) -> 
     if any(close(got, float(value)) for value in
            ((off / exact).max(), (off / exact.abs()).max(), (off.abs() / exact).max())):
         return "it lets errors below zero pass as small. Take .abs() of the difference and of the exact number."
-    return gettext("for {rounded} instead of {exact} it returned {got:.3g}"
-                   ".").format(rounded=rounded.tolist(), exact=exact.tolist(), got=got)
+    return gettext("for {rounded} instead of {exact} it returned {got:.3g}.").format(
+        rounded=rounded.tolist(), exact=exact.tolist(), got=got)
 
 
 def _with_numpy(rounded: torch.Tensor, exact: torch.Tensor) -> np.floating:

@@ -91,8 +91,8 @@ def _list_of_bytes(returned: Any) -> list[bytes]:
                      "bytes as they are.")
     for piece in entries:
         if not isinstance(piece, (bytes, bytearray)):
-            raise NotYet(gettext("an entry is {describe}. Return {asked}, as tokenizer.token_bytes gives "
-                                 "them.").format(describe=describe(piece), asked=gettext(asked)))
+            raise NotYet(gettext("an entry is {describe}. Return {asked}, as tokenizer.token_bytes gives them.").format(
+                describe=describe(piece), asked=gettext(asked)))
     return [bytes(piece) for piece in entries]
 
 
@@ -140,31 +140,31 @@ def _verify_first_merges(answer: Answer) -> str | None:
     first, second, third = (_piece(entry) for entry in items(
         answer(), "a list of three pieces, the one that is learned first in front", 3))
     if len(first) != 2:
-        return gettext("{first!r} cannot be first: in the beginning a token is one byte, and a merge joins two "
-                       "tokens.").format(first=first)
+        return gettext("{first!r} cannot be first: in the beginning a token is one byte, and "
+                       "a merge joins two tokens.").format(first=first)
     if first == "ow":
         return "'ow' occurs three times, and so does another pair, which comes earlier in the text: that one is taken."
     if first != "lo":
-        return gettext("{first!r} is not the most frequent pair of the text. Count each pair, spaces "
-                       "included.").format(first=first)
+        return gettext("{first!r} is not the most frequent pair of the text. Count each pair, spaces included.").format(
+            first=first)
     if second == "ow":
         return "after the first merge no o is left, only the new token lo: write the text down once more with it."
     if second != "low":
-        return gettext("{second!r} is not second. Write the text down with the token lo, and count the pairs "
-                       "again.").format(second=second)
+        return gettext("{second!r} is not second. Write the text down with the token lo, "
+                       "and count the pairs again.").format(second=second)
     if third in ("we", "er", "es"):
-        return gettext("{third!r} is not third: the w has gone into the token low, so count pairs of low and its "
-                       "neighbours.").format(third=third)
+        return gettext("{third!r} is not third: the w has gone into the token low, so count pairs "
+                       "of low and its neighbours.").format(third=third)
     if third == "lowe":
         return "low and e stand together twice, and so does another pair, which comes earlier in the text."
     if third == "low ":
         return "low and a space after it stand together only once. Other neighbours of low come more often."
     if third in (" l", " lo"):
-        return gettext("{third!r} is not third: after two merges each low is one token. With what is the space "
-                       "joined?").format(third=third)
+        return gettext("{third!r} is not third: after two merges each low is one token. With "
+                       "what is the space joined?").format(third=third)
     if third != " low":
-        return gettext("{third!r} is not third. Spaces are bytes as well: which neighbours has low, and how "
-                       "often?").format(third=third)
+        return gettext("{third!r} is not third. Spaces are bytes as well: which "
+                       "neighbours has low, and how often?").format(third=third)
     return None
 
 
@@ -175,8 +175,8 @@ def _piece(entry: Any) -> str:
     if isinstance(entry, (bytes, bytearray)):
         entry = bytes(entry).decode("utf-8", "replace")
     if not isinstance(entry, str):
-        raise NotYet(gettext("an entry is {describe}. Return the three pieces as texts, such "
-                             "as \"th\".").format(describe=describe(entry)))
+        raise NotYet(gettext("an entry is {describe}. Return the three pieces as texts, such as \"th\".").format(
+            describe=describe(entry)))
     return entry.translate(_SPACE_SIGNS)
 
 
@@ -316,8 +316,8 @@ def _verify_count_pairs_in_words(answer: Answer) -> str | None:
     if given[at] == sum(right[:at + 1], Counter()):
         return ("what it counted in an earlier call is still there in the next. Make the Counter inside the function, "
                 "not outside and not as a default argument.")
-    return gettext("for {words} it returned {given}, and {right} is "
-                   "right.").format(words=_WORDS[at], given=dict(given[at]), right=dict(right[at]))
+    return gettext("for {words} it returned {given}, and {right} is right.").format(
+        words=_WORDS[at], given=dict(given[at]), right=dict(right[at]))
 
 
 def _counts(returned: Any) -> Counter[Any]:
@@ -454,8 +454,8 @@ def _verify_bytes_per_token(answer: Answer) -> str | None:
         empty = number(answer(cases[0][0], ""), "0.0 for the empty text")
     except ZeroDivisionError:
         return "it is right, except for the empty text, which has no tokens to divide by. Return 0.0 there."
-    return None if empty == 0 else gettext("for the empty text it returned {empty:g}. Return 0.0 "
-                                           "there.").format(empty=empty)
+    return None if empty == 0 else gettext("for the empty text it returned {empty:g}. Return 0.0 there.").format(
+        empty=empty)
 
 
 def _mean_of_pieces(tokenizer: Qwen3Tokenizer, text: str) -> float:

@@ -59,9 +59,9 @@ def _verify_stored_parameters(answer: Answer) -> str | None:
         right = [sum(map(math.prod, shapes.values())) for shapes in _STORED]
         if given != right:
             return _stored_slip(given) or next(
-                gettext("for a file with tensors of the shapes {values} it returned {told}, and these are "
-                        "{expected} numbers. Multiply the numbers of each shape, and add that up for all "
-                        "tensors.").format(values=list(shapes.values()), told=told, expected=expected)
+                gettext("for a file with tensors of the shapes {values} it returned {told}, and these are {expected} "
+                        "numbers. Multiply the numbers of each shape, and add that up for all tensors.").format(
+                    values=list(shapes.values()), told=told, expected=expected)
                 for shapes, told, expected in zip(_STORED, given, right) if told != expected)
         path = Path(folder) / "with_metadata.safetensors"
         _write(path, _STORED[0], {"format": "pt"})
@@ -109,8 +109,8 @@ def _reads_too_much(answer: Answer, path: Path) -> str | None:
     if peak > _OF_ALL_NUMBERS:
         return ("it reads all of the file, which may have more gigabytes than your memory. Read only the header: "
                 "file.read(8), then file.read(length).")
-    return None if told == math.prod(_MUCH) else gettext("for one tensor of {much} it returned "
-                                                         "{told}.").format(much=_MUCH, told=told)
+    return None if told == math.prod(_MUCH) else gettext("for one tensor of {much} it returned {told}.").format(
+        much=_MUCH, told=told)
 
 
 class _LargestTensor(TorchFunctionMode):
@@ -285,8 +285,8 @@ def _verify_tensors_stored(answer: Answer) -> str | None:
             return hint
     at = next(at for at, one in enumerate(given) if one != right[at])
     if given[at] > 1000:
-        return gettext("it returned {given:,}, which counts numbers. A matrix is one tensor, however many numbers it "
-                       "has.").format(given=given[at])
+        return gettext("it returned {given:,}, which counts numbers. A matrix is one tensor, "
+                       "however many numbers it has.").format(given=given[at])
     tied = gettext("tied") if _DEPTHS[at].tie_word_embeddings else gettext("not tied")
     return gettext("a model with {num_hidden_layers} layers, {tied}, stores {right} tensors, and it returned {given}. "
                    "Count the names of one layer in the header.").format(
@@ -420,10 +420,10 @@ def _verify_count_parameters(answer: Answer) -> str | None:
         if given == [slip(config) for config in _COUNTED]:
             return hint
     at = next(at for at in (1, *range(len(given))) if given[at] != right[at])  # `base`, if it is wrong there
-    return gettext("for a model of {num_hidden_layers} layers with {right:,} parameters it "
-                   "returned {given:,.0f}. Go through the printed summary line by line: "
-                   "each matrix and each norm of a layer, then what stands outside the "
-                   "layers.").format(num_hidden_layers=_COUNTED[at].num_hidden_layers, right=right[at], given=given[at])
+    return gettext("for a model of {num_hidden_layers} layers with {right:,} parameters it returned {given:,.0f}. Go "
+                   "through the printed summary line by line: each matrix and each norm of a layer, then what stands "
+                   "outside the layers.").format(
+        num_hidden_layers=_COUNTED[at].num_hidden_layers, right=right[at], given=given[at])
 
 
 def _by_building_it(config: Qwen3Config) -> int:

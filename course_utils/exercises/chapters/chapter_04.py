@@ -55,11 +55,11 @@ def _judge_choice(chosen: Any, expected: Tensor, t: int) -> str | None:
     if t > 1 and chosen.shape == (t, 1):
         return "You choose a token for each row of the last text: logits[-1] is a text, logits[:, -1] a row of each."
     if chosen.shape == (b,):
-        return gettext("The tokens have shape ({b},), and ({b}, 1) is asked for: keepdim=True keeps the "
-                       "dimension.").format(b=b)
+        return gettext("The tokens have shape ({b},), and ({b}, 1) is asked for: "
+                       "keepdim=True keeps the dimension.").format(b=b)
     if chosen.shape != (b, 1):
-        return gettext("The shape is {shape} for {b} texts, and ({b}, 1) is asked "
-                       "for.").format(shape=tuple(chosen.shape), b=b)
+        return gettext("The shape is {shape} for {b} texts, and ({b}, 1) is asked for.").format(
+            shape=tuple(chosen.shape), b=b)
     if t > 1 and bool((chosen == _EARLIER).all()):
         return "This is what an earlier row would choose: the row that knows the whole text is the last, logits[:, -1]."
     if not torch.equal(chosen.long(), expected):
@@ -144,8 +144,8 @@ def _judge_probabilities(returned: object, logits: Tensor, token_ids: Tensor) ->
     if given.shape in ((t - 1,), ()):
         return "The batch dimension is gone: (1, t - 1) is asked for, so that several texts would fit."
     if given.shape != (1, t - 1):
-        return gettext("The shape is {shape} for a text of {t} tokens, and (1, {predictions}) is asked "
-                       "for.").format(shape=tuple(given.shape), t=t, predictions=t - 1)
+        return gettext("The shape is {shape} for a text of {t} tokens, and (1, {predictions}) is asked for.").format(
+            shape=tuple(given.shape), t=t, predictions=t - 1)
     if close(given, text_probabilities(logits, token_ids), atol=1e-5):
         return None
     shares, told = logits.softmax(dim=-1), token_ids[:, 1:, None]
@@ -315,9 +315,9 @@ def _verify_spread(answer: Answer) -> str | None:
     at, given = next((at, given) for at, given in enumerate(told) if given != right[at])
     scores, share = cases[at]
     if at >= len(cases) - _EXACT:
-        return gettext("Of {count} equal tokens it takes {right} to have {share} together, and "
-                       "you return {given}. Where the sum is the share exactly, that is "
-                       "enough.").format(count=len(scores), right=right[at], share=share, given=given)
+        return gettext("Of {count} equal tokens it takes {right} to have {share} together, and you return {given}. "
+                       "Where the sum is the share exactly, that is enough.").format(
+            count=len(scores), right=right[at], share=share, given=given)
     return gettext("Of {count} tokens it takes {right} to have {share} together, and you return {given}. Sort the "
                    "probabilities, add them up, count.").format(
         count=len(scores), right=right[at], share=0.9 if share is None else share, given=given)
@@ -325,8 +325,8 @@ def _verify_spread(answer: Answer) -> str | None:
 
 def _how_many(returned: Any) -> int:
     if isinstance(returned, Tensor) and returned.numel() > 1:
-        raise NotYet(gettext("You return {returned} numbers. One is asked for: how many tokens it "
-                             "takes.").format(returned=returned.numel()))
+        raise NotYet(gettext("You return {returned} numbers. One is asked for: how many tokens it takes.").format(
+            returned=returned.numel()))
     return whole(returned, "one whole number: how many tokens it takes")
 
 
@@ -416,8 +416,8 @@ def _verify_shapes(answer: Answer) -> str | None:
         given = items(answer(b, t, vocab_size), "a list of five shapes, one for each line, in their order", 5)
         for number, shape in enumerate(given, start=1):
             if isinstance(shape, Number):
-                return gettext("Shape {number} is {shape!r}, no tuple. With one entry it needs a comma: (b,), since "
-                               "(b) is b.").format(number=number, shape=shape)
+                return gettext("Shape {number} is {shape!r}, no tuple. With one entry it needs a "
+                               "comma: (b,), since (b) is b.").format(number=number, shape=shape)
         told = [tuple(wholes(shape, "a list of tuples of whole numbers")) for shape in given]
         if b > 1 and told == [(1, *shape[1:]) for shape in shapes(b, t, vocab_size)]:
             return "That is right for one prompt. Here there are b of them, and the batch dimension is b."

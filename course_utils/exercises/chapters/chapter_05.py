@@ -72,9 +72,9 @@ def _verify_generate_stream(answer: Answer) -> str | None:
         if told != right:
             return hint
         if model.passes != len(right) + (end in script):
-            return gettext("The right tokens came, after {passes} forward passes, and {count} "
-                           "are enough: one for each token that is chosen, the end token "
-                           "included.").format(passes=model.passes, count=len(right) + (end in script))
+            return gettext("The right tokens came, after {passes} forward passes, and {count} are enough: one for each "
+                           "token that is chosen, the end token included.").format(
+                passes=model.passes, count=len(right) + (end in script))
     return None
 
 
@@ -112,8 +112,8 @@ def _watch(stream: Iterator[Any], model: ScriptedModel) -> str | None:
     if model.astray or set(model.lengths) == {len(model.prompt)}:
         return "The model was not given prompt and new tokens in order: torch.cat each new token to the text, dim=1."
     if model.passes != most:
-        return gettext("{most} tokens need {most} forward passes, and there were "
-                       "{passes}.").format(most=most, passes=model.passes)
+        return gettext("{most} tokens need {most} forward passes, and there were {passes}.").format(
+            most=most, passes=model.passes)
     if [int(token) for token in tokens] != model.script:
         return "The model was called rightly, but its choices did not all come out: yield each one, unchanged."
     return None
@@ -336,8 +336,8 @@ def _judge_stop(answer: Answer, tokenizer: Qwen3Tokenizer, whole: str, stop: str
                                                                            "{stop!r}").format(whole=whole, stop=stop))
     needed = next(n for n in range(1, len(ids) + 1) if stop in tokenizer.decode(ids[:n]))
     if told == tokenizer.decode(ids[:needed]) != expected:
-        return gettext("For {whole!r} and {stop!r} you return {told!r}: cut what stands after the stop in its "
-                       "token.").format(whole=whole, stop=stop, told=told)
+        return gettext("For {whole!r} and {stop!r} you return {told!r}: cut what stands "
+                       "after the stop in its token.").format(whole=whole, stop=stop, told=told)
     if "\ufffd" in told:
         return gettext("{whole!r} came out with replacement characters: a token can be a part of a character. Let one "
                        "tokenizer.stream() put the pieces together.").format(whole=whole)
@@ -350,19 +350,19 @@ def _judge_stop(answer: Answer, tokenizer: Qwen3Tokenizer, whole: str, stop: str
     if told == expected:
         return None
     if told == expected.removesuffix(stop):
-        return gettext("The text lacks the stop {stop!r} itself: it belongs to the sentence, so cut after "
-                       "it.").format(stop=stop)
+        return gettext("The text lacks the stop {stop!r} itself: it belongs to the sentence, so cut after it.").format(
+            stop=stop)
     if told == expected.strip():
-        return gettext("For {whole!r} and {stop!r} you return {told!r}: a space at its beginning or end belongs to the "
-                       "text.").format(whole=whole, stop=stop, told=told)
+        return gettext("For {whole!r} and {stop!r} you return {told!r}: a space at its beginning "
+                       "or end belongs to the text.").format(whole=whole, stop=stop, told=told)
     if expected.startswith(told) and len(taken) < needed:
-        return gettext("For {whole!r} and {stop!r} you return {told!r}: you stopped too soon, the stop had not come "
-                       "yet.").format(whole=whole, stop=stop, told=told)
+        return gettext("For {whole!r} and {stop!r} you return {told!r}: you stopped too soon, "
+                       "the stop had not come yet.").format(whole=whole, stop=stop, told=told)
     if told.startswith(expected):
         return gettext("For {whole!r} and {stop!r} you return {told!r}: the stop comes twice in that token. Cut at the "
                        "first, which text.index finds.").format(whole=whole, stop=stop, told=told)
-    return gettext("For {whole!r} and {stop!r} you return {told!r}, and {expected!r} is "
-                   "right.").format(whole=whole, stop=stop, told=told, expected=expected)
+    return gettext("For {whole!r} and {stop!r} you return {told!r}, and {expected!r} is right.").format(
+        whole=whole, stop=stop, told=told, expected=expected)
 
 
 def _judge_rest(answer: Answer, tokenizer: Qwen3Tokenizer, ids: list[int]) -> str | None:
@@ -371,13 +371,13 @@ def _judge_rest(answer: Answer, tokenizer: Qwen3Tokenizer, ids: list[int]) -> st
     if told == expected:
         return None
     if told == expected.strip():
-        return gettext("Without the stop you return {told!r}: spaces and line breaks at both ends belong to the "
-                       "text.").format(told=told)
+        return gettext("Without the stop you return {told!r}: spaces and line breaks at "
+                       "both ends belong to the text.").format(told=told)
     if told == expected.removesuffix("\ufffd"):
-        return gettext("Without the stop this stream should give {expected!r}: ask the decoder to "
-                       "finish().").format(expected=expected)
-    return gettext("Without the stop this stream should give {expected!r}, all of its text, and you return "
-                   "{told!r}.").format(expected=expected, told=told)
+        return gettext("Without the stop this stream should give {expected!r}: ask the decoder to finish().").format(
+            expected=expected)
+    return gettext("Without the stop this stream should give {expected!r}, all of its "
+                   "text, and you return {told!r}.").format(expected=expected, told=told)
 
 
 def _count_taken(token_ids: list[int], taken: list[int]) -> Iterator[Tensor]:
@@ -831,8 +831,8 @@ def _verify_pass_lengths(answer: Answer) -> str | None:
             return hint
     at = next(at for at, one in enumerate(given) if one != right[at])
     prompt, new, ended, cached = _GENERATIONS[at]
-    return gettext("Prompt tokens: {prompt}, new tokens: {new}, {end}, {cache}: the passes are {right}, and you return "
-                   "{given}.").format(
+    return gettext("Prompt tokens: {prompt}, new tokens: {new}, {end}, {cache}: the passes are {right}"
+                   ", and you return {given}.").format(
         prompt=prompt, new=new, end=gettext("ended by itself") if ended else gettext("stopped by the limit"),
         cache=gettext("with a cache") if cached else gettext("without a cache"), right=right[at], given=given[at])
 

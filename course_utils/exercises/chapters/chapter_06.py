@@ -53,9 +53,9 @@ def _verify_generate(answer: Answer) -> str | None:
             except Exception as error:
                 if len(rows) == 1:
                     raise
-                return gettext("It is right for one text, and with two side by side it stops with {kind}: each "
-                               "text has its own next token, logits[:, -1].argmax(dim=-1, keepdim=True), (batch, "
-                               "1).").format(kind=type(error).__name__)
+                return gettext("It is right for one text, and with two side by side it stops with {kind}: "
+                               "each text has its own next token, logits[:, -1].argmax(dim=-1, "
+                               "keepdim=True), (batch, 1).").format(kind=type(error).__name__)
         if hint := _judge_passes(passes, prompt, expected) or _judge_new_tokens(returned, prompt, expected):
             return hint
     return None
@@ -78,9 +78,9 @@ def _judge_passes(passes: list[Pass], prompt: Tensor, expected: Tensor) -> str |
         return ("After the first step the model is given more than one token per row. The cache holds the "
                 "others: give it the newest token alone.")
     if not torch.equal(passes[0].token_ids, prompt):
-        return gettext("The first pass is given {shape} tokens, and the prompt has {whole}. It "
-                       "should be given just the prompt: that is the prefill, which fills the "
-                       "cache.").format(shape=tuple(passes[0].token_ids.shape), whole=tuple(prompt.shape))
+        return gettext("The first pass is given {shape} tokens, and the prompt has {whole}. It should be given just "
+                       "the prompt: that is the prefill, which fills the cache.").format(
+            shape=tuple(passes[0].token_ids.shape), whole=tuple(prompt.shape))
     fed = [one.token_ids for one in passes[1:]]
     if len(fed) > 1 and all(torch.equal(one, prompt[:, -1:]) for one in fed):
         return "Each later pass is given the last token of the prompt again. Give it the token that was chosen last."
@@ -92,9 +92,9 @@ def _judge_passes(passes: list[Pass], prompt: Tensor, expected: Tensor) -> str |
                        "the last token needs no pass of its own: {n} are enough.").format(n=n, count=len(passes), t=t)
     for at, (given, right) in enumerate(zip(fed, expected.T), start=2):
         if not torch.equal(given[:, 0], right):
-            return gettext("Pass {at} is given {given}, and the likeliest after what came before is "
-                           "{right}. Take argmax over the last position's logits, and feed what it "
-                           "chose.").format(at=at, given=given[:, 0].tolist(), right=right.tolist())
+            return gettext("Pass {at} is given {given}, and the likeliest after what came before is {right}. Take "
+                           "argmax over the last position's logits, and feed what it chose.").format(
+                at=at, given=given[:, 0].tolist(), right=right.tolist())
     return None
 
 
@@ -344,9 +344,9 @@ def _verify_speed_up(answer: Answer) -> str | None:
             return hint
     at = next(at for at, one in enumerate(given) if not close(one, right[at]))
     slow, fast = (median(runs[1:]) for runs in _DURATIONS[at])
-    return gettext("With medians of {slow:g} and {fast:g} seconds it returns {given:g}, and {right:g} is "
-                   "right. Time each run by itself, five of each function after one warm-up, and divide the "
-                   "medians.").format(slow=slow, fast=fast, given=given[at], right=right[at])
+    return gettext("With medians of {slow:g} and {fast:g} seconds it returns {given:g}, and {right:g} is right. Time "
+                   "each run by itself, five of each function after one warm-up, and divide the medians.").format(
+        slow=slow, fast=fast, given=given[at], right=right[at])
 
 
 def _alternating(slow: Callable[[], object], fast: Callable[[], object], clock: Callable[[], float]) -> float:
@@ -586,13 +586,13 @@ def _judge_turn(passes: list[Pass], text: Tensor, held: int, expected: Tensor) -
                        "in the cache, and it should be given {new} and find {start}: see cache.length.").format(
             held=held, t=t, first=first, first_held=passes[0].held, new=t - start, start=start)
     if len(passes) != n:
-        return gettext("{n} new tokens took {count} forward passes. The last one needs no pass of its own: {n} are "
-                       "enough.").format(n=n, count=len(passes))
+        return gettext("{n} new tokens took {count} forward passes. The last one needs no pass "
+                       "of its own: {n} are enough.").format(n=n, count=len(passes))
     for one, right in zip(passes[1:], expected.T):
         if one.token_ids.flatten().tolist() != right.tolist():
-            return gettext("The first pass is right. A later one is given {flatten}, "
-                           "and the token that was chosen last, the likeliest, is "
-                           "{right}.").format(flatten=one.token_ids.flatten().tolist(), right=right.tolist())
+            return gettext("The first pass is right. A later one is given {flatten}, and the token that was chosen "
+                           "last, the likeliest, is {right}.").format(
+                flatten=one.token_ids.flatten().tolist(), right=right.tolist())
     return None
 
 

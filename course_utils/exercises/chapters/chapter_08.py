@@ -296,14 +296,14 @@ def _verify_top_p(answer: Answer) -> str | None:
         return "For p = 1 all tokens stay as they are."
     for p in (0.5, 0.75):
         if not _alike(_cut(answer, _EXACT, p), top_p(_EXACT, p)):
-            return gettext("Of the row {exact} with p = {p}, {count} of the tokens have "
-                           "exactly p together. That is enough: the smallest set is asked "
-                           "for.").format(exact=_EXACT[0].tolist(), p=p, count=1 if p == 0.5 else 2)
+            return gettext("Of the row {exact} with p = {p}, {count} of the tokens have exactly p together. That is "
+                           "enough: the smallest set is asked for.").format(
+                exact=_EXACT[0].tolist(), p=p, count=1 if p == 0.5 else 2)
     for probabilities, p in _LEVEL:
         if not _alike(_cut(answer, probabilities, p).sort().values, top_p(probabilities, p).sort().values):
-            return gettext("In the row {probabilities} with p = {p} some tokens are equally likely, and one of them is "
-                           "not needed. The smallest set is asked for, so do not choose by a bound that all of them "
-                           "reach.").format(probabilities=probabilities[0].tolist(), p=p)
+            return gettext("In the row {probabilities} with p = {p} some tokens are equally likely, and one "
+                           "of them is not needed. The smallest set is asked for, so do not choose by a "
+                           "bound that all of them reach.").format(probabilities=probabilities[0].tolist(), p=p)
     return None
 
 
@@ -647,8 +647,8 @@ def _what_went_wrong(text: list[int], n: int, given: Tensor, right: Tensor, logi
         return "The right tokens are forbidden, but the logits of those that are allowed have changed."
     case = gettext("After {text} with n = {n}").format(text=text, n=n)
     if len(text) < n:
-        return gettext("{case} nothing can repeat yet, for the text is too short, and you forbid {cut}"
-                       ".").format(case=case, cut=sorted(cut))
+        return gettext("{case} nothing can repeat yet, for the text is too short, and you forbid {cut}.").format(
+            case=case, cut=sorted(cut))
     return gettext("{case}, the forbidden tokens are {right}, and you forbid {cut}. Look where the last n - 1 = {n} "
                    "tokens occurred before: what came after them there is forbidden.").format(
         case=case, right=sorted(forbidden) or gettext("none"), cut=sorted(cut) or gettext("none"), n=n - 1)

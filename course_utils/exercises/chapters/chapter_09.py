@@ -146,9 +146,9 @@ def _verify_rotation(answer: Answer) -> str | None:
     if not math.isclose(float(told[at].norm()), float(x.norm()), rel_tol=1e-4):
         return gettext("The vector of size {count} has another length than before. A rotation changes the direction "
                        "alone: look at signs, and at which numbers make a pair.").format(count=len(x))
-    return gettext("The vector of size {count} is turned, but not as in Qwen3: at position {position} pair i, which "
-                   "is numbers i and i + size / 2, turns by position * theta ** (-2 i / size), and theta is "
-                   "{theta:g}.").format(count=len(x), position=position, theta=theta)
+    return gettext("The vector of size {count} is turned, but not as in Qwen3: at position {position} pair i, "
+                   "which is numbers i and i + size / 2, turns by position * theta ** (-2 i / size), and "
+                   "theta is {theta:g}.").format(count=len(x), position=position, theta=theta)
 
 
 def _pair_by_pair(x: Tensor, position: int, theta: float) -> list[float]:

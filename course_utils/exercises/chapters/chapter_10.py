@@ -147,8 +147,7 @@ def _verify_template(answer: Answer) -> str | None:
             return hint
     given, wanted = next((given, wanted) for given, wanted in zip(told, right) if given != wanted)
     same = next((i for i, (a, b) in enumerate(zip(given, wanted)) if a != b), min(len(given), len(wanted)))
-    return gettext("After {wanted!r} the template goes on with {next_wanted!r}, and yours with "
-                   "{given!r}.").format(
+    return gettext("After {wanted!r} the template goes on with {next_wanted!r}, and yours with {given!r}.").format(
         wanted=wanted[:same][-20:], next_wanted=wanted[same:same + 12], given=given[same:same + 12])
 
 
@@ -322,8 +321,7 @@ def _verify_tokens_to_compute(answer: Answer) -> str | None:
         if told == [slip(prompt, cached) for prompt, cached, _ in _PROMPTS_AND_TEXTS]:
             return hint
     at = next(at for at, given in enumerate(told) if given != right[at])
-    return gettext("{case} You return "
-                   "{told}.").format(case=gettext(_PROMPTS_AND_TEXTS[at][2]), told=told[at])
+    return gettext("{case} You return {told}.").format(case=gettext(_PROMPTS_AND_TEXTS[at][2]), told=told[at])
 
 
 def _in_one_line(prompt: list[int], cached: list[list[int]]) -> int:
@@ -439,8 +437,8 @@ def _evictions(answer: Answer) -> list[tuple[list[int], set[int]]]:
         gone = items(answer(root, max_tokens), asked)
         for node in gone:
             if not isinstance(node, Node):
-                raise NotYet(gettext("an entry of what it returned is {describe}. Return {asked}"
-                                     ".").format(describe=describe(node), asked=gettext(asked)))
+                raise NotYet(gettext("an entry of what it returned is {describe}. Return {asked}.").format(
+                    describe=describe(node), asked=gettext(asked)))
             if not node.token_ids:
                 raise NotYet("It evicts the root, which holds no tokens and always stays.")
         told.append(([node.token_ids[0] for node in gone], _left(root)))
@@ -456,15 +454,15 @@ def _verify_evict(answer: Answer) -> str | None:
             return hint
     at = next(at for at, one in enumerate(told) if one != right[at])
     _, pinned, max_tokens = _BUDGETS[at]
-    first = "".join(gettext(", while the node that starts with {token} is "
-                            "pinned").format(token=token) for token in pinned)
+    first = "".join(gettext(", while the node that starts with {token} is pinned").format(
+        token=token) for token in pinned)
     if told[at][0] == right[at][0]:
         return gettext("With 25 tokens and a budget of {max_tokens}{first} you name the right nodes, but those left in "
                        "the tree start with {told}, and not with {right}.").format(
             max_tokens=max_tokens, first=first, told=sorted(told[at][1]), right=sorted(right[at][1]))
-    return gettext("With 25 tokens and a budget of {max_tokens}{first}, the nodes that start with {right} go, "
-                   "in this order, and yours are {told}. Which leaf was used least recently, after each "
-                   "eviction?").format(max_tokens=max_tokens, first=first, right=right[at][0], told=told[at][0])
+    return gettext("With 25 tokens and a budget of {max_tokens}{first}, the nodes that start with {right} go, in this "
+                   "order, and yours are {told}. Which leaf was used least recently, after each eviction?").format(
+        max_tokens=max_tokens, first=first, right=right[at][0], told=told[at][0])
 
 
 def _inner_nodes_too(root: Node, max_tokens: int) -> list[Node]:
@@ -677,7 +675,7 @@ def _verify_reuse(answer: Answer) -> str | None:
     asked = sum(map(len, _READ[at]))
     return gettext("For {count} prompts of {asked} tokens in all, of which {found} are found, it returns {told:.3g}, "
                    "and {right:.3g} is right: what was found, divided by all that was asked.").format(
-        count=len(_READ[at]), asked=gettext(asked), found=found[at], told=told[at], right=right[at])
+        count=len(_READ[at]), asked=asked, found=found[at], told=told[at], right=right[at])
 
 
 def _near(given: list[float], expected: list[float]) -> bool:

@@ -204,8 +204,8 @@ def _verify_largest(answer: Answer) -> str | None:
         if beyond := [batch for batch, runs in steps.runs.items() if runs and batch > most]:
             return gettext("It tries {beyond} texts although most is {most}.").format(beyond=beyond[0], most=most)
         if steps.other is not None:
-            return gettext("It runs a step for {other!r} texts. Try 1, 2, 4, 8 and so on, up to "
-                           "most.").format(other=steps.other)
+            return gettext("It runs a step for {other!r} texts. Try 1, 2, 4, 8 and so on, up to most.").format(
+                other=steps.other)
         measured |= any(steps.runs.values())
         told.append(result)
     if not measured:
@@ -219,9 +219,9 @@ def _verify_largest(answer: Answer) -> str | None:
     at = next(at for at, result in enumerate(told) if result != right[at])
     seconds, _, limit, most, expected = _LIMITS[at]
     steps_of = ", ".join(f"{batch}: {1000 * time:g}" for batch, time in seconds.items())
-    return gettext("The undisturbed steps take, in ms, {steps_of}. With a limit of "
-                   "{limit:g} ms and most = {most} it is {expected}, and it returns {told}"
-                   ".").format(steps_of=steps_of, limit=1000 * limit, most=most, expected=expected, told=told[at])
+    return gettext("The undisturbed steps take, in ms, {steps_of}. With a limit of {limit:g} ms and most = {most} it "
+                   "is {expected}, and it returns {told}.").format(
+        steps_of=steps_of, limit=1000 * limit, most=most, expected=expected, told=told[at])
 
 
 def _largest_batches(answer: Answer) -> list[int]:

@@ -55,9 +55,10 @@ def _verify_verify(answer: Answer) -> str | None:
         if told == [slip(drafted, _scores(own)) for drafted, own in _ROUNDS]:
             return hint
     (drafted, own), given, known = next(case for case in zip(_ROUNDS, told, right) if case[1] != case[2])
-    return gettext("With drafted tokens {drafted}, where the target would say {own} and then {last}, it returns "
-                   "{given}, and {known} is right: what is accepted from the left, and the target's own choice at the "
-                   "next place.").format(drafted=drafted, own=own[:-1], last=own[-1], given=given, known=known)
+    return gettext("With drafted tokens {drafted}, where the target would say {own} and then {last}, it "
+                   "returns {given}, and {known} is right: what is accepted from the left, and the target's "
+                   "own choice at the next place.").format(
+        drafted=drafted, own=own[:-1], last=own[-1], given=given, known=known)
 
 
 def _shifted(drafted: list[int], logits: Tensor) -> list[int]:
@@ -370,8 +371,8 @@ def _put_out_token(returned: object, vocab_size: int) -> int:
                      "is rejected, another takes its place.")
     token = whole(returned, "the id of the token that is put out, whether it is the drafted one or another")
     if not 0 <= token < vocab_size:
-        raise NotYet(gettext("it returned {token}, and the ids go from 0 to {vocab_size}"
-                             ".").format(token=token, vocab_size=vocab_size - 1))
+        raise NotYet(gettext("it returned {token}, and the ids go from 0 to {vocab_size}.").format(
+            token=token, vocab_size=vocab_size - 1))
     return token
 
 
@@ -425,8 +426,8 @@ def _verify_certain(answer: Answer) -> str | None:
             return "Where q equals p every drafted token is accepted, and one was not."
     p, q = _OTHERS
     if not _near(_put_out(answer, q, p)[0], p):
-        return gettext("It is right for five tokens, and not for three: with q = {q} it does not put out "
-                       "p.").format(q=q.tolist())
+        return gettext("It is right for five tokens, and not for three: with q = {q} it does not put out p.").format(
+            q=q.tolist())
 
     def seeded() -> list[int]:
         return [_put_out_token(answer(1, _Q.clone(), _P.clone(), torch.Generator().manual_seed(seed)), len(_P))
@@ -790,9 +791,9 @@ def _verify_number(answer: Answer) -> str | None:
         if told == [mistake(*situation) for situation in situations]:
             return hint
     situation, given, known = next(case for case in zip(situations, told, right) if case[1] != case[2])
-    return gettext("For (a, c, extra, most) = {situation} you draft {given}, and "
-                   "{known} gains most: print the gain of each number from 0 to "
-                   "{most}.").format(situation=situation, given=given, known=known, most=situation[-1])
+    return gettext("For (a, c, extra, most) = {situation} you draft {given}, and {known} gains most: print the gain of "
+                   "each number from 0 to {most}.").format(
+        situation=situation, given=given, known=known, most=situation[-1])
 
 
 def _by_the_fraction(a: float, c: float, extra: float, most: int) -> int:

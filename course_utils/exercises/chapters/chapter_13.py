@@ -66,9 +66,9 @@ def _verify_rate(answer: Answer) -> str | None:
         case for case in zip(steps, told, right) if not _same_numbers([case[1]], [case[2]]))
     part = (gettext("in the warm-up, a straight line") if step < warm_up
             else gettext("after the warm-up, on half a cosine"))
-    return gettext("With peak {peak}, {warm_up} steps of warm-up and {of} in all, step "
-                   "{step} has the rate {given:.7g}, and {known:.7g} is right: it is "
-                   "{part}.").format(peak=peak, warm_up=warm_up, of=of, step=step, given=given, known=known, part=part)
+    return gettext("With peak {peak}, {warm_up} steps of warm-up and {of} in all, step {step} has the rate {given:.7g}"
+                   ", and {known:.7g} is right: it is {part}.").format(
+        peak=peak, warm_up=warm_up, of=of, step=step, given=given, known=known, part=part)
 
 
 def _from_zero(step: int, peak: float, warm_up: int, steps: int) -> float:
@@ -222,8 +222,8 @@ def _verify_stop(answer: Answer) -> str | None:
     ended = any(number >= known + patience for number in range(len(losses)))
     why = (gettext("the lowest loss before {patience} in a row were no better").format(patience=patience) if ended
            else gettext("the losses end before the patience does, so it is the lowest of them"))
-    return gettext("For {losses} and a patience of {patience} it returns {given}, and {known} is right: "
-                   "{why}.").format(losses=losses, patience=patience, given=given, known=known, why=why)
+    return gettext("For {losses} and a patience of {patience} it returns {given}, and {known} is right: {why}.").format(
+        losses=losses, patience=patience, given=given, known=known, why=why)
 
 
 def _lowest_of_all(losses: list[float], patience: int) -> int:
@@ -389,8 +389,8 @@ def _verify_loss(answer: Answer) -> str | None:
             returned = answer(logits.clone(), token_ids.clone(), counts.clone())
         loss = tensor(returned, "the mean loss, a tensor with one number")
         if loss.numel() != 1:
-            return gettext("It returns {loss} numbers for a text of {count} tokens. Return one, the mean over those "
-                           "that count.").format(loss=loss.numel(), count=len(counts))
+            return gettext("It returns {loss} numbers for a text of {count} tokens. Return one, the "
+                           "mean over those that count.").format(loss=loss.numel(), count=len(counts))
         if any("cross_entropy" in name for name in noting.names):
             return "It calls `cross_entropy`, and the task is to write that for yourself, with `log_softmax`."
         told.append(float(loss))
@@ -402,9 +402,9 @@ def _verify_loss(answer: Answer) -> str | None:
             return hint
     (_, token_ids, counts), given, known = next(
         case for case in zip(cases, told, right) if not _same_losses([case[1]], [case[2]]))
-    return gettext("For a text of {count} tokens of which those at {nonzero} count it returns {given:.4f}, "
-                   "and {known:.4f} is right. Row i of the logits predicts token i + 1, and nothing predicts "
-                   "the first.").format(
+    return gettext("For a text of {count} tokens of which those at {nonzero} count it returns "
+                   "{given:.4f}, and {known:.4f} is right. Row i of the logits predicts token i + 1, and "
+                   "nothing predicts the first.").format(
         count=len(counts), nonzero=counts.nonzero()[:, 0].tolist(), given=given, known=known)
 
 

@@ -161,7 +161,9 @@ def _verify_batch(answer: Answer) -> str | None:
         told.append(tensor(answer(*own, copies, list(which)), "a tensor, the output of the layer for all texts"))
         if not torch.equal(own[1], W):
             return "The argument W has been changed. It serves all texts and must stay: add to the output instead."
-        pairs = [(own[0], x), *((mine[at], adapter[at]) for mine, adapter in zip(copies, adapters) for at in (0, 1))]
+        pairs = [(own[0], x)]
+        for (own_a, own_b, _), (A, B, _) in zip(copies, adapters):
+            pairs += (own_a, A), (own_b, B)
         if not all(torch.equal(mine, before) for mine, before in pairs):
             return "An argument has been changed, x or one of the adapters. They are needed again: work on copies."
 
@@ -175,14 +177,17 @@ def _verify_batch(answer: Answer) -> str | None:
             return hint
     for given, (x, W, adapters, which) in zip(told, cases):
         right = batch_forward(x, W, adapters, which)
-        case = f"With x of shape {tuple(x.shape)}, W of shape {tuple(W.shape)} and which={which}"
+        case = gettext("With x of shape {shape}, W of shape {weight} and which={which}").format(
+            shape=tuple(x.shape), weight=tuple(W.shape), which=which)
         if given.shape != right.shape:
-            return f"{case} the result has the shape {tuple(given.shape)}, and {tuple(right.shape)} is right."
+            return gettext("{case} the result has the shape {shape}, and {wanted} is right.").format(
+                case=case, shape=tuple(given.shape), wanted=tuple(right.shape))
         for text, number in enumerate(which):
             if not close(given[text], right[text], rtol=1e-4, atol=1e-4):
-                adapter = "no adapter" if number is None else f"adapter {number} of rank {len(adapters[number][0])}"
-                return (f"{case} text {text}, which has {adapter}, is not right: x @ W.T, and with an adapter "
-                        "x @ A.T @ B.T times alpha / rank is added.")
+                adapter = "no adapter" if number is None else gettext("adapter {number} of rank {count}").format(
+                    number=number, count=len(adapters[number][0]))
+                return gettext("{case} text {text}, which has {adapter}, is not right: x @ W.T, and with an adapter x "
+                               "@ A.T @ B.T times alpha / rank is added.").format(case=case, text=text, adapter=adapter)
     return None
 
 
@@ -200,12 +205,12 @@ def _writes_into_x(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[i
 
 def _one_rank(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
     rank = len(adapters[0][0])
-    return _scaled(lambda A, B, alpha: alpha / rank)(x, W, adapters, which)  # type: ignore[no-any-return]
+    return _scaled(lambda A, B, alpha: alpha / rank)(x, W, adapters, which)
 
 
 def _one_alpha(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
     first = adapters[0][2]
-    return _scaled(lambda A, B, alpha: first / len(A))(x, W, adapters, which)  # type: ignore[no-any-return]
+    return _scaled(lambda A, B, alpha: first / len(A))(x, W, adapters, which)
 
 
 def _once_each(x: Tensor, W: Tensor, adapters: list[_Adapter], which: list[int | None]) -> Tensor:
@@ -361,9 +366,9 @@ def _verify_count(answer: Answer) -> str | None:
         if told == [slip(shapes, rank, layers) for shapes, rank, layers, _ in cases]:
             return hint
     (shapes, rank, layers, count), given = next((case, given) for case, given in zip(cases, told) if given != case[-1])
-    return gettext("For the shapes {shapes}, rank {rank} and {layers} layers it is {count:,}, and you return "
-                   "{given:,}. A has rank times in_features numbers and B out_features times rank, in every "
-                   "layer.").format(shapes=shapes, rank=rank, layers=layers, count=count, given=given)
+    return gettext("For the shapes {shapes}, rank {rank} and {layers} layers it is {count:,}, and you return {given:,}"
+                   ". A has rank times in_features numbers and B out_features times rank, in every layer.").format(
+        shapes=shapes, rank=rank, layers=layers, count=count, given=given)
 
 
 def _by_building(shapes: list[tuple[int, int]], rank: int, layers: int) -> int:
@@ -429,8 +434,8 @@ _CHATS: tuple[tuple[list[int], list[int], int], ...] = (
 
 def _verify_labels(answer: Answer) -> str | None:
     for chat, begin, end in _CHATS:
-        case = gettext("For {chat}, where an answer begins after {begin} and ends with {end}"
-                       ", ").format(chat=chat, begin=begin, end=end)
+        case = gettext("For {chat}, where an answer begins after {begin} and ends with {end}, ").format(
+            chat=chat, begin=begin, end=end)
         told = wholes(answer(list(chat), list(begin), end), gettext("a list of {count} labels: one for each "
                                                                     "token").format(count=len(chat)),
                       len(chat))
@@ -447,19 +452,19 @@ def _judge_labels(told: list[int], chat: list[int], begin: list[int], end: int) 
     wanted = [place for place, label in enumerate(expected) if label != IGNORED]
     if any(told[place] != chat[place] for place in counted):
         if all(label in (0, 1) for label in told):
-            return gettext("the labels are 0 and 1. The label is the token's own id where it counts, and {ignored} "
-                           "elsewhere.").format(ignored=IGNORED)
+            return gettext("the labels are 0 and 1. The label is the token's own id where it "
+                           "counts, and {ignored} elsewhere.").format(ignored=IGNORED)
         if told == [*expected[1:], IGNORED]:
             return "all labels are one place early. Labels are not shifted: the loss does that."
         return gettext("a label is neither {ignored} nor its own token's id.").format(ignored=IGNORED)
     if not counted:
         return "no token counts: the model would learn nothing."
     if len(counted) == len(chat):
-        return gettext("every token counts: what the user says is only read, and labelled "
-                       "{ignored}.").format(ignored=IGNORED)
+        return gettext("every token counts: what the user says is only read, and labelled {ignored}.").format(
+            ignored=IGNORED)
     if wanted and counted == [place for place in range(len(chat)) if place not in wanted]:
-        return gettext("it is the wrong way round: the answer counts, and the rest is "
-                       "{ignored}.").format(ignored=IGNORED)
+        return gettext("it is the wrong way round: the answer counts, and the rest is {ignored}.").format(
+            ignored=IGNORED)
     missing, more = sorted(set(wanted) - set(counted)), sorted(set(counted) - set(wanted))
     if missing and all(chat[place] == end for place in missing) and not more:
         return "the end of the answer is left out: a model that is never shown where to stop will not stop."
@@ -468,10 +473,10 @@ def _judge_labels(told: list[int], chat: list[int], begin: list[int], end: int) 
     if more and not missing and all(chat[place] in begin for place in more):
         return "the tokens that open the answer count: they stand in the prompt, so they are only read."
     if missing and not more:
-        return gettext("some of the answers' tokens do not count, at places {missing}: every answer counts, to its "
-                       "end.").format(missing=missing)
-    return gettext("the tokens at places {counted} count, and {wanted} would be "
-                   "right.").format(counted=counted, wanted=wanted)
+        return gettext("some of the answers' tokens do not count, at places {missing}: every "
+                       "answer counts, to its end.").format(missing=missing)
+    return gettext("the tokens at places {counted} count, and {wanted} would be right.").format(
+        counted=counted, wanted=wanted)
 
 
 def _everything_counts(token_ids: list[int], begin: list[int], end: int) -> list[int]:

@@ -126,9 +126,9 @@ def _verify_users(answer: Answer) -> str | None:
             return hint
     (config, memory, num_weights, context), given, known = next(
         case for case in zip(cases, told, right) if case[1] != case[2])
-    return gettext("With {memory:,} bytes, {num_weights:,} weights and texts of {context} tokens, {known} can "
-                   "be served, and you return {given}. One user's cache takes {cache_bytes:,} bytes there: "
-                   "does yours?").format(
+    return gettext("With {memory:,} bytes, {num_weights:,} weights and texts of {context} tokens, "
+                   "{known} can be served, and you return {given}. One user's cache takes "
+                   "{cache_bytes:,} bytes there: does yours?").format(
         memory=memory, num_weights=num_weights, context=context, known=known, given=given,
         cache_bytes=cache_bytes(config, context))
 
@@ -207,8 +207,8 @@ def _verify_local(answer: Answer) -> str | None:
             for weights, rank, parts in cases]
     for given, (weights, rank, parts) in zip(told, cases):
         if set(given) != set(weights):
-            return gettext("The names are {given}. Return {asked}: {weights}"
-                           ".").format(given=sorted(map(str, given)), asked=gettext(asked), weights=sorted(weights))
+            return gettext("The names are {given}. Return {asked}: {weights}.").format(
+                given=sorted(map(str, given)), asked=gettext(asked), weights=sorted(weights))
         for name, complete in weights.items():
             if hint := _judge_part(name, tensor(given[name], asked), complete, rank, parts):
                 return hint
@@ -222,14 +222,14 @@ def _judge_part(name: str, got: Tensor, complete: Tensor, rank: int, parts: int)
             return None
         if wanted.shape == complete.shape:
             return gettext("{name} is needed as it is, and its numbers have been changed.").format(name=name)
-        return gettext("{name} of machine {rank} is not its own part: machine 0 holds the first rows "
-                       "or columns, machine 1 the next ones, without gaps, so that heads stay "
-                       "together.").format(name=name, rank=rank)
-    case = gettext("{name} of shape {shape}, divided among {parts}, has the shape "
-                   "{given}").format(name=name, shape=tuple(complete.shape), parts=parts, given=tuple(got.shape))
+        return gettext("{name} of machine {rank} is not its own part: machine 0 holds the first rows or columns, "
+                       "machine 1 the next ones, without gaps, so that heads stay together.").format(
+            name=name, rank=rank)
+    case = gettext("{name} of shape {shape}, divided among {parts}, has the shape {given}").format(
+        name=name, shape=tuple(complete.shape), parts=parts, given=tuple(got.shape))
     if name.endswith("norm.weight"):
-        return gettext("{case}. A norm works on one head at a time, so every machine needs all of "
-                       "it.").format(case=case)
+        return gettext("{case}. A norm works on one head at a time, so every machine needs all of it.").format(
+            case=case)
     if got.shape == complete.shape:
         return gettext("{case}: it is not divided.").format(case=case)
     if got.shape == local_weights({name: complete}, 0, 2)[name].shape:
@@ -342,12 +342,13 @@ def shared_gradients(model: Qwen3Model, token_ids: Tensor, labels: Tensor,
     all_reduce(counted)
     gradients = {}
     for name, parameter in model.named_parameters():
-        all_reduce(parameter.grad)
-        gradients[name] = parameter.grad / counted
+        if parameter.grad is not None:  # as a frozen one has none
+            all_reduce(parameter.grad)
+            gradients[name] = parameter.grad / counted
     return gradients
 
 
-_Reduce = Callable[[Tensor], Any]
+_Reduce = Callable[[Any], Any]
 _Parts = list[tuple[Tensor, Tensor]]
 _MOST_EXCHANGES = 1000  # in a step: far more than the model has parameters
 _MOST_ROUNDS = 6
@@ -414,9 +415,11 @@ class _Exchange:
 
         def all_reduce(tensor: Any) -> Tensor:
             if not isinstance(tensor, Tensor):
-                raise NotYet(f"all_reduce was given {describe(tensor)}. It adds up tensors, each in its place.")
+                raise NotYet(gettext("all_reduce was given {describe}. It adds up tensors, each in its place.").format(
+                    describe=describe(tensor)))
             if len(given) == _MOST_EXCHANGES:
-                raise NotYet(f"all_reduce is called more than {_MOST_EXCHANGES} times. What ends the loop around it?")
+                raise NotYet(gettext("all_reduce is called more than {most_exchanges} times. What ends the loop around "
+                                     "it?").format(most_exchanges=_MOST_EXCHANGES))
             given.append(tensor.detach().clone())
             if len(given) <= len(self._sums) and self._sums[len(given) - 1].shape == tensor.shape:
                 with torch.no_grad():
@@ -436,12 +439,15 @@ class _Exchange:
         asked = "a dictionary with a gradient for each parameter, by the names of model.named_parameters()"
         gradients, shapes = mapping(told, asked), {name: p.shape for name, p in model.named_parameters()}
         if set(gradients) != set(shapes):
-            raise NotYet(f"the dictionary has other names than the parameters. Return {asked}.")
-        found = {name: tensor(gradients[name], f"{asked}; {name} has no tensor") for name in shapes}
+            raise NotYet(gettext("the dictionary has other names than the parameters. Return {asked}.").format(
+                asked=asked))
+        found = {name: tensor(gradients[name], gettext("{asked}; {name} has no tensor").format(
+            asked=asked, name=name)) for name in shapes}
         for name, shape in shapes.items():
             if found[name].shape != shape:
-                raise NotYet(f"the gradient of {name} has the shape {tuple(found[name].shape)}, and the parameter "
-                             f"{tuple(shape)}. Return {asked}.")
+                raise NotYet(gettext("the gradient of {name} has the shape {shape}, and the parameter "
+                                     "{parameter_shape}. Return {asked}.").format(
+                    name=name, shape=tuple(found[name].shape), parameter_shape=tuple(shape), asked=asked))
         return found
 
     @staticmethod
@@ -449,13 +455,15 @@ class _Exchange:
         """All processes must exchange the same things in the same order."""
         counts = [len(summands) for summands in given]
         if len(set(counts)) > 1:
-            raise NotYet(f"the processes call all_reduce {', '.join(map(str, counts))} times, so one would wait for "
-                         "the others for ever. Each takes part in every exchange, even if none of its tokens counts.")
+            raise NotYet(gettext("the processes call all_reduce {counts} times, so one would wait for the others for "
+                                 "ever. Each takes part in every exchange, even if none of its tokens counts.").format(
+                counts=", ".join(map(str, counts))))
         for number, summands in enumerate(zip(*given), 1):
             if not _of_one_shape(summands):
                 shapes = ", ".join(str(tuple(each.shape)) for each in summands)
-                raise NotYet(f"in exchange {number} the processes give tensors of the shapes {shapes}, which cannot be "
-                             "added up. What depends on a process's own texts can only go in as a sum over them.")
+                raise NotYet(gettext("in exchange {number} the processes give tensors of the shapes {shapes}, which "
+                                     "cannot be added up. What depends on a process's own texts can only go in as a "
+                                     "sum over them.").format(number=number, shapes=shapes))
 
 
 def _of_one_shape(tensors: Iterable[Tensor]) -> bool:
@@ -602,8 +610,8 @@ _SHARED_SLIPS: tuple[tuple[Answer, str], ...] = (
                     "through all_reduce, too."),
     (_by_texts, "You weigh the processes by their numbers of texts. Some texts have more tokens that count than "
                 "others: count these."),
-    (_by_all_tokens, f"You divide by the number of all tokens. Those labelled {IGNORED} are only read: leave them out "
-                     "of the count."),
+    (_by_all_tokens, "You divide by the number of all tokens. Those labelled -100 are only read: leave them out of "
+                     "the count."),
     (_with_first_column, "You count the first column of the labels, too, and nothing predicts it: count in "
                          "labels[:, 1:]."),
     (_without_reset, "What the step before has left in the parameters is added to the gradients: begin with "
@@ -639,12 +647,12 @@ def _updates_at_once(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_r
     gradients = shared_gradients(model, token_ids, labels, all_reduce)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter -= 0.01 * gradients[name]
+            parameter.sub_(0.01 * gradients[name])
     return gradients
 
 
 def _own_number(model: Qwen3Model, token_ids: Tensor, labels: Tensor, all_reduce: _Reduce) -> dict[str, Tensor]:
-    all_reduce(int((labels[:, 1:] != IGNORED).sum()))  # type: ignore[arg-type]
+    all_reduce(int((labels[:, 1:] != IGNORED).sum()))
     return {}
 
 
@@ -758,6 +766,7 @@ _SHARED = Exercise("15.3", "One step on several machines", shared_gradients, _ve
     _share_of_the_mean,
 ), equivalent={
     "`gradients = {}` is done in the first call alone": "Every call writes all the names anew.",
+    "`if parameter.grad is not None:` to `all_reduce(parameter.grad)`": "Nothing is frozen in the models of the check.",
 })
 
 EXERCISES: tuple[Exercise, ...] = (_USERS, _LOCAL, _SHARED)
