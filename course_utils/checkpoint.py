@@ -94,6 +94,9 @@ def load_checkpoint(folder: str | Path, device: torch.device | str | None = None
         weights |= {_OUTPUT + name.removeprefix(_EMBEDDING): tensor for name, tensor in weights.items()
                     if name.startswith(_EMBEDDING)}
     model.load_state_dict(weights, assign=True)
+    if model.quantization is not None:  # packed anew, they need their file no more; nor may a norm keep it in memory
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()
     model.tie_weights()
     return model.to(device=device, dtype=dtype).eval()
 

@@ -22,7 +22,9 @@ from course_utils import host_memory, kernels
 from course_utils.device import available_devices, describe_device, free_memory, get_device, total_memory
 from course_utils.errors import CourseError, InputError
 from course_utils.language import gettext, noted
+from course_utils.linear import fastest_routine, routine_speeds
 from course_utils.report import EnvironmentReport, Finding, look_at_all
+from course_utils.threads import THREADS_VARIABLE, thread_count
 from course_utils.timing import format_bytes
 
 OLDEST_PYTHON = (3, 11)
@@ -51,6 +53,7 @@ def environment_report(check_network: bool = True) -> EnvironmentReport:
         ("Python", _python), ("Platform", _platform), ("PyTorch", _pytorch), ("Packages", _packages),
         ("Notebook packages", _notebook_packages), ("Device", _device), ("Memory", _memory), ("Disk", _disk),
         ("Models that fit", _models), ("C++ compiler", _compiler), ("Kernels", _kernels),
+        ("Single vectors", _single_vectors), ("Threads", _threads),
         ("Bundled models", _bundled),
         ("Model hub", lambda: _hub(check_network))]
     return EnvironmentReport(look_at_all(looks))
@@ -279,6 +282,26 @@ def _kernels() -> Finding:
         return Finding(what, gettext("{instruction_set}, for weights in 8 and 4 bits").format(
             instruction_set=kernels.instruction_set()))
     return Finding(what, problem, "note", gettext("Only the speed of quantized models depends on them."))
+
+
+def _single_vectors() -> Finding:
+    """Which routine multiplies single vectors in bfloat16, tried now if it was not before."""
+    speeds = routine_speeds(torch.bfloat16, torch.get_num_threads())
+    tried = ", ".join(f"{name} {speed / 1e9:.0f}" for name, speed in speeds.items())
+    return Finding("Single vectors", f"{fastest_routine(torch.bfloat16)} multiplies them in bfloat16 (GB/s of weights: "
+                   f"{tried})")
+
+
+def _threads() -> Finding:
+    what, number = "Threads", torch.get_num_threads()
+    if os.environ.get(THREADS_VARIABLE):
+        try:
+            return Finding(what, f"{thread_count(0)} for every model, as {THREADS_VARIABLE} says")
+        except InputError as error:
+            return Finding(what, str(error), "problem", f"Unset the environment variable {THREADS_VARIABLE} or correct "
+                                                        "it.")
+    return Finding(what, f"{number} for large models, 1 for small ones such as tiny, whose operations are shorter than "
+                         f"waiting for each other; {THREADS_VARIABLE}=N sets another number")
 
 
 def _bundled() -> Finding:

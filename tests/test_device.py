@@ -37,6 +37,10 @@ def pretend(monkeypatch, *devices):
     monkeypatch.setattr(device_module, "available_devices", lambda: [*devices, "cpu"])
 
 
+def test_the_processor_has_a_name() -> None:
+    assert device_module.processor_name()
+
+
 def test_the_fastest_kind_comes_first_and_the_cpu_is_always_there(monkeypatch):
     assert available_devices()[-1] == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
