@@ -288,20 +288,23 @@ def _single_vectors() -> Finding:
     """Which routine multiplies single vectors in bfloat16, tried now if it was not before."""
     speeds = routine_speeds(torch.bfloat16, torch.get_num_threads())
     tried = ", ".join(f"{name} {speed / 1e9:.0f}" for name, speed in speeds.items())
-    return Finding("Single vectors", f"{fastest_routine(torch.bfloat16)} multiplies them in bfloat16 (GB/s of weights: "
-                   f"{tried})")
+    return Finding(noted("Single vectors"), gettext("{routine} multiplies them in bfloat16 (GB/s of weights: "
+                                                    "{tried})").format(
+        routine=fastest_routine(torch.bfloat16), tried=tried))
 
 
 def _threads() -> Finding:
-    what, number = "Threads", torch.get_num_threads()
+    what, number = noted("Threads"), torch.get_num_threads()
     if os.environ.get(THREADS_VARIABLE):
         try:
-            return Finding(what, f"{thread_count(0)} for every model, as {THREADS_VARIABLE} says")
+            return Finding(what, gettext("{threads} for every model, as {variable} says").format(
+                threads=thread_count(0), variable=THREADS_VARIABLE))
         except InputError as error:
-            return Finding(what, str(error), "problem", f"Unset the environment variable {THREADS_VARIABLE} or correct "
-                                                        "it.")
-    return Finding(what, f"{number} for large models, 1 for small ones such as tiny, whose operations are shorter than "
-                         f"waiting for each other; {THREADS_VARIABLE}=N sets another number")
+            return Finding(what, str(error), "problem", gettext("Unset the environment variable {variable} or correct "
+                                                                "it.").format(variable=THREADS_VARIABLE))
+    return Finding(what, gettext("{number} for large models, 1 for small ones such as tiny, whose operations are "
+                                 "shorter than waiting for each other; {variable}=N sets another number").format(
+        number=number, variable=THREADS_VARIABLE))
 
 
 def _bundled() -> Finding:

@@ -109,7 +109,7 @@ def routine_speeds(dtype: torch.dtype, threads: int) -> Mapping[Routine, float]:
     with suppress(OSError, BuildError):  # a cache that cannot be written: tried again by the next process
         folder = kernel_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder, {name: json_writer(speeds)})
+        write_atomically(folder, {name: json_writer({str(each): speed for each, speed in speeds.items()})})
     return speeds
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import torch
 
 from course_utils.errors import InputError
+from course_utils.language import gettext
 from course_utils.number import require_whole_number
 
 THREADS_VARIABLE = "COURSE_THREADS"
@@ -64,5 +65,5 @@ def _number(text: str) -> int:
     try:
         return require_whole_number(THREADS_VARIABLE, int(text), 1, 4096)
     except ValueError as error:
-        raise InputError(f"The environment variable {THREADS_VARIABLE} is {text!r}: give a number of threads, such as "
-                         "2, or unset it.") from error
+        raise InputError(gettext("The environment variable {variable} is {text!r}: give a number of threads, such as "
+                                 "2, or unset it.").format(variable=THREADS_VARIABLE, text=text)) from error
