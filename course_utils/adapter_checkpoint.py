@@ -126,8 +126,8 @@ def _read_settings(folder: Path) -> LoRA:
 def _problem(config: Mapping[str, Any]) -> str | None:
     """Why an adapter is not one of plain LoRA for generating text, as the end of a sentence; None if it is."""
     if config.get("peft_type") != "LORA":
-        return gettext("is of the kind {get!r}: choose one of the kind 'LORA', the only one known here.").format(
-            get=config.get("peft_type"))
+        return gettext("is of the kind {kind!r}: choose one of the kind 'LORA', the only one known here.").format(
+            kind=config.get("peft_type"))
     if config.get("task_type") not in (None, "CAUSAL_LM"):
         return gettext("is for the task {config!r}: choose one for 'CAUSAL_LM', generating text.").format(
             config=config["task_type"])

@@ -94,6 +94,9 @@ def load_checkpoint(folder: str | Path, device: torch.device | str | None = None
         weights |= {_OUTPUT + name.removeprefix(_EMBEDDING): tensor for name, tensor in weights.items()
                     if name.startswith(_EMBEDDING)}
     model.load_state_dict(weights, assign=True)
+    if model.quantization is not None:  # packed anew, they need their file no more; nor may a norm keep it in memory
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()
     model.tie_weights()
     return model.to(device=device, dtype=dtype).eval()
 
@@ -226,9 +229,9 @@ def _shards(folder: Path) -> list[Path]:
     shards = [folder / name for name in sorted(set(weight_map.values()))]
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
-        raise CheckpointError(gettext("{count} of {count2} weight files are missing in {folder!r}: fetch "
+        raise CheckpointError(gettext("{count} of {in_all} weight files are missing in {folder!r}: fetch "
                                       "{missing}.").format(
-            count=len(missing), count2=len(shards), folder=str(folder), missing=", ".join(missing)))
+            count=len(missing), in_all=len(shards), folder=str(folder), missing=", ".join(missing)))
     return shards
 
 
@@ -250,9 +253,9 @@ def _check_weights(weights: Mapping[str, Tensor], model: Qwen3Model) -> None:
                                       "nor an adapter.").format(some=_some(unknown)))
     for name, tensor in weights.items():
         if tensor.shape != wanted[name].shape:
-            raise CheckpointError(gettext("{name} has shape {shape}, and config.json asks for {shape2}: use the "
+            raise CheckpointError(gettext("{name} has shape {shape}, and config.json asks for {wanted}: use the "
                                           "config.json of these weights.").format(
-                name=name, shape=tuple(tensor.shape), shape2=tuple(wanted[name].shape)))
+                name=name, shape=tuple(tensor.shape), wanted=tuple(wanted[name].shape)))
         floats = wanted[name].is_floating_point()
         if floats and tensor.dtype not in _DTYPES.values() or not floats and tensor.dtype != wanted[name].dtype:
             raise CheckpointError(gettext("{name} is stored as {dtype}, which this model cannot compute with: choose a "

@@ -1,5 +1,5 @@
 """The course from a terminal: `course-utils check`, `generate`, `train`, `finetune`, `bench`, `download`,
-`progress` and `lab`.
+`progress`, `lab` and `update`.
 
 Exit status: 0 it worked; 1 `check` found a problem; 2 a wrong argument or an error that is explained on stderr; 130
 interrupted by Ctrl-C; 141 the reader of the output has gone.
@@ -25,10 +25,12 @@ from typing import TYPE_CHECKING, Any
 from course_utils.errors import CourseError, InputError
 from course_utils.language import gettext
 from course_utils.printable import printable
-from course_utils.sampling import GREEDY, Sampling
+from course_utils.workshop.agendas import AGENDAS
 
 if TYPE_CHECKING:
+    from course_utils.sampling import Sampling
     from course_utils.training.commands import OwnTraining
+    from course_utils.workshop.board import Board
 
 PROBLEM, ERROR, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
@@ -42,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status. Wrong arguments and `--help` leave by `SystemExit`, as `argparse` does.
     """
-    parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = _parser(settings="generate" in arguments)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.run is not _lab:
         parser.error(gettext("unknown argument: {rest}").format(rest=" ".join(rest)))
@@ -77,12 +80,19 @@ class _Parser(argparse.ArgumentParser):
         return super().add_argument(*names, **settings)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(settings: bool = True) -> argparse.ArgumentParser:
+    """Args: settings: whether `generate` gets its options for `Sampling`, which imports PyTorch; others do without."""
     parser = _Parser(prog="course-utils", description=gettext("How a language model writes text: the course "
                                              "from a terminal."), allow_abbrev=False)
     commands = parser.add_subparsers(title=gettext("commands"), metavar="COMMAND", required=True)
 
-    check = commands.add_parser("check", help=gettext("show what this computer has for the course"))
+    check = commands.add_parser("check", help=gettext("show what this computer has for the course"), allow_abbrev=False)
+    check.add_argument("files", nargs="*", type=Path, metavar="FILE", help="for an instructor: show whose computers "
+                       "are ready, of learners who sent such a file")
+    check.add_argument("--workshop", type=Path, metavar="FILE", help="look at what a workshop needs, too, and write it "
+                       "to a file for the instructor")
+    check.add_argument("--for", dest="agenda", choices=AGENDAS, help="with --workshop: which one (default: half-a-day)")
+    check.add_argument("--name", default="", help="with --workshop: what to call you there (default: no name)")
     check.set_defaults(run=_check)
 
     generate = commands.add_parser("generate", help=gettext("continue a text, or answer in a chat"), allow_abbrev=False)
@@ -92,9 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--max-new-tokens", type=int, default=100, metavar="N", help="default: %(default)s")
     generate.add_argument("--sample", action="store_true", help="draw the tokens as the model's makers advise "
                           "(default: always the likeliest); what is given beside it goes before")
-    for setting in fields(Sampling):
-        kind = int if "int" in str(setting.type) else float
-        generate.add_argument(f"--{setting.name.replace('_', '-')}", type=kind, **setting.metadata)
+    if settings:
+        from course_utils.sampling import Sampling
+
+        for setting in fields(Sampling):
+            kind = int if "int" in str(setting.type) else float
+            generate.add_argument(f"--{setting.name.replace('_', '-')}", type=kind, **setting.metadata)
     generate.add_argument("--seed", type=int, default=0, metavar="N", help="another seed draws another text (default: "
                           "%(default)s)")
     generate.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be "
@@ -162,14 +175,28 @@ def _parser() -> argparse.ArgumentParser:
 
     progress = commands.add_parser("progress", help=gettext("show which exercises you have passed"), allow_abbrev=False)
     progress.add_argument("files", nargs="*", type=Path, metavar="FILE", help="for an instructor: show these learners, "
-                          "each of whom exported such a file")
+                          "each of whom exported such a file; a folder is all such files in it")
+    progress.add_argument("--chapter", type=int, metavar="N", help="show one chapter: your own exercises, or for an "
+                          "instructor who is stuck on what for how long, and where most are")
+    progress.add_argument("--roster", type=Path, metavar="FILE", help="with --chapter and files: a text file with a "
+                          "name in each line, to see who has no file")
+    progress.add_argument("--watch", action="store_true", help="with --chapter and files: look again every "
+                          "two seconds, until Ctrl-C")
     progress.add_argument("--export", type=Path, metavar="FILE", help="write your progress to a file for an instructor")
     progress.add_argument("--name", default="", help="with --export: what to call you there (default: no name)")
     progress.set_defaults(run=_progress)
 
     lab = commands.add_parser("lab", help=gettext("open the first chapter in JupyterLab; further arguments are "
                                       "JupyterLab's, such as --no-browser"), allow_abbrev=False)
+    lab.add_argument("--copy", type=Path, metavar="FOLDER", help="work in copies of the chapters there, which are made "
+                     "if need be: what you write stays apart from the course")
     lab.set_defaults(run=_lab)
+
+    update = commands.add_parser("update", help=gettext("bring the course's present version into the copies of lab "
+                                                        "--copy, with your answers"), allow_abbrev=False)
+    update.add_argument("folder", type=Path, metavar="FOLDER", help="with the copies; files that change are kept "
+                        "beside them")
+    update.set_defaults(run=_update)
     return parser
 
 
@@ -196,6 +223,23 @@ def _add_training_arguments(parser: argparse.ArgumentParser, steps: int, block_l
 
 
 def _check(options: argparse.Namespace) -> int:
+    if options.workshop is None and (options.name or options.agenda):
+        raise InputError("--name and --for are for the file that --workshop writes: add --workshop FILE.")
+    if options.workshop is not None and options.files:
+        raise InputError("--workshop looks at your own computer, and the files are those of others: give one or the "
+                         "other.")
+    if options.workshop is not None:
+        from course_utils.workshop.commands import check_computer
+
+        ready = check_computer(_output_file(str(options.workshop)), options.agenda or "half-a-day", options.name,
+                               _notebooks())
+        return 0 if ready else PROBLEM
+    if options.files:
+        from course_utils.workshop.commands import show_computers
+
+        all_read, all_ready = show_computers(options.files)
+        return ERROR if not all_read else 0 if all_ready else PROBLEM
+
     from course_utils.environment import EnvironmentReport, environment_report, repository_row
 
     report = EnvironmentReport((*environment_report().rows, repository_row()))
@@ -252,6 +296,7 @@ def _generate(options: argparse.Namespace) -> int:
 def _sampling(options: argparse.Namespace) -> Sampling:
     """The settings that were given, on top of the model's own or of plain sampling; greedy if there are none."""
     from course_utils.loading import load_sampling
+    from course_utils.sampling import GREEDY, Sampling
 
     given = {field.name: value for field in fields(Sampling) if (value := getattr(options, field.name)) is not None}
     if options.sample:
@@ -404,30 +449,44 @@ def _download(options: argparse.Namespace) -> int:
 
 
 def _progress(options: argparse.Namespace) -> int:
-    from course_utils.exercises.progress import export_progress, own_progress, read_progress
-    from course_utils.exercises.progress_table import learners_table, progress_table
+    from course_utils.exercises.progress import export_progress, own_progress
+    from course_utils.exercises.progress_table import chapter_table, learners_table, progress_table
+    from course_utils.workshop.board import board_of
+    from course_utils.workshop.learners import read_learners, read_roster, watch_class
 
     if options.export is None and options.name:
         raise InputError("--name is given without --export, and only an exported file bears a name: add --export FILE.")
     if options.export is not None and options.files:
         raise InputError("--export writes your own progress, and the files are those of others: give one or the other.")
+    if (options.roster is not None or options.watch) and (not options.files or options.chapter is None):
+        raise InputError("--roster and --watch are for the board of a class in one chapter: give the folder with the "
+                         "learners' files, and --chapter N.")
     if options.export is not None:
         print(progress_table(export_progress(_output_file(str(options.export)), options.name)))
         print(gettext("Written to {export}.").format(export=options.export))
         return 0
     if not options.files:
-        print(progress_table(own_progress()))
+        own = own_progress()
+        print(progress_table(own) if options.chapter is None else chapter_table(own, options.chapter))
         return 0
-    learners, status = {}, 0
-    for path in options.files:
-        try:
-            learners[str(path)] = read_progress(path)
-        except InputError as error:
-            print(f"course-utils: {error}", file=sys.stderr)
-            status = ERROR
+    roster = None if options.roster is None else read_roster(options.roster)
+
+    def look() -> Board:
+        learners, troubles = read_learners(options.files)
+        return board_of(options.chapter, learners, roster, troubles=troubles)
+
+    if options.watch:
+        watch_class(look)
+        return 0
+    if options.chapter is not None:
+        print(board := look())
+        return ERROR if board.troubles else 0
+    learners, troubles = read_learners(options.files)
+    for trouble in troubles:
+        print(f"course-utils: {printable(trouble)}", file=sys.stderr)
     if learners:
         print(learners_table(learners))
-    return status
+    return ERROR if troubles else 0
 
 
 def _lab(options: argparse.Namespace) -> int:
@@ -435,7 +494,25 @@ def _lab(options: argparse.Namespace) -> int:
     if importlib.util.find_spec("jupyterlab") is None:
         raise InputError("JupyterLab is not installed for this Python. "
                          "Run: python -m pip install jupyterlab ipywidgets")
+    if options.copy is not None:
+        from course_utils.workshop.copies import copy_chapters, outdated
+
+        made, old = copy_chapters(chapter.parent, options.copy), outdated(chapter.parent, options.copy)
+        folder = printable(str(options.copy))
+        print((gettext("{count} chapters were copied to {folder}.") if made else
+               gettext("Your copies are in {folder}.")).format(count=len(made), folder=folder), flush=True)
+        if old:
+            print(gettext("The course has another version of {count} of them: course-utils update {folder} brings it "
+                          "and keeps your answers.").format(count=len(old), folder=folder), flush=True)
+        chapter = options.copy / chapter.name
     return subprocess.call([sys.executable, "-m", "jupyterlab", str(chapter), *options.rest])
+
+
+def _update(options: argparse.Namespace) -> int:
+    from course_utils.workshop.copies import update_copies
+
+    print(printable(str(update_copies(first_chapter().parent, options.folder)), keep="\n"))
+    return 0
 
 
 def first_chapter() -> Path:
@@ -451,3 +528,10 @@ def first_chapter() -> Path:
             return chapters[0]
     raise InputError("The notebooks are not here: the installed package comes without them. Get the course's "
                      "repository (git clone, or its ZIP file) and run course-utils lab inside it.")
+
+
+def _notebooks() -> Path | None:
+    try:
+        return first_chapter().parent
+    except InputError:
+        return None

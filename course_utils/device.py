@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import torch
 
@@ -63,6 +67,18 @@ def get_device(preference: torch.device | str | None = None) -> torch.device:
                                  "of {devices}, or \"auto\".").format(
             source=source, wanted=wanted, devices=", ".join(devices)))
     return torch.device(wanted)
+
+
+def processor_name() -> str:
+    """The name that the processor's maker gave it, or its architecture where the system does not tell."""
+    try:
+        if sys.platform == "darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except (OSError, subprocess.CalledProcessError):
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def describe_device(device: torch.device) -> str:

@@ -1,11 +1,7 @@
-"""What this computer has for the course: one table, each row OK, note or problem, with what to do about it.
-
-A note says that something is slower or missing, and the course goes on without it; a problem has to be mended.
-"""
+"""What this computer has for the course: one table, each row OK, note or problem, with what to do about it."""
 
 from __future__ import annotations
 
-import html
 import http.client
 import importlib.metadata
 import os
@@ -18,9 +14,7 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -28,7 +22,9 @@ from course_utils import host_memory, kernels
 from course_utils.device import available_devices, describe_device, free_memory, get_device, total_memory
 from course_utils.errors import CourseError, InputError
 from course_utils.language import gettext, noted
-from course_utils.printable import padded, width
+from course_utils.linear import fastest_routine, routine_speeds
+from course_utils.report import EnvironmentReport, Finding, look_at_all
+from course_utils.threads import THREADS_VARIABLE, thread_count
 from course_utils.timing import format_bytes
 
 OLDEST_PYTHON = (3, 11)
@@ -41,71 +37,6 @@ PLACEHOLDER = "https://github.com/OWNER/"  # what the course's address begins wi
 PROJECT_FILE = Path(__file__).resolve().parent.parent / "pyproject.toml"  # in a checkout
 # Beside the weights there is the cache of keys and values, and what one layer computes.
 SPARE_SHARE = 0.2
-
-Status = Literal["OK", "note", "problem"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One finding: what was looked at, what was found, how good that is, and what to do if it is not."""
-
-    what: str
-    value: str
-    status: Status = "OK"
-    remedy: str = ""
-
-    def shown(self) -> tuple[str, str, str, str]:
-        """What, value, status and remedy in the reader's language; kept in English is what has nothing filled in."""
-        return gettext(self.what), gettext(self.value), gettext(self.status), gettext(self.remedy)
-
-
-@dataclass(frozen=True)
-class EnvironmentReport:
-    """The table. It prints as aligned text, and as an HTML table in a notebook."""
-
-    rows: tuple[Finding, ...]
-
-    @property
-    def problems(self) -> list[Finding]:
-        """The rows that have to be mended before the course works."""
-        return [row for row in self.rows if row.status == "problem"]
-
-    def summary(self) -> str:
-        """One sentence on the whole."""
-        if self.problems:
-            return gettext("Please mend first: {problems}.").format(
-                problems=", ".join(gettext(row.what) for row in self.problems))
-        notes = [gettext(row.what) for row in self.rows if row.status == "note"]
-        said = gettext("Everything the course needs is here.")
-        return said + (gettext(" Worth reading: {notes}.").format(notes=", ".join(notes)) if notes else "")
-
-    def __str__(self) -> str:
-        names = (gettext("Status"), gettext("What"), gettext("Found"))
-        rows = [row.shown() for row in self.rows]
-        cells = [names, tuple("-" * width(name) for name in names),
-                 *((status, what, value) for what, value, status, _ in rows)]
-        remedies = ["", "", *(remedy for *_, remedy in rows)]
-        first, second = (max(width(line[column]) for line in cells) for column in (0, 1))
-        lines = []
-        for (status, what, value), remedy in zip(cells, remedies):
-            lines.append(f"{padded(status, first)}  {padded(what, second)}  {value}")
-            if remedy:
-                lines.append(" " * (first + second + 4) + gettext("To do: {remedy}").format(remedy=remedy))
-        return "\n".join([*lines, "", self.summary()])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        # Notebooks align numbers to the right and never break a line: both are wrong for sentences.
-        style = ' style="text-align: left; white-space: normal; vertical-align: top"'
-        head = "".join(f'<th scope="col"{style}>{name}</th>' for name in (
-            gettext("What"), gettext("Status"), gettext("Found"), gettext("To do")))
-        body = "".join(
-            f'<tr><th scope="row"{style}>{html.escape(what)}</th>'
-            + "".join(f"<td{style}>{html.escape(cell)}</td>" for cell in (status, value, remedy)) + "</tr>"
-            for what, value, status, remedy in (row.shown() for row in self.rows))
-        return (f"<table><caption>{html.escape(self.summary())}</caption>"
-                f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
 
 def environment_report(check_network: bool = True) -> EnvironmentReport:
@@ -122,18 +53,10 @@ def environment_report(check_network: bool = True) -> EnvironmentReport:
         ("Python", _python), ("Platform", _platform), ("PyTorch", _pytorch), ("Packages", _packages),
         ("Notebook packages", _notebook_packages), ("Device", _device), ("Memory", _memory), ("Disk", _disk),
         ("Models that fit", _models), ("C++ compiler", _compiler), ("Kernels", _kernels),
+        ("Single vectors", _single_vectors), ("Threads", _threads),
         ("Bundled models", _bundled),
         ("Model hub", lambda: _hub(check_network))]
-    rows: list[Finding] = []
-    for what, look in looks:
-        try:
-            found = look()
-        except Exception as error:  # a machine like no other must still get its other rows
-            found = Finding(what, gettext("could not be found out ({kind}: {error})").format(
-                kind=type(error).__name__, error=error), "note",
-                            "Go on; come back if something goes wrong later.")
-        rows += [found] if isinstance(found, Finding) else found
-    return EnvironmentReport(tuple(rows))
+    return EnvironmentReport(look_at_all(looks))
 
 
 def repository_row() -> Finding:
@@ -172,10 +95,14 @@ def _address_in_metadata() -> str | None:
 
 
 def where() -> str:
-    """Where this Python runs: "Google Colab", "Lightning Studio" or "local"."""
+    """Where this Python runs: "Google Colab", "Lightning Studio", "GitHub Codespaces", "Binder", "JupyterHub" or
+    "local"."""
     if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ:
         return "Google Colab"
-    return "Lightning Studio" if "LIGHTNING_CLOUDSPACE_ID" in os.environ else "local"
+    # What each of them sets; Binder is a JupyterHub, too.
+    signs = {"LIGHTNING_CLOUDSPACE_ID": "Lightning Studio", "CODESPACES": "GitHub Codespaces",
+             "BINDER_SERVICE_HOST": "Binder", "JUPYTERHUB_USER": "JupyterHub"}
+    return next((name for variable, name in signs.items() if os.environ.get(variable)), "local")
 
 
 def _python() -> Finding:
@@ -260,17 +187,17 @@ def _device() -> Finding:
 
 def _memory() -> list[Finding]:
     free = host_memory.available()
-    value = gettext("{format_bytes} free of {format_bytes2}").format(
-        format_bytes=format_bytes(free), format_bytes2=format_bytes(host_memory.total()))
+    value = gettext("{free} free of {total}").format(
+        free=format_bytes(free), total=format_bytes(host_memory.total()))
     rows = [Finding("Memory", value) if free > 2e9 else
             Finding("Memory", value, "note",
                     gettext("Close other programs and other notebooks (Kernel > Shut Down All Kernels)."))]
     device = get_device()
     if device.type != "cpu":
         rows.append(Finding("Memory of the device",
-                            gettext("{format_bytes} free of {format_bytes2}").format(
-                                format_bytes=format_bytes(free_memory(device)),
-                                format_bytes2=format_bytes(total_memory(device)))))
+                            gettext("{free} free of {total}").format(
+                                free=format_bytes(free_memory(device)),
+                                total=format_bytes(total_memory(device)))))
     return rows
 
 
@@ -280,8 +207,8 @@ def _disk() -> Finding:
     cache = cache_folder()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    value = gettext("{format_bytes} free where downloaded models are kept ({with_tilde})").format(
-        format_bytes=format_bytes(free), with_tilde=_with_tilde(cache))
+    value = gettext("{free} free where downloaded models are kept ({with_tilde})").format(
+        free=format_bytes(free), with_tilde=_with_tilde(cache))
     if free < 3e9:
         return Finding("Disk", value, "note", "The bundled models need nothing more, the smallest download needs 1.5 "
                                               "GB: free some space, or set HF_HOME to a folder on a larger disk.")
@@ -312,9 +239,9 @@ def _models() -> Finding:
     value = ", ".join(fitting)
     if len(fitting) == 2 and smallest is not None:
         return Finding("Models that fit", value, "note", gettext("The downloaded ones do not fit, and the course does "
-                                                                 "not need them: the smallest takes {format_bytes} of "
+                                                                 "not need them: the smallest takes {free} of "
                                                                  "free memory.").format(
-            format_bytes=format_bytes(smallest * (1 + SPARE_SHARE))))
+            free=format_bytes(smallest * (1 + SPARE_SHARE))))
     return Finding("Models that fit", value)
 
 
@@ -355,6 +282,26 @@ def _kernels() -> Finding:
         return Finding(what, gettext("{instruction_set}, for weights in 8 and 4 bits").format(
             instruction_set=kernels.instruction_set()))
     return Finding(what, problem, "note", gettext("Only the speed of quantized models depends on them."))
+
+
+def _single_vectors() -> Finding:
+    """Which routine multiplies single vectors in bfloat16, tried now if it was not before."""
+    speeds = routine_speeds(torch.bfloat16, torch.get_num_threads())
+    tried = ", ".join(f"{name} {speed / 1e9:.0f}" for name, speed in speeds.items())
+    return Finding("Single vectors", f"{fastest_routine(torch.bfloat16)} multiplies them in bfloat16 (GB/s of weights: "
+                   f"{tried})")
+
+
+def _threads() -> Finding:
+    what, number = "Threads", torch.get_num_threads()
+    if os.environ.get(THREADS_VARIABLE):
+        try:
+            return Finding(what, f"{thread_count(0)} for every model, as {THREADS_VARIABLE} says")
+        except InputError as error:
+            return Finding(what, str(error), "problem", f"Unset the environment variable {THREADS_VARIABLE} or correct "
+                                                        "it.")
+    return Finding(what, f"{number} for large models, 1 for small ones such as tiny, whose operations are shorter than "
+                         f"waiting for each other; {THREADS_VARIABLE}=N sets another number")
 
 
 def _bundled() -> Finding:

@@ -9,15 +9,14 @@ import reprlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from course_utils.errors import CheckpointError, InputError
 from course_utils.json_text import parse_json
 from course_utils.language import gettext
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_path(path: object, name: str, kind: str) -> None:
@@ -75,6 +74,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: if it holds something else; says what it seems to be.
     """
+    # These bring PyTorch, which takes seconds, and the other functions need none of it.
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

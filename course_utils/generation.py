@@ -142,8 +142,8 @@ def check_prompt(model: Qwen3Model, token_ids: Tensor, max_new_tokens: int, cach
     if needed > context:
         prompt = past + token_ids.shape[1]
         raise ContextLengthError(gettext("{prompt} prompt tokens and {max_new_tokens} new ones do not fit into "
-                                         "{context}: shorten the prompt or lower max_new_tokens to {context2}.").format(
-            prompt=prompt, max_new_tokens=max_new_tokens, context=context, context2=max(0, context - prompt + 1)))
+                                         "{context}: shorten the prompt or lower max_new_tokens to {room}.").format(
+            prompt=prompt, max_new_tokens=max_new_tokens, context=context, room=max(0, context - prompt + 1)))
     return max_new_tokens
 
 

@@ -2,7 +2,8 @@
 
 Linux answers from `/proc`, macOS through two small commands, Windows through its own functions. A container may
 use less than the machine has, so its limit (control groups, https://docs.kernel.org/admin-guide/cgroup-v2.html and
-cgroup-v1/memory.html beside it) counts where there is one.
+cgroup-v1/memory.html beside it) counts where there is one. So does the share of a learner on a common server, which
+JupyterHub and Binder write into the environment as MEM_LIMIT.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ _MEMINFO = Path("/proc/meminfo")
 
 
 def total() -> int:
-    """The memory this process could use at most: that of the machine, or the container's limit if that is less."""
+    """The memory this process could use at most: that of the machine, or the least of the limits that it is under."""
     if sys.platform == "win32":
         return _windows_memory().total
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = _container_bytes("memory.max", "memory/memory.limit_in_bytes")
-    return machine if limit is None else min(machine, limit)
+    limits = (_container_bytes("memory.max", "memory/memory.limit_in_bytes"), _share())
+    return min([machine, *(limit for limit in limits if limit is not None)])
 
 
 def available() -> int:
@@ -36,7 +37,9 @@ def available() -> int:
         return _windows_memory().available
     if sys.platform == "darwin":
         return _macos_available(subprocess.run(["vm_stat"], capture_output=True, text=True, check=True).stdout)
-    free = _proc_kib(_MEMINFO, "MemAvailable")
+    free, share = _proc_kib(_MEMINFO, "MemAvailable"), _share()
+    if share is not None:  # what is free beyond it is for the others, who look at it, too
+        free = max(0, min(free, share - resident()))
     limit = _container_bytes("memory.max", "memory/memory.limit_in_bytes")
     used = _container_bytes("memory.current", "memory/memory.usage_in_bytes")
     return free if limit is None or used is None else max(0, min(free, limit - used + _container_cache()))
@@ -91,6 +94,12 @@ def _container_bytes(*names: str) -> int | None:
             continue
         return int(text) if text.isdigit() else None  # "max" is the word for no limit
     return None
+
+
+def _share() -> int | None:
+    """What a common server grants a learner, in bytes; None where it says nothing."""
+    text = os.environ.get("MEM_LIMIT", "")
+    return int(text) if text.isdecimal() and int(text) else None
 
 
 def _container_cache() -> int:

@@ -214,9 +214,9 @@ def _list_files(repo_id: str, revision: str, address: str, token: str | None,
     files = [_listed(entry) for entry in info.siblings or [] if not _is_others(entry.rfilename, patterns)]
     unsigned = sorted(file.name for file in files if is_file_name(file.name) and not file.checksum)
     if not files or unsigned:
-        raise DownloadError(gettext("{address} publishes no checksum for {value} of {repo_id}, so nothing that it "
+        raise DownloadError(gettext("{address} publishes no checksum for {found} of {repo_id}, so nothing that it "
                                     "sends could be trusted: use another mirror.").format(
-            address=address, value=", ".join(unsigned[:5]) or gettext("any file"), repo_id=repo_id))
+            address=address, found=", ".join(unsigned[:5]) or gettext("any file"), repo_id=repo_id))
     strange: list[object] = [file.name for file in files if not (
         is_file_name(file.name) and is_checksum(file.checksum) and 0 <= _size(file) < 2 ** 63)]
     strange += [] if is_commit(info.sha) else [info.sha]
@@ -362,8 +362,8 @@ def _folder_at_hand(name: str, repo_id: str) -> str:
     """A hint at a folder with the model's name, which a reader may have meant."""
     for folder in (Path(name), Path(repo_id.partition("/")[2]), Path(repo_id)):
         if (folder / "config.json").is_file():
-            return gettext(" Here is a folder of this name: to use it, give its path, {value!r}.").format(
-                value=os.path.join(".", folder))
+            return gettext(" Here is a folder of this name: to use it, give its path, {found!r}.").format(
+                found=os.path.join(".", folder))
     return ""
 
 
@@ -374,7 +374,7 @@ def _require_disk_space(needed: int, cache: Path) -> None:
     if needed > free:
         raise DownloadError(gettext("The download needs {needed:.1f} GB, and {free:.1f} GB are free at "
                                     "{existing!r}. {free_space}").format(
-            needed=needed / 1e9, free=free / 1e9, existing=str(existing), free_space=_FREE_SPACE))
+            needed=needed / 1e9, free=free / 1e9, existing=str(existing), free_space=gettext(_FREE_SPACE)))
 
 
 def _not_listed(error: Exception, repo_id: str, revision: str, address: str, hint: str) -> DownloadError:
@@ -481,9 +481,9 @@ def _explained(repo_id: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DownloadError(gettext("The disk became full while {repo_id} was downloaded. {free_space}").format(
-                repo_id=repo_id, free_space=_FREE_SPACE)) from error
+                repo_id=repo_id, free_space=gettext(_FREE_SPACE))) from error
         where = _shortened(str(error.filename or cache_folder()))
-        raise DownloadError(gettext("The cache for {repo_id} cannot be used ({value}: {where}): make it readable and "
+        raise DownloadError(gettext("The cache for {repo_id} cannot be used ({found}: {where}): make it readable and "
                                     "writable, or set HF_HOME to a folder of your own.").format(
-            repo_id=repo_id, value=error.strerror or type(error).__name__, where=where)
+            repo_id=repo_id, found=error.strerror or type(error).__name__, where=where)
                             ) from error

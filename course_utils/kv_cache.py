@@ -42,8 +42,8 @@ class _Position:
         """
         number = whole_number(length)
         if number is None or not 0 <= number <= self.length:
-            raise InputError(gettext("Cannot cut a cache of {length} tokens to {length2!r}: give a "
-                                     "length from 0 to {length}.").format(length=self.length, length2=length))
+            raise InputError(gettext("Cannot cut a cache of {length} tokens to {wanted!r}: give a "
+                                     "length from 0 to {length}.").format(length=self.length, wanted=length))
         self.length = number
 
 
@@ -296,8 +296,9 @@ def _check_new(keys: Tensor, held: Tensor) -> None:
     for axis in (0, 1, 3):  # to a compiler this also says that only the length can change
         fits = fits and keys.shape[axis] == held.shape[axis]
     if not fits:
-        raise InputError(gettext("Keys of shape {shape} in {dtype} on {device} do not fit into a cache of shape "
-                                 "{shape2} in {dtype2} on {device2}: make one with this model's config and, for a "
-                                 "StaticKVCache, its dtype, its device and a batch_size of {shape3}.").format(
-            shape=tuple(keys.shape), dtype=keys.dtype, device=keys.device, shape2=tuple(held.shape), dtype2=held.dtype,
-            device2=held.device, shape3=keys.shape[0]))
+        raise InputError(gettext("Keys of shape {shape} in {dtype} on {device} do not fit into a cache of "
+                                 "shape {given_shape} in {given_dtype} on {given_device}: make one with this "
+                                 "model's config and, for a StaticKVCache, its dtype, its device and a "
+                                 "batch_size of {batch_size}.").format(
+            shape=tuple(keys.shape), dtype=keys.dtype, device=keys.device, given_shape=tuple(held.shape),
+            given_dtype=held.dtype, given_device=held.device, batch_size=keys.shape[0]))

@@ -70,8 +70,8 @@ class LoRA:
                 dropout=self.dropout))
         known = isinstance(self.targets, (tuple, list)) and all(target in TARGETS for target in self.targets)
         if not known or not self.targets or len(set(self.targets)) < len(self.targets):
-            raise InputError(gettext("targets is {targets!r}: name each layer to adapt once, any of {targets2}"
-                                     ".").format(targets=self.targets, targets2=", ".join(TARGETS)))
+            raise InputError(gettext("targets is {targets!r}: name each layer to adapt once, any of {known}.").format(
+                targets=self.targets, known=", ".join(TARGETS)))
         for name, value in (("rank", rank), ("alpha", alpha), ("dropout", dropout), ("targets", tuple(self.targets))):
             object.__setattr__(self, name, value)  # as frozen dataclasses do it themselves
 

@@ -54,8 +54,8 @@ class Gpu:
         for name in ("memory", "bandwidth", "arithmetic"):
             value = finite_number(getattr(self, name))
             if value is None or value <= 0:
-                raise InputError(gettext("{name} of the GPU {name2!r} is {getattr!r}: give a positive number.").format(
-                    name=name, name2=self.name, getattr=getattr(self, name)))
+                raise InputError(gettext("{name} of the GPU {gpu!r} is {value!r}: give a positive number.").format(
+                    name=name, gpu=self.name, value=getattr(self, name)))
             object.__setattr__(self, name, value)  # as frozen dataclasses do it themselves
 
 

@@ -378,9 +378,9 @@ class PrefixCache:
         for keys, _ in self._example()[:1]:
             if (keys.dtype, keys.device) != (dtype, device):
                 raise InputError(gettext("This prefix cache holds {dtype} on {device}, and what is to "
-                                         "go with it is {dtype2} on {device2}: make another "
+                                         "go with it is {own_dtype} on {own_device}: make another "
                                          "PrefixCache, or clear() this one.").format(
-                    dtype=keys.dtype, device=keys.device, dtype2=dtype, device2=device))
+                    dtype=keys.dtype, device=keys.device, own_dtype=dtype, own_device=device))
 
     def _example(self) -> Held:
         """The keys and values of any one node; empty if there is none."""

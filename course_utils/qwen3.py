@@ -12,8 +12,9 @@ Source: Qwen3 Technical Report, https://arxiv.org/abs/2505.09388.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
 
 import torch
@@ -24,7 +25,8 @@ from course_utils.config import Qwen3Config
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.kv_cache import Cache, LayerCache, check_cache
 from course_utils.language import gettext
-from course_utils.linear import Linear, vector_products
+from course_utils.linear import Linear, fastest_routine, vector_products
+from course_utils.threads import computing_with, thread_count
 
 
 class RMSNorm(nn.Module):
@@ -277,19 +279,32 @@ class Qwen3Model(nn.Module):
             check_mask(attention_mask, (token_ids.shape[0], past + t), readable)
         s = cache.reserve(t) if cache is not None else t
         positions, mask = _positions_and_mask(token_ids, past, s, attention_mask)
-        one_vector = token_ids.numel() == 1 and not torch.compiler.is_compiling()
-        with vector_products(self.device) if one_vector else nullcontext():
+        with self._fast_on_cpu(token_ids.numel()):
             logits = self.compute(token_ids, positions, mask, cache, last_only)
         if cache is not None:
             cache.advance(t)
         return logits
 
+    @contextmanager
+    def _fast_on_cpu(self, tokens: int) -> Iterator[None]:
+        """Threads and a routine for single vectors, as they suit this model and so many tokens."""
+        if self.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_grad_enabled():
+            yield
+            return
+        # What is compiled is compiled for a number of threads, so that does not depend on the tokens.
+        threads = thread_count(_layer_elements(self.config) * self.dtype.itemsize, 1 if self.compiled else tokens)
+        with computing_with(threads):
+            own = (tokens == 1 and not self.compiled and self.quantization is None
+                   and fastest_routine(self.dtype) == "PyTorch")
+            with vector_products(self.device) if own else nullcontext():
+                yield
+
     def _check_devices(self, token_ids: Tensor, attention_mask: Tensor | None) -> None:
         for name, tensor in (("token_ids", token_ids), ("attention_mask", attention_mask)):
             if isinstance(tensor, Tensor) and tensor.device != self.device:
-                raise InputError(gettext("{name} is on {device} and the model on {device2}: move it with {name}"
+                raise InputError(gettext("{name} is on {device} and the model on {model_device}: move it with {name}"
                                          ".to(model.device).").format(
-                    name=name, device=tensor.device, device2=self.device))
+                    name=name, device=tensor.device, model_device=self.device))
 
     def compute(self, token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
                 last_only: bool) -> Tensor:
@@ -300,6 +315,13 @@ class Qwen3Model(nn.Module):
 
 EMBEDDING = "model.embed_tokens.weight"
 """Name of the one weight of which a pass looks rows up; a tied output layer is this matrix, too."""
+
+
+@functools.lru_cache
+def _layer_elements(config: Qwen3Config) -> int:
+    """Numbers in the weights of one layer."""
+    shapes = weight_shapes(config)
+    return sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("model.layers.0."))
 
 
 @functools.lru_cache
@@ -347,9 +369,9 @@ def check_vocabulary(token_ids: Tensor | Sequence[int], vocab_size: int) -> None
     else:
         low, high = int(token_ids.min()), int(token_ids.max())
     if low < 0 or high >= vocab_size:
-        raise InputError(gettext("Token id {which} is not in the vocabulary of {vocab_size}: encode the text with this "
-                                 "model's own tokenizer.").format(
-            which=low if low < 0 else high, vocab_size=vocab_size))
+        raise InputError(gettext("Token id {token_id} is not in the vocabulary of {vocab_size}: encode the text with "
+                                 "this model's own tokenizer.").format(
+            token_id=low if low < 0 else high, vocab_size=vocab_size))
 
 
 def check_mask(attention_mask: Tensor, shape: tuple[int, int], readable: bool = True) -> None:
@@ -368,8 +390,8 @@ def check_mask(attention_mask: Tensor, shape: tuple[int, int], readable: bool = 
             kind=type(attention_mask).__name__, shape=shape))
     if attention_mask.shape != shape:
         raise InputError(gettext("attention_mask has shape {shape}: it must be "
-                                 "{shape2}, one entry for each token, those in the "
-                                 "cache included.").format(shape=tuple(attention_mask.shape), shape2=shape))
+                                 "{wanted}, one entry for each token, those in the "
+                                 "cache included.").format(shape=tuple(attention_mask.shape), wanted=shape))
     if not readable:
         return
     if attention_mask.dtype != torch.bool and not bool(((attention_mask == 0) | (attention_mask == 1)).all()):

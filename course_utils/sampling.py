@@ -283,9 +283,9 @@ class Sampler:
             self.seen = (torch.zeros_like(logits, dtype=torch.bool) if token_ids is None
                          else occurring(token_ids, logits.shape[-1], attention_mask))
             if len(self.seen) != len(logits):
-                raise InputError(gettext("The sampler was given {count} prompts and chooses for {count2} texts: give "
+                raise InputError(gettext("The sampler was given {count} prompts and chooses for {texts} texts: give "
                                          "it the token_ids that are generated from.").format(
-                    count=len(self.seen), count2=len(logits)))
+                    count=len(self.seen), texts=len(logits)))
         if self._vocab_size is not None:
             without_text = torch.arange(logits.shape[-1], device=logits.device) >= self._vocab_size
             logits = logits.masked_fill(without_text, -math.inf)

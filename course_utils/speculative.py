@@ -238,9 +238,9 @@ def generate_speculative(model: Qwen3Model, token_ids: Tensor, max_new_tokens: i
                                  "call truncate(0), and pass the whole text as the prompt.").format(
             length=cache.length))
     if isinstance(draft, ModelDraft) and draft.model.config.vocab_size != model.config.vocab_size:
-        raise InputError(gettext("The draft has a vocabulary of {vocab_size} tokens and the model one of {vocab_size2}"
+        raise InputError(gettext("The draft has a vocabulary of {vocab_size} tokens and the model one of {model_size}"
                                  ": both must have been trained with the same tokenizer.").format(
-            vocab_size=draft.model.config.vocab_size, vocab_size2=model.config.vocab_size))
+            vocab_size=draft.model.config.vocab_size, model_size=model.config.vocab_size))
     return _rounds(model, token_ids, max_new_tokens, draft, end_tokens(eos_token_id), num_drafted, sampling,
                    random_generator(seed), KVCache(model.config) if cache is None else cache,
                    speculation or Speculation(), vocab_size)

@@ -330,8 +330,8 @@ def _read_config(cfg: Mapping[str, Any]) -> Qwen3Config:
                                  "QWEN_CONFIG_06_B.").format(kind=_kind(cfg)))
     missing, unknown = set(QWEN_CONFIG_06_B) - set(cfg), set(cfg) - set(QWEN_CONFIG_06_B)
     if missing or unknown:
-        what = f"lacks {_listed(missing)}" if missing else gettext("has {listed}, which a dense Qwen3 does not "
-                                                                   "have").format(listed=_listed(unknown))
+        what = gettext("lacks {names}").format(names=_listed(missing)) if missing else gettext(
+            "has {listed}, which a dense Qwen3 does not have").format(listed=_listed(unknown))
         raise InputError(gettext("cfg {what}: give all that QWEN_CONFIG_06_B has, and nothing else.").format(what=what))
     if cfg["qk_norm"] is not True:
         raise InputError(gettext("cfg sets qk_norm to {cfg!r}, and every Qwen3 normalizes queries "
@@ -433,7 +433,8 @@ class _AsEngine(nn.Module):
     def forward(self, token_ids: Tensor, cache: Cache | None = None, **_: object) -> Tensor:
         logits = self.model(token_ids) if cache is None else self.model(token_ids, cache=cache)
         if not isinstance(logits, Tensor) or logits.dim() != 3:
-            what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {_kind(logits)}"
+            what = gettext("shape {shape}").format(shape=tuple(logits.shape)) if isinstance(
+                logits, Tensor) else gettext("a {kind}").format(kind=_kind(logits))
             raise InputError(gettext("The model returned {what}: let it return logits, (batch, tokens, "
                                      "vocabulary).").format(what=what))
         return logits

@@ -8,6 +8,15 @@
                                                  package) up to date and write its README and its notebooks
                                                  (LANGUAGE/*.ipynb), which `execute` and `check` take, too
 
+For a workshop (see workshop/parts.py for the marks), the last four write into build/workshop, or where --out says:
+
+    python notebooks/build.py parts FILES...     list the parts of chapters, their minutes, and what is not marked
+    python notebooks/build.py mark FILES...      propose marks where there are none; with --anew estimate all minutes
+    python notebooks/build.py workshop [NAMES]   each path's kit: agenda, slides, notebooks to learn and to teach from
+    python notebooks/build.py guide FILES...     an instructor's page for each chapter
+    python notebooks/build.py live FILES...      chapters with the cells emptied that are typed together
+    python notebooks/build.py slides FILES...    slides of chapters, with notes
+
 A notebook is written with a code cell `# setup`, and with a line `<!-- solution 4.1 -->` where a solution belongs; the
 badges go behind its first heading. Filling in a second time changes nothing. The notebook of another language is never
 edited: it is made of the English one and of the catalogs.
@@ -21,6 +30,7 @@ import copy
 import os
 import re
 import sys
+import uuid
 from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
@@ -33,12 +43,14 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from rules import WIDGET_VIEW, faults, translated_faults
+from workshop import parts as workshop_parts
 
 FOLDER = Path(__file__).resolve().parent
 PROJECT_FILE = FOLDER.parent / "pyproject.toml"
 README = FOLDER.parent / "README.md"
 LOCALE = FOLDER / "locale"
 PACKAGE = FOLDER.parent / "course_utils"
+KITS = Path("build") / "workshop"
 _REPOSITORY = re.compile(r'^(Repository = ")([^"]*)(")$', re.MULTILINE)
 _ANY_WEBSITE = "https://OWNER.github.io/NAME/"
 _WEBSITE = re.compile(r"https://[\w-]+\.github\.io/[\w.-]+/")
@@ -47,20 +59,33 @@ _IS_SETUP = re.compile(r"#\s*(@title )?setup\b", re.IGNORECASE)
 SETUP = '''\
 # @title Setup: make the package importable here, on Colab or in a Studio.
 REPOSITORY = "{repository}"
+PROGRESS_ON_DRIVE = False  # @param {{type: "boolean"}}
 try:
-    import course_utils
-except ImportError:
-    import pathlib, subprocess, sys
-    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents]
-    here = [str(f) for f in folders if (f / "course_utils").is_dir()]
-    source = (here + [REPOSITORY + "/archive/main.zip"])[0]
+    from course_utils import load_model as _
+except (ImportError, AttributeError):  # not there, or PyTorch is too old
+    import importlib.metadata, pathlib, subprocess, sys
+    where = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents]
+    here = [f for f in where if (f / "course_utils/__init__.py").is_file()]
+    source = str((here + [REPOSITORY + "/archive/main.zip"])[0])
     pip = [sys.executable, "-m", "pip", "install", "--quiet", source]
     run = subprocess.run(pip, capture_output=True, text=True)
-    if run.returncode:
+    if sys.version_info < (3, 11):
+        print("Setup failed: this Python is too old, take 3.11 or later.")
+    elif run.returncode:
         print("Setup failed: offline, or is REPOSITORY wrong? pip says:",
-              *run.stderr.strip().splitlines()[-1:])'''
+              *run.stderr.strip().splitlines()[-1:])
+    sys.modules.pop("course_utils", None)  # an empty folder of that name
+    importlib.invalidate_caches()
+    old = sys.modules.get("torch")
+    if old and old.__version__ != importlib.metadata.version("torch"):
+        print("PyTorch was replaced: restart the kernel, then run this.")
+if PROGRESS_ON_DRIVE:
+    from course_utils.colab import use_drive
+    use_drive()'''
 # Nobody need read it: its source is folded in JupyterLab, on the website, and in Colab, where the title stands instead.
 FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}, "tags": ["hide-input"]}
+# What of a cell's metadata is kept: how it is shown, and what an instructor needs to know of it.
+KEPT = (*FOLDED, workshop_parts.MARK)
 
 # What a notebook's kernel finds in its environment, here and in pytest: this package, small measurements, no file that
 # keeps a learner's progress, and no progress bars, which would be kept as they were when they were drawn first.
@@ -87,7 +112,11 @@ def badges(address: str, name: str) -> str:
     path = f"/blob/main/notebooks/{name}"
     colab = "https://colab.research.google.com/github" + address.removeprefix("https://github.com") + path
     studio = "https://lightning.ai/new?repo_url=" + quote(address + path, safe="")
-    return f"[Open in Colab]({colab}) · [Open in Lightning Studio]({studio})"
+    repository_name = address.removeprefix("https://github.com/")
+    codespaces = f"https://codespaces.new/{repository_name}"
+    binder = f"https://mybinder.org/v2/gh/{repository_name}/main?labpath={quote(f'notebooks/{name}', safe='')}"
+    return (f"[Open in Colab]({colab}) · [Open in Lightning Studio]({studio}) · [Open in Codespaces]({codespaces}) · "
+            f"[Open in Binder]({binder})")
 
 
 def with_badges(source: str, line: str) -> str:
@@ -127,14 +156,18 @@ def filled_in(notebook: NotebookNode, name: str) -> NotebookNode:
 
 
 def normalized(notebook: NotebookNode) -> NotebookNode:
-    """A copy of a notebook without what differs between machines or runs and is no output."""
+    """A copy of a notebook without what differs between machines or runs and is no output.
+
+    A cell keeps its id, so that a learner's copy can be compared with a chapter in which cells were inserted or moved.
+    """
     notebook = copy.deepcopy(notebook)
     notebook.metadata = nbformat.from_dict(
         {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}})
     notebook.nbformat, notebook.nbformat_minor = 4, 5  # cells have ids
-    for number, cell in enumerate(notebook.cells, start=1):
-        cell.id = f"cell-{number:02}"
-        cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in FOLDED if cell.metadata.get(key)})
+    taken: set[str] = set()
+    for cell in notebook.cells:
+        cell.id = _own_id(cell, taken)
+        cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in KEPT if cell.metadata.get(key)})
         for output in cell.get("outputs", []):
             if "metadata" in output:
                 output.metadata = NotebookNode()
@@ -142,6 +175,15 @@ def normalized(notebook: NotebookNode) -> NotebookNode:
             output.get("data", {}).pop(WIDGET_VIEW, None)
     nbformat.validate(notebook)
     return notebook
+
+
+def _own_id(cell: NotebookNode, taken: set[str]) -> str:
+    """The id that a cell has, or one like those that JupyterLab makes if it has none of its own; added to `taken`."""
+    own: str = cell.get("id") or uuid.uuid4().hex[:8]
+    while own in taken:  # copied in a text editor
+        own = uuid.uuid4().hex[:8]
+    taken.add(own)
+    return own
 
 
 def executed(notebook: NotebookNode, timeout: int) -> NotebookNode:
@@ -193,9 +235,14 @@ def up_to_date(path: Path) -> NotebookNode:
     """A notebook as it should be now, but for its outputs: filled in, or made of the English one and the catalogs."""
     if (language := language_of(path)) == "en":
         return normalized(filled_in(read(path), path.name))
-    links = badges(repository(), f"{language}/{path.name}")
     told = partial(catalogs(language).told, path.stem)
-    return normalized(translation.translated(read(FOLDER / path.name), language, told, links))
+    links = badges(repository(), f"{language}/{path.name}")
+    for text in translation.BADGES:
+        links = links.replace(f"[{text}]", f"[{told(text) or text}]")
+    notebook = translation.translated(read(FOLDER / path.name), language, told, links)
+    for cell in notebook.cells:
+        cell.metadata.pop(workshop_parts.MARK, None)  # what an instructor says has no translation
+    return normalized(notebook)
 
 
 def readme_in(language: str) -> str:
@@ -272,7 +319,12 @@ def with_outputs(notebook: NotebookNode, earlier: NotebookNode) -> NotebookNode:
 
 
 def _program(source: str) -> str:
-    """What a cell does, without its comments and line breaks; a cell with a magic as it is written."""
+    """What a cell does, without its comments and line breaks; a cell with a magic as it is written.
+
+    A set-up cell does the same as any other: it prints nothing where the package is there.
+    """
+    if source.startswith("# @title "):
+        return "set-up"
     try:
         return ast.dump(ast.parse(source))
     except SyntaxError:
@@ -321,28 +373,95 @@ def set_repository(address: str) -> None:
             write(with_outputs(up_to_date(path), read(path)), path)
 
 
+def list_parts(paths: list[Path]) -> int:
+    """Print the parts of chapters as an instructor plans with them, and count what is wrong with their marks."""
+    count = 0
+    for path in paths:
+        notebook = read(path)
+        print(f"{path}: {workshop_parts.stated_minutes(notebook)[0]} minutes")
+        for part in workshop_parts.parts(notebook):
+            live = sum(map(workshop_parts.is_live, part.cells))
+            print(f"{part.minutes:5}  {part.role or 'UNMARKED':9}{part.audience:12} {part.title}"
+                  + (f" ({live} live)" if live else ""))
+        found = list(workshop_parts.faults_of_marks(notebook))
+        count += len(found)
+        print(*found, sep="\n")
+    return count
+
+
+def mark(paths: list[Path], anew: bool) -> None:
+    """Propose marks for the parts of chapters that have none."""
+    for path in paths:
+        notebook = read(path)
+        workshop_parts.propose_marks(notebook, anew)
+        write(notebook, path)
+
+
+def workshop(names: list[str], folder: Path, run: bool) -> int:
+    """Write the kits of workshops, each into a folder of its name; count the notebooks that failed, if they are run."""
+    from workshop import kit, paths
+
+    os.environ["COURSE_LANGUAGE"] = "en"  # that of the chapters
+    failures = 0
+    for name in names or paths.names():
+        kit.write_path(paths.read_path(name), folder / name, f"{repository()}/blob/main/notebooks")
+        print(folder / name)
+        if run:
+            failures += execute(sorted((folder / name / "complete").glob("*.ipynb")), timeout=600)
+    return failures
+
+
+def write_pages(kind: str, notebooks: list[Path], folder: Path) -> None:
+    """Write an instructor's page, the live notebook or the slides of each chapter."""
+    from workshop import kit
+
+    os.environ["COURSE_LANGUAGE"] = "en"  # that of the chapters
+    writer = {"guide": kit.write_guide, "live": kit.write_live, "slides": kit.write_slides}[kind]
+    for notebook in notebooks:
+        writer(notebook, folder)
+    print(folder)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("execute", "check"):
+    for name in ("execute", "check", "parts", "mark", "guide", "live", "slides"):
         command = commands.add_parser(name)
         command.add_argument("files", nargs="+", type=Path)
         if name == "execute":
             command.add_argument("--timeout", type=int, default=600, help="seconds a cell may take (600)")
+        elif name == "mark":
+            command.add_argument("--anew", action="store_true", help="estimate the minutes of all parts again")
+        elif name in ("guide", "live", "slides"):
+            command.add_argument("--out", type=Path, default=KITS / name, help="a folder (%(default)s)")
+    command = commands.add_parser("workshop")
+    command.add_argument("names", nargs="*", help="of the files in workshop/paths; without any, all")
+    command.add_argument("--out", type=Path, default=KITS, help="a folder, in which each path gets one (%(default)s)")
+    command.add_argument("--run", action="store_true", help="run the complete notebooks, and keep their outputs")
     commands.add_parser("repository").add_argument("url")
     command = commands.add_parser("translate")
     command.add_argument("language")
     command.add_argument("files", nargs="*", type=Path)
     arguments = parser.parse_args()
-    if arguments.command == "repository":
-        set_repository(arguments.url)
-        return
-    if arguments.command == "translate":
-        translate(arguments.language, arguments.files)
-        return
-    failed = (execute(arguments.files, arguments.timeout) if arguments.command == "execute"
-              else check(arguments.files))
+    failed: int | None = None
+    match arguments.command:
+        case "execute":
+            failed = execute(arguments.files, arguments.timeout)
+        case "check":
+            failed = check(arguments.files)
+        case "parts":
+            failed = list_parts(arguments.files)
+        case "mark":
+            mark(arguments.files, arguments.anew)
+        case "repository":
+            set_repository(arguments.url)
+        case "translate":
+            translate(arguments.language, arguments.files)
+        case "workshop":
+            failed = workshop(arguments.names, arguments.out, arguments.run)
+        case "guide" | "live" | "slides":
+            write_pages(arguments.command, arguments.files, arguments.out)
     sys.exit(1 if failed else 0)
 
 

@@ -3,8 +3,9 @@
 Seen is, by rule: every comment, every docstring, and every string that is printed or stands under a picture (an
 argument of SHOWING, also inside a list, a sum or an `if`), or says why something failed. These need a translation. Any
 other string with words in it, such as a prompt, a list of labels or an example, may have one: what the model is told is
-part of a chapter, and some chapters are better with a Chinese prompt. Never touched are keys in brackets, what is
-compared with `==` or `in`, and single words handed to a function, for these are names.
+part of a chapter, and some chapters are better with a Chinese prompt. Never touched are keys in brackets, unless they
+are labels of the chapter's own dictionaries, what is compared with `==` or `in`, and single words handed to a function,
+for these are names.
 
 A string's placeholders are part of its text, as in an f-string. A translation may put them in another order, and may
 leave out one that only chooses between words ("" or "s"); otherwise the code stays, token for token, what it was.
@@ -17,7 +18,7 @@ import inspect
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 SHOWING = {"HTML", "Markdown", "display", "expect", "print", "show", "show_figure"}
@@ -48,13 +49,29 @@ class Text:
     depth: int = 0
 
 
-def texts(source: str) -> list[Text]:
-    """The texts of a cell, from top to bottom. Magics (`%`, `!`) are passed over."""
-    plain = re.sub(r"(?m)^\s*[%!].*$", lambda magic: " " * len(magic.group()), source)
+def texts(source: str, labels: Collection[str] = ()) -> list[Text]:
+    """The texts of a cell, from top to bottom. Magics (`%`, `!`) are passed over.
+
+    Args:
+        source: the code.
+        labels: keys in brackets that are texts, too: see `labels`.
+    """
+    plain = _without_magics(source)
     place = _Places(plain)
     tokens = list(tokenize.generate_tokens(io.StringIO(plain).readline))
-    found = [*_comments(plain, tokens, place), *_strings(ast.parse(plain), tokens, place)]
+    found = [*_comments(plain, tokens, place), *_strings(ast.parse(plain), tokens, place, labels)]
     return sorted(found, key=lambda text: text.start)
+
+
+def labels(source: str) -> set[str]:
+    """The keys of the dictionaries that a cell writes down: what is read by such a key must follow a translation."""
+    keys = [key for node in ast.walk(ast.parse(_without_magics(source))) if isinstance(node, ast.Dict)
+            for key in node.keys]
+    return {key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+
+
+def _without_magics(source: str) -> str:
+    return re.sub(r"(?m)^\s*[%!].*$", lambda magic: " " * len(magic.group()), source)
 
 
 def faults(text: Text, translation: str) -> Iterator[str]:
@@ -113,7 +130,8 @@ def _comments(source: str, tokens: list[tokenize.TokenInfo], place: _Places) -> 
             yield Text(message, "comment", True, place.characters(*block[0].start), place.characters(*block[-1].end))
 
 
-def _strings(tree: ast.Module, tokens: list[tokenize.TokenInfo], place: _Places) -> Iterator[Text]:
+def _strings(tree: ast.Module, tokens: list[tokenize.TokenInfo], place: _Places,
+             labels: Collection[str]) -> Iterator[Text]:
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     inside = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)
               if part is not node}
@@ -135,7 +153,9 @@ def _strings(tree: ast.Module, tokens: list[tokenize.TokenInfo], place: _Places)
         message = str(node.value) if isinstance(node, ast.Constant) else _message(node, place.source[start:end])
         words = message if isinstance(node, ast.Constant) else "".join(
             part.value for part in node.values if isinstance(part, ast.Constant))
-        needed = _is_seen(node, parents, words)
+        above = parents[node]
+        key = isinstance(above, ast.Subscript) and node is above.slice and message in labels
+        needed = False if key else _is_seen(node, parents, words)
         if needed is not None and _WORD.search(words):
             yield Text(message, kind, needed, start, end, depth)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from code_texts import TITLE, Text, is_placeholder, pieces, texts
 
@@ -15,18 +15,19 @@ NARROW = 36  # columns: with fewer left, a text that takes several lines begins 
 _CLOSING, _OPENING = "，。、；：？！）》」』”’…%", "（《「『“‘"
 
 
-def with_texts(source: str, translation: Callable[[Text], str | None]) -> str:
+def with_texts(source: str, translation: Callable[[Text], str | None], labels: Collection[str] = ()) -> str:
     """A cell's code with other texts.
 
     Args:
         source: the code.
         translation: what a text becomes, without `faults`; None leaves it.
+        labels: keys in brackets that are texts, too: see `code_texts.labels`.
 
     Raises:
         ValueError: if the code would no longer do the same.
     """
     result = source
-    for text in reversed(texts(source)):
+    for text in reversed(texts(source, labels)):
         if (told := translation(text)) is not None and told != text.message:
             written = _written(source, text, told)
             before = result[:text.start].rstrip(" ") if written[0] == "\n" else result[:text.start]

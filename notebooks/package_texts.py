@@ -24,7 +24,9 @@ NOT_SHOWN = ("benchmark/engines.py", "benchmark/peers.py", "benchmark/published.
 _NO_TEXT = re.compile(
     r"</?\w+|^ style=|[a-z]+:[^ ]+;|\d?p?x? ?(?:solid|double) \{\}|row wrap|\\[sdwb]|^--|^`|_product\("
     r"|Sans|Serif|^Arial|^Microsoft|^Heiti|^WenQuan|^PingFang|^(?:upper|lower|center|outside|offset|axes) |lm_head|XPU"
-    r"|^Google Colab$|^Lightning Studio$|^You are a helpful|^Tell me a story|^What is attention|^Say it again"
+    r"|^Google Colab$|^Lightning Studio$|^GitHub Codespaces$|^module \{"
+    r"|^import sys, |^Once upon a"
+    r"|^You are a helpful|^Tell me a story|^What is attention|^Say it again"
     r"|^Thank you!|^course-utils |^To enable trace|^The (?:Chinese|English) word for|^\{\"text\": ")
 # Whose arguments are looked up where they are shown, and which of them: all where none is named.
 _KEPT: dict[str, tuple[str | int, ...]] = {

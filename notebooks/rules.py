@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from nbformat import NotebookNode
+from workshop.parts import chapter_number, faults_of_marks
 
 MEDIAN_LINES, MOST_LINES, MOST_COLUMNS, MOST_IMPORT_LINES = 6, 25, 76, 10
 # Title, set-up, question, first result; with what that result alone needs.
@@ -41,7 +42,7 @@ def faults(notebook: NotebookNode, fresh: NotebookNode) -> list[str]:
     """
     rules = (_stale(notebook, fresh), _executed(notebook), _sizes(notebook), _opening(notebook), _imports(notebook),
              _outputs(notebook), _images(notebook), _markdown(notebook), _exercises(notebook), _solutions(notebook),
-             _questions(notebook))
+             _questions(notebook), faults_of_marks(notebook))
     return [fault for rule in rules for fault in rule]
 
 
@@ -109,7 +110,7 @@ def _sizes(notebook: NotebookNode) -> Iterator[str]:
     if lines and statistics.median(lines) > MEDIAN_LINES:
         yield f"The median code cell has {statistics.median(lines):g} lines, above {MEDIAN_LINES}."
     for cell, count in zip(cells, lines):
-        if count > MOST_LINES:
+        if count > MOST_LINES and "hide-input" not in _tags(cell):  # a folded one has the language's lines beside it
             yield f"{_name(cell)}: has {count} lines, above {MOST_LINES}."
         width = max(_columns(line) for line in cell.source.splitlines())
         if width > MOST_COLUMNS:
@@ -232,7 +233,7 @@ def _attribute(tag: str, name: str) -> str:
 def _exercises(notebook: NotebookNode) -> Iterator[str]:
     places = {exercise_id: position for position, cell in enumerate(notebook.cells) if cell.cell_type == "code"
               for exercise_id in _called("check", cell)}
-    chapter = _chapter(notebook)
+    chapter = chapter_number(notebook)
     if len(places) < LEAST_EXERCISES:
         yield f"The chapter has {len(places)} exercises, fewer than {LEAST_EXERCISES}."
     for exercise_id, position in places.items():
@@ -290,7 +291,7 @@ def _questions(notebook: NotebookNode) -> Iterator[str]:
     if len(asked) < LEAST_QUESTIONS:
         yield f"The chapter has {len(asked)} questions, fewer than {LEAST_QUESTIONS}."
     for question_id, cell in asked:
-        if not question_id.startswith(f"{_chapter(notebook)}."):
+        if not question_id.startswith(f"{chapter_number(notebook)}."):
             yield f"Question {question_id} belongs to another chapter."
         shown = [output.data.get("text/html", "") for output in cell.outputs if "data" in output]
         if not any(f"Question {question_id}:" in html for html in shown):
@@ -300,12 +301,6 @@ def _questions(notebook: NotebookNode) -> Iterator[str]:
 def _called(function: str, cell: NotebookNode) -> list[str]:
     """The ids with which a code cell calls `check` or `ask`."""
     return re.findall(rf"^{function}\(\"([\w.]+)\"", cell.source, flags=re.MULTILINE)
-
-
-def _chapter(notebook: NotebookNode) -> str:
-    """The chapter's number, from the first heading."""
-    found = re.match(r"# (\d+)\.", notebook.cells[0].source)
-    return found.group(1) if found else ""
 
 
 def _tree(source: str) -> ast.Module:

@@ -22,7 +22,9 @@ from nbformat import NotebookNode
 # Texts of this script and of build.py; a catalog has them like those of the notebooks.
 SOLUTION = "Solution"
 BEHIND = "This part is not yet translated from the present English text:"
-OWN = (SOLUTION, BEHIND, "How a large language model writes text", "Chapters", "Show the set-up", "Hide the set-up")
+BADGES = ("Open in Colab", "Open in Lightning Studio")
+OWN = (SOLUTION, BEHIND, *BADGES, "How a large language model writes text", "Chapters", "Show the set-up",
+       "Hide the set-up")
 
 _BADGES = re.compile(r"^\[Open in Colab\]\(.*\n*", re.MULTILINE)
 _SOLUTION = re.compile(r"^<!-- solution ([\w.]+) -->\n<details>.*?^<!-- end of solution -->$", re.MULTILINE | re.DOTALL)
@@ -116,11 +118,12 @@ def translated(notebook: NotebookNode, language: str, told: Callable[[str], str 
         ValueError: if a translation breaks the code.
     """
     result = copy.deepcopy(notebook)
+    labels = {label for cell in result.cells if cell.cell_type == "code" for label in code_texts.labels(cell.source)}
     for cell in result.cells:
         if cell.cell_type == "markdown":
             cell.source = _markdown(cell.source, told, badges)
         elif cell.cell_type == "code":
-            cell.source = _code(cell.source, language, told)
+            cell.source = _code(cell.source, language, told, labels)
             cell.outputs, cell.execution_count = [], None
     return result
 
@@ -194,7 +197,7 @@ def _markdown(source: str, told: Callable[[str], str | None], badges: str) -> st
     return found.rstrip()
 
 
-def _code(source: str, language: str, told: Callable[[str], str | None]) -> str:
+def _code(source: str, language: str, told: Callable[[str], str | None], labels: set[str]) -> str:
     behind = False
 
     def translation(text: code_texts.Text) -> str | None:
@@ -203,7 +206,7 @@ def _code(source: str, language: str, told: Callable[[str], str | None]) -> str:
         behind |= found is None and text.needed
         return found
 
-    source = with_texts(source, translation)
+    source = with_texts(source, translation, labels)
     if source.startswith("# @title "):
         title, _, rest = source.partition("\n")
         return f"{title}\n{_LANGUAGE_SETTING.format(language=language)}\n{rest}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-ASKED_FOR_BY_NAME = frozenset({"browser", "site", "hub", "gpu", "peers"})
+ASKED_FOR_BY_NAME = frozenset({"browser", "site", "jupyterhub", "hub", "gpu", "peers", "stick"})
 
 
 def asked_for(expression: str) -> set[str]:

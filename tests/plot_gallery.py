@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from course_utils import plots
+from course_utils.attention_tiles import softmax_steps
 from course_utils.benchmark.report import Report, RowResult, Run, Settings
 from course_utils.family import FAMILY
 from course_utils.generation import Step
@@ -50,6 +51,8 @@ GALLERY: dict[Callable[..., Figure], Callable[[Qwen3Tokenizer], Figure]] = {
     plots.attention_maps: lambda _: plots.attention_maps(
         torch.ones(2, 9, 9).tril() / torch.arange(1, 10)[:, None], [f"␣token{n}" for n in range(9)],
         ["layer 5, head 7", "layer 0, head 0"]),
+    plots.attention_memory: lambda _: plots.attention_memory(
+        [512, 1024, 2048], {"all scores": [4e6, 16e6, 64e6], "in tiles": [1e6, 2e6, 4e6]}),
     plots.benchmark_picture: lambda _: plots.benchmark_picture(_report()),
     plots.cache_kinds: lambda _: plots.cache_kinds(4, 4, 10),
     plots.cache_memory: lambda _: plots.cache_memory(
@@ -59,6 +62,8 @@ GALLERY: dict[Callable[..., Figure], Callable[[Qwen3Tokenizer], Figure]] = {
     plots.candidate_lines: lambda tokenizer: plots.candidate_lines(_STEPS, tokenizer),
     plots.course_map: lambda _: plots.course_map(),
     plots.generation_loop: lambda _: plots.generation_loop("Explain logits.", [2240, 2135, 13], " Logits"),
+    plots.group_trade: lambda _: plots.group_trade(
+        {16: (6.0, 0.008), 32: (5.0, 0.012), 64: (4.5, 0.015), 128: (4.25, 0.018), 256: (4.125, 0.022)}),
     plots.learning_curve: lambda _: plots.learning_curve(
         {n: 8 / n**0.3 for n in range(1, 99)}, {n: 8 / n**0.29 for n in (40, 90)}, {"guessing": 8.8, "tiny": 0.6}),
     plots.learning_rate: lambda _: plots.learning_rate(TrainingPlan(steps=200, warm_up_steps=20, learning_rate=0.006)),
@@ -74,6 +79,8 @@ GALLERY: dict[Callable[..., Figure], Callable[[Qwen3Tokenizer], Figure]] = {
         {"tiny": 12_900_000, "Qwen3-4B": 8 * 10**9, "Qwen3-14B": 29 * 10**9}, 10**10),
     plots.number_formats: lambda _: plots.number_formats(["float32", "bfloat16", "float16", "int8"]),
     plots.number_line: lambda _: plots.number_line(_CHANCES.tolist(), _WORDS, [0.1, 0.55, 0.97]),
+    plots.softmax_in_tiles: lambda _: plots.softmax_in_tiles(
+        [0.5, 1.5, -1.0, 0.0, 1.0, 3.0], softmax_steps([0.5, 1.5, -1.0, 0.0, 1.0, 3.0], 2)[1]),
     plots.packed_blocks: lambda _: plots.packed_blocks([
         np.array([1] * 6 + [0] + [1] * 7 + [0] + [1] * 4), np.array([1] * 9 + [0] + [1] * 9)], 0),
     plots.parameter_parts: lambda _: plots.parameter_parts({
@@ -84,6 +91,8 @@ GALLERY: dict[Callable[..., Figure], Callable[[Qwen3Tokenizer], Figure]] = {
                                                              pass_work(_QWEN, "bfloat16", 4096), L4),
     plots.position_waves: lambda _: plots.position_waves(sinusoidal_encoding(64, 32)),
     plots.prefill_and_decode: lambda _: plots.prefill_and_decode([0.05, *[0.02] * 8], 96),
+    plots.product_rates: lambda _: plots.product_rates(
+        {"Python": 2e6, "C, portable": 1.3e9, "C, AVX512_VNNI": 40e9}, 42e9),
     plots.radix_tree: lambda tokenizer: plots.radix_tree(plots.TreeStep(
         {(1, 2, 3, 4): 4, (1, 2, 3, 4, 5): 1, (8, 9): 2}, {(1, 2, 3, 4): 4, (1, 2, 3, 4, 5): 1, (1, 2, 3, 4, 6, 7): 2},
         [(1, 2, 3, 4)]), tokenizer),

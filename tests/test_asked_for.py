@@ -1,4 +1,4 @@
-"""What needs the hub, a browser, the website, a GPU or peers runs when `-m` names it, and under no other expression."""
+"""The hub, a browser, the website, a GPU, peers and a stick's wheels are needed when `-m` names them, never else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from asked_for import ASKED_FOR_BY_NAME, asked_for
 
 TESTS = Path(__file__).resolve().parent
 FILES = {"hub": "test_hub_real.py", "peers": "test_benchmark_peers.py", "browser": "browser/test_course.py",
-         "site": "browser/test_site.py", "gpu": "test_device.py"}
+         "site": "browser/test_site.py", "jupyterhub": "test_jupyterhub.py", "gpu": "test_device.py",
+         "stick": "test_stick_real.py"}
 
 
 @pytest.mark.parametrize(("expression", "names"), [

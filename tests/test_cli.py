@@ -20,12 +20,12 @@ from course_utils.adapter_checkpoint import load_adapter, save_adapter
 from course_utils.checkpoint import save_checkpoint
 from course_utils.cli import main
 from course_utils.config import Qwen3Config
-from course_utils.environment import EnvironmentReport, Finding
 from course_utils.errors import DownloadError
 from course_utils.loading import load_model, load_tokenizer
 from course_utils.lora import Adapters, LoRA
 from course_utils.printable import printable
 from course_utils.qwen3 import Qwen3Model
+from course_utils.report import EnvironmentReport, Finding
 from course_utils.sampling import GREEDY, Sampling
 from course_utils.training.loop import Trainer
 
@@ -92,7 +92,7 @@ def test_help_names_every_command(capsys):
     assert all(command in printed for command in ("check", "generate", "train", "finetune", "download", "lab"))
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["generate"], ["generate", "x", "--nonsense"], ["check", "x"],
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["generate"], ["generate", "x", "--nonsense"],
                                        ["generate", "x", "--max-new-tokens", "many"],
                                        ["generate", "x", "--temperature", "hot"], ["generate", "x", "--top-k", "2.5"],
                                        ["generate", "x", "--stop"]])

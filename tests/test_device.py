@@ -37,6 +37,10 @@ def pretend(monkeypatch, *devices):
     monkeypatch.setattr(device_module, "available_devices", lambda: [*devices, "cpu"])
 
 
+def test_the_processor_has_a_name() -> None:
+    assert device_module.processor_name()
+
+
 def test_the_fastest_kind_comes_first_and_the_cpu_is_always_there(monkeypatch):
     assert available_devices()[-1] == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -160,6 +164,20 @@ def test_a_containers_limit_counts_and_its_cache_of_files_is_free(version, monke
     if version == "new":
         (tmp_path / "cgroup" / "memory.max").write_text("max\n")
         assert host_memory.total() > 10 ** 8
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX: nobody serves a class from Windows")
+@pytest.mark.parametrize(("named", "counts"), [("50000000", True), ("0", False), ("", False), ("2G", False)])
+def test_a_learners_share_of_a_server_counts(named, counts, monkeypatch):
+    monkeypatch.delenv("MEM_LIMIT", raising=False)
+    machine = host_memory.total()
+    monkeypatch.setenv("MEM_LIMIT", named)
+    assert host_memory.total() == (5 * 10 ** 7 if counts else machine)
+    if sys.platform == "linux":
+        monkeypatch.setattr(host_memory, "resident", lambda: 4 * 10 ** 7)
+        assert (host_memory.available() <= 10 ** 7) == counts
+        monkeypatch.setattr(host_memory, "resident", lambda: 6 * 10 ** 7)
+        assert (host_memory.available() == 0) == counts  # and never less
 
 
 def test_macos_table_of_pages():

@@ -13,12 +13,14 @@ from html.parser import HTMLParser
 import pytest
 
 from course_utils import environment
-from course_utils.environment import EnvironmentReport, Finding, environment_report
+from course_utils.environment import environment_report
+from course_utils.report import EnvironmentReport, Finding
 
 
 @pytest.fixture(autouse=True)
 def local_and_online(monkeypatch):
-    for name in ("COURSE_DEVICE", "COLAB_RELEASE_TAG", "LIGHTNING_CLOUDSPACE_ID"):
+    for name in ("COURSE_DEVICE", "COLAB_RELEASE_TAG", "LIGHTNING_CLOUDSPACE_ID", "CODESPACES",
+                 "BINDER_SERVICE_HOST", "JUPYTERHUB_USER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
 
@@ -117,7 +119,9 @@ def test_missing_packages(monkeypatch):
 
 
 @pytest.mark.parametrize(("variable", "name"), [
-    ("COLAB_RELEASE_TAG", "Google Colab"), ("LIGHTNING_CLOUDSPACE_ID", "Lightning Studio"), (None, "local")])
+    ("COLAB_RELEASE_TAG", "Google Colab"), ("LIGHTNING_CLOUDSPACE_ID", "Lightning Studio"),
+    ("CODESPACES", "GitHub Codespaces"), ("BINDER_SERVICE_HOST", "Binder"), ("JUPYTERHUB_USER", "JupyterHub"),
+    (None, "local")])
 def test_where(monkeypatch, variable, name):
     if variable:
         monkeypatch.setenv(variable, "1")

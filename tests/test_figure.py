@@ -9,6 +9,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 
+from course_utils.errors import InputError
 from course_utils.plots import figure, has_cjk_font, show_figure, style
 
 
@@ -62,6 +63,35 @@ def test_style_ends_with_its_block_and_asks_for_fonts_that_are_there():
         for name in matplotlib.rcParams["font.family"]:
             matplotlib.font_manager.findfont(name, fallback_to_default=False)
     assert matplotlib.rcParams["font.family"] == before
+
+
+def size_of(output):
+    """Width and height in pixels, from the header of a PNG."""
+    png = base64.b64decode(output["image/png"])
+    return tuple(int.from_bytes(png[at:at + 4], "big") for at in (16, 20))
+
+
+def test_a_picture_for_a_projector_has_more_pixels_and_no_small_text(monkeypatch):
+    def size_with(points):
+        fig = line()
+        fig.axes[0].set_title("smallest", fontsize=points)
+        fig.axes[0].tick_params(labelsize=14)
+        return size_of(figure.as_output(fig, "A line."))
+
+    monkeypatch.delenv("COURSE_FIGURE_SCALE", raising=False)
+    width, height = size_with(9)
+    assert (width, height) == size_with(13) == (700, 350)
+    monkeypatch.setenv("COURSE_FIGURE_SCALE", "2")
+    assert size_with(13) == (2 * width, 2 * height)
+    large, _ = size_with(8)
+    assert abs(large - 2 * width * 12 / 8) <= 1  # 8 points have become 12
+
+
+@pytest.mark.parametrize("said", ["0.5", "5", "two", "nan"])
+def test_a_scale_that_nobody_can_draw_is_refused(monkeypatch, said):
+    monkeypatch.setenv("COURSE_FIGURE_SCALE", said)
+    with pytest.raises(InputError, match=f"COURSE_FIGURE_SCALE is '{said}'"):
+        figure.as_output(line(), "A line.")
 
 
 @pytest.mark.parametrize("font, told", [(True, ""), (False, "No font here")])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -102,6 +103,13 @@ def test_colab_is_not_below_the_lower_bounds() -> None:
         assert bounds.get(canonicalize_name(name), Requirement(name).specifier).contains(version), name
 
 
+def test_colab_is_tried_with_its_own_python() -> None:
+    text = (REPOSITORY / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    job = yaml.safe_load(text)["jobs"]["colab"]
+    settings = [step.get("with", {}) for step in job["steps"]]
+    assert [each["python-version"] for each in settings if "python-version" in each] == ["3.13"]
+
+
 @pytest.mark.parametrize("line", ['numpy==2.4.6; python_version >= "3.11"', "numpy>=2", "numpy"])
 def test_a_constraint_is_a_name_and_a_version(line: str, tmp_path: Path) -> None:
     file = tmp_path / "constraints.txt"
@@ -157,9 +165,9 @@ def test_an_index_that_is_not_there_is_said(index, silent, said, capsys) -> None
 # What CI runs
 
 
-def ci(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def ci(*arguments: str, at: Path = REPOSITORY, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
-    return subprocess.run([str(REPOSITORY / ".ci" / "run"), *arguments], env=kept | environment, capture_output=True,
+    return subprocess.run([str(at / ".ci" / "run"), *arguments], env=kept | environment, capture_output=True,
                           text=True, timeout=120, check=False)
 
 
@@ -175,6 +183,27 @@ def test_the_repository_under_its_own_address_passes() -> None:
     address = PROJECT["project"]["urls"]["Repository"]
     result = ci("address", GITHUB_REPOSITORY=address.removeprefix("https://github.com/").upper())
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@needs_posix
+@pytest.mark.parametrize("forgotten", ["research.google.com/github/", "lightning.ai/new", "codespaces.new",
+                                       "mybinder.org"])
+def test_a_fork_whose_badges_lead_elsewhere_is_told_the_command(forgotten: str, tmp_path: Path) -> None:
+    for name in (".ci/run", "pyproject.toml", "notebooks/04_one_step.ipynb"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    old = PROJECT["project"]["urls"]["Repository"].removeprefix("https://github.com/")
+    for name in ("pyproject.toml", "notebooks/04_one_step.ipynb"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        for before, after in ((old, "ann/fork"), (old.replace("/", "%2F"), "ann%2Ffork")):
+            text = text.replace(before, after)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert ci("address", at=tmp_path, GITHUB_REPOSITORY="ann/fork").returncode == 0
+    text = re.sub(rf"({re.escape(forgotten)}\S*?)ann(/|%2F)fork", r"\1eve\2fork", text)
+    (tmp_path / "notebooks/04_one_step.ipynb").write_text(text, encoding="utf-8")
+    result = ci("address", at=tmp_path, GITHUB_REPOSITORY="ann/fork")
+    assert result.returncode == 1 and result.stdout == "notebooks/04_one_step.ipynb\n"
+    assert "Run: python notebooks/build.py repository https://github.com/ann/fork\n" in result.stderr
 
 
 @needs_posix
@@ -204,7 +233,8 @@ def test_workflows_take_steps_of_ci_run_and_pin_what_they_use(path: Path) -> Non
 
 def test_workflows_take_every_step() -> None:
     taken = {word for path in WORKFLOWS for step in steps(path) for word in step["run"].split()}
-    assert {"address", "constraints", "tests", "code", "linters", "browser", "site", "colab", "wheel"} == STEPS <= taken
+    assert {"address", "constraints", "tests", "code", "linters", "browser", "workshop", "site", "colab",
+            "wheel", "jupyterhub", "stick"} == STEPS <= taken
 
 
 def test_every_skip_says_what_the_machine_lacks() -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from course_utils import Qwen3Model, kernels
+from course_utils import linear as linear_module
+from course_utils.config import Qwen3Config
 from course_utils.linear import Linear, is_one_vector, vector_products
+
+CONFIG = Qwen3Config(vocab_size=96, hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+                     num_key_value_heads=2, head_dim=16, max_position_embeddings=64)
 
 ONE_VECTOR = [(1, 40), (1, 1, 40), (40,)]
 MANY_VECTORS = [(2, 40), (2, 1, 40), (1, 3, 40)]
@@ -129,3 +137,84 @@ def test_the_inner_of_two_blocks_does_not_end_the_outer() -> None:
             pass
         assert not torch.backends.mkldnn.enabled
     assert torch.backends.mkldnn.enabled
+
+
+# The choice between routines
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """As in a new process on a new machine: where what is found will be kept."""
+    monkeypatch.setattr(linear_module, "kernel_folder", lambda: tmp_path / "cache")
+    linear_module.routine_speeds.cache_clear()
+    yield tmp_path / "cache"
+    linear_module.routine_speeds.cache_clear()
+
+
+def speeds(dtype: torch.dtype = torch.bfloat16) -> dict[str, float]:
+    return dict(linear_module.routine_speeds(dtype, torch.get_num_threads()))
+
+
+def test_routines_are_tried_once_and_remembered(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = speeds()
+    assert set(tried) >= {"oneDNN", "PyTorch"} and all(speed > 0 for speed in tried.values())
+    assert ("kernel" in tried) == (kernels.problem("bfloat16") is None)
+    assert linear_module.fastest_routine(torch.bfloat16) == max(tried, key=lambda name: tried[name])
+    linear_module.routine_speeds.cache_clear()  # another process
+    monkeypatch.setattr(linear_module, "_try_routines", None)
+    assert speeds() == tried and len(list(empty_cache.iterdir())) == 1
+
+
+def test_other_formats_and_threads_are_tried_on_their_own(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[torch.dtype] = []
+    monkeypatch.setattr(linear_module, "_try_routines", lambda dtype, routines: calls.append(dtype) or dict.fromkeys(
+        routines, 1.0))
+    assert set(speeds(torch.float32)) == {"oneDNN", "PyTorch"}
+    speeds()
+    linear_module.routine_speeds(torch.bfloat16, 77)
+    assert calls == [torch.float32, torch.bfloat16, torch.bfloat16] and len(list(empty_cache.iterdir())) == 3
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"oneDNN": 1.0}', '{"oneDNN": NaN, "PyTorch": 1.0}',
+                                     '{"oneDNN": "fast", "PyTorch": 1.0}'])
+def test_what_is_broken_is_tried_again(content: str, empty_cache: Path) -> None:
+    speeds(torch.float32)
+    file = next(empty_cache.iterdir())
+    file.write_text(content)
+    linear_module.routine_speeds.cache_clear()
+    speeds(torch.float32)
+    assert set(json.loads(file.read_text())) == {"oneDNN", "PyTorch"}
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(empty_cache: Path) -> None:
+    empty_cache.write_text("a file where the folder should be")
+    assert set(speeds(torch.float32)) == {"oneDNN", "PyTorch"}
+
+
+@pytest.mark.parametrize("routine", ["oneDNN", "PyTorch", "kernel"])
+def test_the_model_uses_the_fastest(routine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if routine == "kernel" and (problem := kernels.problem("bfloat16")) is not None:
+        pytest.skip(problem)
+    monkeypatch.setattr(linear_module, "routine_speeds", lambda dtype, threads: {
+        name: 2.0 if name == routine else 1.0 for name in ("oneDNN", "PyTorch", "kernel")})
+    model = Qwen3Model(CONFIG).bfloat16().eval()
+    used: list[str] = []
+    for name, call in (("F.linear", F.linear), ("kernel", kernels.bfloat16_product)):
+        def spy(*args: Tensor, name: str = name, call: Callable[..., Tensor] = call) -> Tensor:
+            used.append(name if name == "kernel" else "oneDNN" if torch.backends.mkldnn.enabled else "PyTorch")
+            return call(*args)
+        monkeypatch.setattr(*((F, "linear") if name != "kernel" else (kernels, "bfloat16_product")), spy)
+    one = torch.tensor([[3]])
+    with torch.inference_mode():
+        logits = model(one)
+    products = 7 * CONFIG.num_hidden_layers + 1
+    assert used == [routine] * products
+    used.clear()
+    with torch.inference_mode():
+        model(one.expand(1, 4))
+    assert set(used) == {"oneDNN"}  # many vectors
+    used.clear()
+    model(one).sum().backward()
+    assert set(used) == {"oneDNN"}  # the others know nothing of gradients, or are not worth a switch
+    monkeypatch.undo()
+    torch.testing.assert_close(logits, model(one), rtol=0.02, atol=0.02)

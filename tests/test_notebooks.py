@@ -6,16 +6,20 @@ That every notebook runs and prints what it holds is nbval's part: pytest collec
 from __future__ import annotations
 
 import copy
+import importlib.machinery
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from course_utils import exercises
+from course_utils import colab, exercises
+from course_utils.errors import InputError
 from course_utils.exercises.question import find_question, question_output
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -24,6 +28,7 @@ sys.path.insert(0, str(REPOSITORY / "notebooks"))
 
 import build  # noqa: E402  (a script beside the notebooks, not a module of the package)
 import rules  # noqa: E402
+from workshop import parts  # noqa: E402
 
 SOLUTION = 'def twice(x):\n    """Twice."""\n    return x + x'
 
@@ -69,7 +74,8 @@ def solution(request, monkeypatch):
 def example():
     """A small notebook without a fault."""
     cells = [
-        new_markdown_cell("# 99. Example\n\nText and ![a boat](boat.png)."),
+        new_markdown_cell("# 99. Example\n\nText and ![a boat](boat.png).\n\n**Time:** 20 minutes, 15 of them for the "
+                          "exercises."),
         new_code_cell("# setup"),
         new_code_cell("print(1)", outputs=[printed("1\n")]),
         new_code_cell("show('Time', 1.0, 's')", outputs=[printed("⏱ Time: 1 s\n")]),
@@ -81,7 +87,10 @@ def example():
     ]
     for count, cell in enumerate((cell for cell in cells if cell.cell_type == "code"), start=1):
         cell.execution_count = count
-    return build.normalized(build.filled_in(new_notebook(cells=cells), "99_example.ipynb"))
+    for number, cell in enumerate(cells):
+        cell.id = f"cell-{number}"
+    parts.propose_marks(notebook := new_notebook(cells=cells))
+    return build.normalized(build.filled_in(notebook, "99_example.ipynb"))
 
 
 def test_example_has_no_fault():
@@ -160,6 +169,18 @@ FAULTS = {
     "hints behind the solution": (
         lambda cells: cells[9].update(source=cells[9].source[cells[9].source.index("<!--"):]
                                       + "\n<details><summary>Hint 1</summary></details>"), "one or two folds"),
+    "part without a mark": (lambda cells: cells[6].update(metadata={}), "'Exercise 99.1: twice' has no mark"),
+    "unknown role": (lambda cells: cells[6].metadata.workshop.update(role="nice"), "`role` must be one of core"),
+    "unknown audience": (lambda cells: cells[6].metadata.workshop.update({"for": "cats"}), "`for` one of everyone"),
+    "misspelt note": (lambda cells: cells[6].metadata.workshop.update(befor="Hello."), "'befor'"),
+    "minutes of an exercise": (lambda cells: cells[6].metadata.workshop.update(minutes=5), "there may be"),
+    "half a minute": (lambda cells: cells[0].metadata.workshop.update(minutes=0.5), "whole number of minutes"),
+    "minutes that do not add up": (lambda cells: replace(cells[0], "20 minutes", "21 minutes"),
+                                   "states 21 minutes, and its parts take 20"),
+    "minutes of exercises that do not add up": (lambda cells: replace(cells[0], "15 of", "14 of"),
+                                                "14 minutes for the exercises, and their tasks take 15"),
+    "live stub": (lambda cells: cells[7].metadata.update(workshop={"live": True}), "if it is code to type"),
+    "mark inside a part": (lambda cells: cells[2].metadata.update(workshop={"minutes": 3}), "all that a cell inside"),
     "too few questions": (lambda cells: cells.pop(), "1 questions, fewer than 2"),
     "question of another chapter": (
         lambda cells: replace(cells[-1], "99.B", "98.B"), "Question 98.B belongs to another chapter"),
@@ -185,6 +206,27 @@ def test_unmasked_machine_values_are_found(value):
     del notebook.cells[2].metadata["tags"]
     notebook.cells[2].outputs = [printed(f"first\n⏱ Label: {value}\n")]
     assert faults(notebook) == []
+
+
+def test_cells_keep_their_ids_when_others_are_inserted_and_moved():
+    before = example()
+    notebook = copy.deepcopy(before)
+    notebook.cells.insert(3, new_code_cell("x = 1"))
+    notebook.cells.append(notebook.cells.pop(2))
+    after = build.normalized(notebook)
+    ids = {cell.id: cell.source for cell in after.cells}
+    assert len(ids) == len(before.cells) + 1
+    assert [cell.source for cell in before.cells] == [ids[cell.id] for cell in before.cells]
+    assert build.normalized(after) == after
+
+
+def test_no_two_cells_have_one_id():
+    notebook = example()
+    notebook.cells.append(copy.deepcopy(notebook.cells[4]))  # as a text editor copies
+    del notebook.cells[3]["id"]
+    after = build.normalized(notebook)
+    assert len({cell.id for cell in after.cells}) == len(after.cells)
+    assert after.cells[4].id == notebook.cells[4].id
 
 
 def test_solution_is_filled_in_and_renewed():
@@ -232,6 +274,8 @@ def test_repository_is_renamed_everywhere(tmp_path, monkeypatch, capsys):
     assert 'Repository = "https://github.com/ann/course"' in project.read_text(encoding="utf-8")
     first, setup = build.read(path).cells[:2]
     assert "(https://colab.research.google.com/github/ann/course/blob/main/notebooks/99_example.ipynb)" in first.source
+    assert "(https://codespaces.new/ann/course)" in first.source
+    assert "(https://mybinder.org/v2/gh/ann/course/main?labpath=notebooks%2F99_example.ipynb)" in first.source
     assert "https%3A%2F%2Fgithub.com%2Fann%2Fcourse" in first.source
     assert 'REPOSITORY = "https://github.com/ann/course"' in setup.source
     assert "(https://ann.github.io/course/)" in readme.read_text(encoding="utf-8")
@@ -250,7 +294,7 @@ class TestSetupCell:
     source = build.SETUP.format(repository="https://github.com/ann/course")
 
     @pytest.fixture
-    def calls(self, monkeypatch):
+    def calls(self, monkeypatch, tmp_path):
         """The package cannot be imported; pip's calls are noted and succeed."""
         noted = []
 
@@ -260,37 +304,104 @@ class TestSetupCell:
 
         monkeypatch.setitem(sys.modules, "course_utils", None)
         monkeypatch.setattr(subprocess, "run", run)
+        monkeypatch.chdir(tmp_path)
         return noted
 
     def test_is_short(self):
-        assert len(self.source.splitlines()) <= 14 and max(map(len, self.source.splitlines())) <= 76
+        assert len(self.source.splitlines()) <= 25 and max(map(len, self.source.splitlines())) <= 76
 
     def test_nothing_to_do(self, monkeypatch, capsys):
         monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("pip was called"))
         exec(self.source, {})
+        exec(self.source, {})  # as after a restart
         assert capsys.readouterr() == ("", "")
 
     def test_installs_from_the_clone(self, calls, tmp_path, monkeypatch, capsys):
+        (tmp_path / "notebooks" / "course_utils").mkdir(parents=True)  # no package: there is nothing in it
         (tmp_path / "course_utils").mkdir()
-        (tmp_path / "notebooks").mkdir()
+        (tmp_path / "course_utils" / "__init__.py").touch()
         monkeypatch.chdir(tmp_path / "notebooks")
         exec(self.source, {})
         assert calls == [[sys.executable, "-m", "pip", "install", "--quiet", str(tmp_path)]]
         assert capsys.readouterr() == ("", "")
 
-    def test_installs_the_archive(self, calls, tmp_path, monkeypatch, capsys):
-        monkeypatch.chdir(tmp_path)
+    def test_installs_the_archive(self, calls, capsys):
         exec(self.source, {})
         assert calls[0][-1] == "https://github.com/ann/course/archive/main.zip"
         assert capsys.readouterr() == ("", "")
 
-    def test_says_in_one_line_that_pip_failed(self, calls, tmp_path, monkeypatch, capsys):
-        monkeypatch.chdir(tmp_path)
+    def test_says_in_one_line_that_pip_failed(self, calls, monkeypatch, capsys):
         monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(
             command, 1, "", "WARNING: retrying\nERROR: HTTP error 404\n"))
         exec(self.source, {})
         assert capsys.readouterr().out == (
             "Setup failed: offline, or is REPOSITORY wrong? pip says: ERROR: HTTP error 404\n")
+
+    def test_says_in_one_line_that_python_is_too_old(self, calls, monkeypatch, capsys):
+        monkeypatch.setattr(sys, "version_info", (3, 10, 12))
+        monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(
+            command, 1, "", "ERROR: Package 'course-utils' requires a different Python"))
+        exec(self.source, {})
+        assert capsys.readouterr().out == "Setup failed: this Python is too old, take 3.11 or later.\n"
+
+    def test_a_pytorch_that_was_loaded_and_then_replaced(self, calls, monkeypatch, capsys):
+        monkeypatch.setattr(sys.modules["torch"], "__version__", "2.0.1")
+        exec(self.source, {})
+        assert capsys.readouterr().out == "PyTorch was replaced: restart the kernel, then run this.\n"
+
+    @pytest.mark.parametrize("old", [
+        "raise AttributeError(\"module 'torch' has no attribute 'float9'\")", "raise ImportError('no such name')", ""])
+    def test_a_package_that_is_none_or_cannot_be_imported(self, old, calls, tmp_path, monkeypatch):
+        """An empty folder of the name is a package to Python, and stays one until it is forgotten."""
+        monkeypatch.delitem(sys.modules, "course_utils")
+        (tmp_path / "first" / "course_utils" / "data").mkdir(parents=True)
+        if old:
+            (tmp_path / "first" / "course_utils" / "__init__.py").write_text(old)
+        installed = tmp_path / "installed" / "course_utils"
+
+        def install(command, **_):
+            calls.append(command)
+            installed.mkdir(parents=True)
+            (installed / "__init__.py").write_text("load_model = 'here'")
+            sys.path.append(str(installed.parent))
+            return subprocess.CompletedProcess(command, 0, "", "")
+
+        monkeypatch.setattr(subprocess, "run", install)
+        # Wherever the real one is, it is not to be found.
+        others = [path for path in sys.path if not Path(path, "course_utils").is_dir()]
+        monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), *others])
+        monkeypatch.setattr(sys, "meta_path", [importlib.machinery.PathFinder])
+        cells = {}
+        try:
+            exec(self.source, cells)
+            exec("from course_utils import load_model", cells)
+        finally:
+            sys.modules.pop("course_utils", None)  # monkeypatch puts back the real one
+        assert cells["load_model"] == "here" and len(calls) == 1
+
+    def test_progress_on_a_drive(self, monkeypatch, capsys):
+        mounted = []
+        drive = SimpleNamespace(mount=mounted.append)
+        monkeypatch.setitem(sys.modules, "google", SimpleNamespace())
+        monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace(drive=drive))
+        monkeypatch.setenv("COURSE_PROGRESS", "elsewhere")
+        source = self.source.replace("PROGRESS_ON_DRIVE = False", "PROGRESS_ON_DRIVE = True")
+        exec(source, {})
+        exec(source, {})  # as after a restart
+        assert mounted == [str(colab.DRIVE)] * 2
+        assert Path(os.environ["COURSE_PROGRESS"]) == colab.PROGRESS_FILE
+        assert colab.PROGRESS_FILE.is_relative_to(colab.DRIVE)
+        assert "course-progress.json" in capsys.readouterr().out
+
+        def refuse(_):
+            raise ValueError("mount failed")
+
+        drive.mount = refuse
+        with pytest.raises(InputError, match=r"The drive was not mounted \(mount failed\): run the cell again"):
+            exec(source, {})
+        monkeypatch.setitem(sys.modules, "google.colab", None)
+        with pytest.raises(InputError, match="no Google Drive outside of Google Colab"):
+            exec(source, {})
 
 
 @pytest.mark.slow

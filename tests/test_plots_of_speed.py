@@ -41,6 +41,12 @@ def test_the_limit_is_inside_the_picture() -> None:
     assert ax.get_xlim()[1] > 10 and fig.legends[0].get_texts()[0].get_text() == "limit of the memory: 10.0"
 
 
+def test_the_axis_says_of_what_the_speeds_are() -> None:
+    speeds = {"regular": 2.0, "compiled": 3.0}
+    labels = [speed_bars(speeds, 4.0, what).axes[0].get_xlabel() for what in ("", "4 of 28 layers")]
+    assert labels == ["tokens per second", "tokens per second, 4 of 28 layers"]
+
+
 def test_each_bar_has_its_own_limit() -> None:
     fig = speed_bars({"bf16": 2.0, "int8": 3.0}, {"int8": 8.0, "bf16": 4.0})
     ax = fig.axes[0]

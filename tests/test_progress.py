@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -17,15 +19,17 @@ from course_utils.cli import main
 from course_utils.errors import InputError
 from course_utils.exercises import check, lookup, progress, show_progress
 from course_utils.exercises.progress import (
-    Attempts,
-    Progress,
     export_progress,
+    note_choice,
+    note_solution_shown,
     own_progress,
     progress_file,
     read_progress,
     record_result,
 )
 from course_utils.exercises.progress_table import learners_table
+from course_utils.exercises.question import find_question, question_widget
+from course_utils.exercises.record import Attempts, Choices, Progress, moment
 from course_utils.file_lock import FileLock
 
 WHEN = "2026-01-02T03:04:05+00:00"
@@ -33,10 +37,25 @@ WHEN = "2026-01-02T03:04:05+00:00"
 
 @pytest.fixture
 def path(tmp_path, monkeypatch):
-    """The file of a learner, which is not there yet."""
+    """The file of a learner who wants no details kept, which is not there yet."""
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.setenv("COURSE_PROGRESS_DETAILS", "0")
     monkeypatch.delenv("COURSE_STRICT", raising=False)
     return tmp_path / "progress.json"
+
+
+@pytest.fixture
+def detailed(path, monkeypatch):
+    """The same of a learner who changed nothing."""
+    monkeypatch.delenv("COURSE_PROGRESS_DETAILS")
+    return path
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Each look at it is a minute later: 00:01, 00:02, ..."""
+    minutes = iter(range(1, 60))
+    monkeypatch.setattr(progress, "now", lambda: f"2026-01-02T00:{next(minutes):02}:00+00:00")
 
 
 def double(x):
@@ -76,12 +95,92 @@ class TestCheck:
         assert path.read_text() == before
 
 
+class TestDetails:
+    def test_times_remarks_and_what_was_only_seen(self, chapter_98, detailed, clock, capsys):
+        for answer in (stub, stub, wrong, wrong, double, wrong):
+            check("98.1", answer)
+        check("98.2", stub)
+        kept = own_progress().exercises
+        passed = kept["98.1"]
+        times = [moment(time).minute for time in (passed.seen, passed.first, passed.last, passed.passed)]
+        assert times == sorted(times) and times[1] < times[2] and times[0] == 1
+        assert passed.tries == 2 and passed.remark == "Try it with 3: twice 3 is 6." and passed.shown is None
+        assert kept["98.2"].seen and kept["98.2"] == Attempts(seen=kept["98.2"].seen)
+
+    def test_the_solution_counts_before_the_own_answer_and_not_after(self, chapter_98, detailed, clock, capsys):
+        for exercise_id in ("98.1", "98.2"):
+            check(exercise_id, wrong)
+        check("98.1", double)
+        for exercise_id in ("98.1", "98.2", "98.2"):
+            note_solution_shown(exercise_id)
+        check("98.2", double)
+        kept = own_progress().exercises
+        assert kept["98.1"].shown is None and moment(kept["98.2"].shown) < moment(kept["98.2"].passed)
+
+    def test_choices_in_their_order(self, chapter_98, detailed, clock):
+        _, buttons, explanation = question_widget(find_question("98.A")).children
+        for place in (0, 2, 1, 0):
+            buttons.children[place].click()
+        kept = own_progress().questions["98.A"]
+        assert kept.letters == "ACBA" and moment(kept.right).minute == 1
+        for _ in range(200):
+            note_choice("98.A", "A", False)
+        assert own_progress().questions["98.A"].letters == ("ACBA" + "A" * 16)
+
+    @pytest.mark.parametrize("begin", ["check", "question"])
+    def test_the_learner_is_told_once_before_anything_else_is_noted(self, chapter_98, detailed, capsys, begin):
+        if begin == "check":
+            check("98.1", stub)
+            said = capsys.readouterr().out
+        else:
+            _, buttons, explanation = question_widget(find_question("98.A")).children
+            buttons.children[0].click()
+            said = explanation.value
+        assert said.count("Said once") == 1 and "COURSE_PROGRESS_DETAILS=0" in said and detailed.name in said
+        buttons = question_widget(find_question("98.A")).children[1:]
+        buttons[0].children[0].click()
+        check("98.1", wrong)
+        assert "Said once" not in capsys.readouterr().out + buttons[1].value
+        assert own_progress().told
+
+    def test_who_had_a_file_before_is_told_too_and_keeps_it(self, chapter_98, detailed, capsys):
+        detailed.write_text(json.dumps({"format": "course-utils progress", "exercises": {
+            "98.1": {"tries": 3, "passed": WHEN}, "98.2": {"tries": 2, "passed": None}}}))
+        assert own_progress() == Progress({"98.1": Attempts(3, WHEN), "98.2": Attempts(2)})
+        check("98.2", wrong)
+        assert "Said once" in capsys.readouterr().out
+        assert own_progress().exercises["98.1"] == Attempts(3, WHEN) and own_progress().exercises["98.2"].tries == 3
+
+    def test_switched_off_nothing_of_it_is_kept(self, chapter_98, path, capsys):
+        check("98.1", stub)
+        note_solution_shown("98.1")
+        note_choice("98.A", "B", True)
+        assert not path.exists()
+        check("98.1", wrong)
+        check("98.1", double)
+        content = json.loads(path.read_text())
+        passed = content["exercises"]["98.1"].pop("passed")
+        assert moment(passed) and content == {"format": "course-utils progress", "exercises": {"98.1": {"tries": 1}}}
+        assert "Said once" not in capsys.readouterr().out
+
+    def test_a_remark_is_cut(self, detailed):
+        record_result("98.1", passed=False, remark="x" * 5000)
+        assert len(own_progress().exercises["98.1"].remark) == 300
+
+    def test_an_export_has_them_and_the_file_is_read_back(self, chapter_98, detailed, tmp_path, capsys):
+        check("98.1", wrong)
+        note_choice("98.A", "B", True)
+        exported = export_progress(tmp_path / "ann.json", "Ann")
+        assert read_progress(tmp_path / "ann.json") == exported
+        assert exported.exercises == own_progress().exercises and exported.questions == own_progress().questions
+
+
 class TestWhere:
     def test_by_default_in_the_home_folder(self, tmp_path, monkeypatch):
         monkeypatch.delenv("COURSE_PROGRESS")
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("USERPROFILE", str(tmp_path))
-        assert record_result("98.1", passed=True) == ""
+        assert "Said once" in record_result("98.1", passed=True)
         assert read_progress(tmp_path / ".course-utils" / "progress.json").passed("98.1")
 
     @pytest.mark.parametrize("value", ["", " "])
@@ -126,6 +225,14 @@ class TestWhere:
     ('{"format": "course-utils progress", "exercises": {"1.1": {"passed": 3}}}', "holds something else"),
     ('{"format": "course-utils progress", "exercises": {"1.1": 3}}', "holds something else"),
     ('{"format": "course-utils progress", "name": 3, "exercises": {}}', "holds something else"),
+    ('{"format": "course-utils progress", "exercises": {}, "told": 1}', "holds something else"),
+    ('{"format": "course-utils progress", "exercises": {"1.1": {"last": 5}}}', "holds something else"),
+    ('{"format": "course-utils progress", "exercises": {"1.1": {"tries": true}}}', "holds something else"),
+    ('{"format": "course-utils progress", "exercises": {"1.1": {"remark": []}}}', "holds something else"),
+    ('{"format": "course-utils progress", "exercises": {"1.1": {"later": "x"}}}', "holds something else"),
+    ('{"format": "course-utils progress", "exercises": {}, "questions": {"1.A": {"letters": ""}}}',
+     "holds something else"),
+    ('{"format": "course-utils progress", "exercises": {}, "questions": {"1.A": {}}}', "holds something else"),
 ])
 class TestForeignFile:
     def test_is_put_aside_and_said(self, chapter_98, path, capsys, content, said):
@@ -191,6 +298,26 @@ class TestTrouble:
         check("98.1", double)
         passed, trouble = capsys.readouterr().out.splitlines()
         assert passed == "PASSED 98.1 Twice" and "no home folder" in trouble
+
+
+def test_two_kernels_that_write_one_record_lose_nothing(detailed):
+    """Real processes, each trying its own exercises and one that both try."""
+    code = ("import sys\nfrom course_utils.exercises.progress import note_choice, record_result\n"
+            "for number in range(15):\n"
+            "    record_result(f'{sys.argv[1]}.{number}', number % 2 == 0, 'a remark')\n"
+            "    record_result('98.1', False)\n"
+            "    note_choice(f'{sys.argv[1]}.A', 'C', False)\n")
+    kernels = [subprocess.Popen([sys.executable, "-c", code, name]) for name in ("1", "2")]
+    assert [kernel.wait(60) for kernel in kernels] == [0, 0]
+    kept = own_progress()
+    assert set(kept.exercises) == {"98.1", *(f"{name}.{number}" for name in "12" for number in range(15))}
+    assert kept.exercises["98.1"].tries == 30
+    assert kept.questions == {"1.A": Choices("C" * 15), "2.A": Choices("C" * 15)}
+
+
+@pytest.mark.parametrize("chapter", lookup.chapters("exercise"))
+def test_titles_are_read_without_importing_the_chapter(chapter):
+    assert lookup.titles(chapter) == {found.id: found.title for found in lookup.of_chapter("exercise", chapter)}
 
 
 def test_several_notebooks_at_once_lose_nothing(path):
@@ -309,11 +436,11 @@ class TestCommand:
 
         (tmp_path / "bad.json").write_text("{")
         assert main(["progress", str(tmp_path / "ann.json"), str(tmp_path / "bad.json"), str(tmp_path / "none.json"),
-                     str(tmp_path), str(path)]) == 2
+                     str(path)]) == 2
         out, err = capsys.readouterr()
         assert [line.split()[0] for line in out.splitlines()] == ["learner", "of", "Ann", str(path)]
-        bad, none, folder = err.splitlines()
-        assert "is damaged or cut short" in bad and "No such file" in none and "cannot be read" in folder
+        bad, none = err.splitlines()
+        assert "is damaged or cut short" in bad and "No such file" in none
 
     def test_exporting_again_replaces_the_file(self, path, tmp_path, capsys):
         main(["progress", "--export", str(tmp_path / "ann.json")])
@@ -327,12 +454,13 @@ class TestCommand:
         assert "give another file" in capsys.readouterr().err
         assert (tmp_path / "thesis.txt").read_text() == "Chapter one"
 
-    def test_export_of_a_whole_course_is_small(self, path, tmp_path):
+    def test_export_of_a_whole_course_is_small(self, detailed, tmp_path):
         for chapter in lookup.chapters("exercise"):
-            for exercise in lookup.of_chapter("exercise", chapter):
-                record_result(exercise.id, passed=True)
+            for exercise_id in lookup.titles(chapter):
+                record_result(exercise_id, passed=False, remark="x" * 1000)
+                record_result(exercise_id, passed=True)
         export_progress(tmp_path / "all.json", "Ann")
-        assert (tmp_path / "all.json").stat().st_size < 10_000
+        assert (tmp_path / "all.json").stat().st_size < 50_000
 
     @pytest.mark.parametrize(("arguments", "said"), [
         (["--name", "Ann"], "--name is given without --export"),

@@ -121,5 +121,5 @@ def test_ask_outside_a_notebook(chapter_98, capsys):
 def test_unknown_id(chapter_98):
     with pytest.raises(InputError, match="There is no question '98.B': chapter 98 has 98.A. Use the id"):
         ask("98.B")
-    with pytest.raises(InputError, match="chapter 97 has none"):
+    with pytest.raises(InputError, match="chapter 97 has no questions"):
         ask("97.A")

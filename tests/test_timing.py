@@ -111,7 +111,7 @@ def test_a_claim_about_speed_is_remarked_and_fails_nothing(capsys):
      "train: 100%|████| 10/10 [00:05<00:00, 2.0it/s]\nend"),
     ("12it [00:01, 11.9it/s]\n", "15it [00:02, 7.0it/s]\n"),
     ("/a/b.py:12: UserWarning: slow\n", "C:\\c\\b.py:7: UserWarning: slow\n"),
-    ("(pid=12)", "(pid=345)")])
+    ("(pid=12)", "(pid=345)")], ids=["address", "progress bars", "counts of progress", "warnings", "processes"])
 def test_other_things_that_differ(first, second):
     assert sanitize(first) == sanitize(second) != first
 

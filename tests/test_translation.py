@@ -91,6 +91,14 @@ def test_code_with_other_texts(source, told, expected):
     assert code_writing.with_texts(source, chinese(told)) == expected
 
 
+def test_what_is_read_by_a_label_follows_its_translation():
+    cells = ['rates = {"a boat": 1}', 'x, y = rates["a boat"], row["a boat"]', 'z = rates["a tree"]']
+    labels = {label for cell in cells for label in code_texts.labels(cell)}
+    told = chinese({"a boat": "船", "a tree": "树"})
+    assert [code_writing.with_texts(cell, told, labels) for cell in cells] == [
+        'rates = {"船": 1}', 'x, y = rates["船"], row["船"]', 'z = rates["a tree"]']
+
+
 @pytest.mark.parametrize("source", ['print("long")', 'x = "long text"', 'print(f"long {x}")', "# long\nx = 1"])
 def test_long_translations_are_broken_into_lines_that_fit_and_say_the_same(source):
     told = {"long": "长" * 90 + "。", "long text": "长 long " * 30, "long {x}": "长，" * 50 + "{x}" + "短" * 30}
@@ -266,7 +274,8 @@ def course(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text("# Boats\n\n[1](notebooks/01_boat.ipynb)\n\n```\nrow\n\nrow\n```\n\n"
                                         "At https://ann.github.io/boats/ is more.\n", encoding="utf-8")
     chapter = new_notebook(cells=[new_markdown_cell("# 1. Boats\n\nA boat."),
-                                  new_code_cell('# @title Go\nprint("a boat")'), new_code_cell("1 + 1")])
+                                  new_code_cell('# @title Go\nprint("a boat")'), new_code_cell("1 + 1"),
+                                  new_code_cell('print("a boat")')])
     chapter.cells[2].execution_count = 2
     build.write(build.filled_in(chapter, "01_boat.ipynb"), notebooks / "01_boat.ipynb")
     for name, value in (("FOLDER", notebooks), ("LOCALE", notebooks / "locale"), ("PACKAGE", package),
@@ -328,7 +337,7 @@ def test_outputs_stay_where_the_code_is_the_same(course):
     build.write(notebook_, ours)
     fill(course / "notebooks" / "locale" / "it" / "01_boat.po", {"a boat": "una barca"})
     build.translate("it", [path])
-    assert [len(cell.outputs) for cell in build.read(ours).cells[1:]] == [0, 1]
+    assert [len(cell.outputs) for cell in build.read(ours).cells[1:]] == [1, 1, 0]  # set-up, the same, another
 
 
 # ---- what is committed --------------------------------------------------------------------------------------

@@ -37,8 +37,8 @@ def choose_rows(names: Sequence[str] | None = None, peers: bool = False) -> list
         chosen += [name for name in PEERS if peers and name not in chosen]
     unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
-        raise InputError(gettext("There is no row {value}: choose from {known}.").format(
-            value=", ".join(map(repr, unknown)) or gettext("to measure"), known=", ".join(known)))
+        raise InputError(gettext("There is no row {names}: choose from {known}.").format(
+            names=", ".join(map(repr, unknown)) or gettext("to measure"), known=", ".join(known)))
     return [known[name] for name in chosen]
 
 

@@ -51,6 +51,7 @@ class Row:
         cached: False if each step computes the whole text again.
         compiled: whether its first generation compiles something.
         packages: distributions that have to be installed for it.
+        kernels: False if it is to show what PyTorch does without `course_utils.kernels`.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Row:
     cached: bool = True
     compiled: bool = False
     packages: tuple[str, ...] = ()
+    kernels: bool = True
 
 
 class CourseEngine:
@@ -110,8 +112,11 @@ _ROWS = (
     Row("kv", "KV cache", partial(CourseEngine, cache="growing")),
     Row("kv-compiled", "KV cache compiled", partial(CourseEngine, cache="growing", compiled=True), compiled=True),
     Row("static", "static", partial(CourseEngine, cache="static", compiled=True), compiled=True),
-    *(Row(kind, kind, partial(CourseEngine, weights=kind, cache="static", compiled=True), kind, compiled=True)
-      for kind in ("int8", "int4")),
+    *(Row(f"{kind}{name}", f"{kind}{title}", partial(CourseEngine, weights=kind, cache="static", compiled=True), kind,
+          compiled=True, kernels=kernels)
+      for kind in ("int8", "int4")
+      for name, title, kernels in (("", "", True), ("-pytorch", ", no kernels", False))),
 )
 ROWS: dict[str, Row] = {row.name: row for row in _ROWS}
-"""The course's own rows by name. static, int8 and int4 are compiled and have a `StaticKVCache`."""
+"""The course's own rows by name. static, int8 and int4 are compiled and have a `StaticKVCache`. What ends in -pytorch
+is the same without `course_utils.kernels`."""

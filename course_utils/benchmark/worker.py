@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from course_utils import kernels
 from course_utils.benchmark.engines import Engine, Row
 from course_utils.benchmark.weights import Workspace
 from course_utils.device import peak_memory, reset_peak_memory, synchronize
@@ -117,6 +118,8 @@ def _serve(pipe: Connection, row: Row, workspace: Workspace) -> None:
     os.dup2(2, 1)  # what libraries print must not mix with the table
     # A compile cache of its own, and empty: so compile time means the first compilation, whatever ran before.
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(workspace.folder / f"compiled-{row.name}")
+    if not row.kernels:
+        os.environ[kernels.VARIABLE] = "0"
     torch.set_num_threads(workspace.threads)
     server = _Server(row, workspace)
     while True:

@@ -18,15 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from course_utils.exercises.exercise import NotYet
 from course_utils.language import gettext, noted
 
 _MOST_ENTRIES = 100_000  # far more than any task asks for, and soon there where a generator has no end
 _MOST_LETTERS = 40  # of a text or number that a remark quotes
 _WITHOUT_ORDER = (set, frozenset)
-
-
-class NotYet(Exception):
-    """An answer is not right yet; its text is the remark that the learner reads after NOT YET."""
 
 
 def number(value: object, asked: str = noted("one number")) -> float:

@@ -14,10 +14,9 @@ import linecache
 import os
 import traceback
 
-from course_utils.exercises.answers import NotYet
-from course_utils.exercises.exercise import Answer, Exercise, find_exercise
+from course_utils.exercises.exercise import Answer, Exercise, NotYet, find_exercise
 from course_utils.exercises.limits import Stopped, within
-from course_utils.exercises.progress import record_result
+from course_utils.exercises.progress import note_not_started, record_result
 from course_utils.language import gettext, noted
 
 PASSED, NOT_STARTED, NOT_YET = noted("PASSED"), noted("NOT STARTED"), noted("NOT YET")
@@ -47,8 +46,9 @@ def check(exercise_id: str, answer: Answer) -> None:
     if hint:
         line = gettext("{line}: {hint}").format(line=line, hint=hint)
     print(line)
-    if verdict != NOT_STARTED and (trouble := record_result(exercise.id, passed=verdict == PASSED)):
-        print(trouble)
+    if said := (note_not_started(exercise.id) if verdict == NOT_STARTED
+                else record_result(exercise.id, verdict == PASSED, hint)):
+        print(said)
     if verdict != PASSED and os.environ.get("COURSE_STRICT") == "1":
         raise AssertionError(line)
 

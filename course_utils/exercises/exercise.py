@@ -18,6 +18,10 @@ from course_utils.exercises import lookup
 Answer = Callable[..., Any]
 
 
+class NotYet(Exception):
+    """An answer is not right yet; its text is the remark that the learner reads after NOT YET."""
+
+
 @dataclass(frozen=True)
 class Exercise:
     """One exercise.
@@ -27,7 +31,7 @@ class Exercise:
         title: a few words.
         solution: the function that the notebook shows as the solution.
         verify: tests an answer; returns None if it is right, otherwise a kind hint of one or two sentences,
-            which it may also raise as `answers.NotYet`.
+            which it may also raise as `NotYet`.
         wrong: foreseen wrong answers, each with a piece of the hint that `verify` gives for it, and for it alone.
         also_wrong: further answers that must not pass, whatever they are told.
         right: answers in other styles than the solution's that must pass.

@@ -1,13 +1,17 @@
 """Where a chapter's exercises and questions stand: in `chapter_NN.py` and `questions_NN.py` below `chapters`.
 
-A chapter's module is imported only when it is asked for, since some bring half of the package with them.
+A chapter's module is imported only when it is asked for, since some bring half of the package with them. Whoever needs
+no more than titles reads them from its source.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import re
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import course_utils.exercises.chapters
@@ -35,6 +39,23 @@ def of_chapter(kind: str, chapter: int) -> tuple[Any, ...]:
         return ()
     prefix, name = _MODULES[kind]
     return tuple(getattr(importlib.import_module(f"course_utils.exercises.chapters.{prefix}_{chapter:02}"), name))
+
+
+def titles(chapter: int) -> dict[str, str]:
+    """The titles of a chapter's exercises by id, in order; none for a chapter that has none. Imports no chapter."""
+    for folder in course_utils.exercises.chapters.__path__:
+        if (path := Path(folder, f"chapter_{chapter:02}.py")).is_file():
+            return dict(_titles(path))
+    return {}
+
+
+@cache
+def _titles(path: Path) -> dict[str, str]:
+    found = [(node.args[0].value, node.args[1].value) for node in ast.walk(ast.parse(path.read_bytes()))
+             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Exercise"
+             and isinstance(node.args[0], ast.Constant) and isinstance(node.args[1], ast.Constant)]
+    return {str(exercise_id): str(title) for exercise_id, title
+            in sorted(found, key=lambda pair: int(str(pair[0]).partition(".")[2]))}
 
 
 def find(kind: str, wanted: str) -> Any:

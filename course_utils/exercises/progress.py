@@ -1,7 +1,9 @@
-"""What a learner has passed, kept in a plain JSON file of the learner's own.
+"""What a learner has passed and tried, kept in a plain JSON file of the learner's own.
 
 The file is `.course-utils/progress.json` in the home folder. The environment variable COURSE_PROGRESS names another
-one, such as one on a drive that outlives the machine; if it is empty, nothing is kept.
+one, such as one on a drive that outlives the machine; if it is empty, nothing is kept. With COURSE_PROGRESS_DETAILS=0
+it is only kept what was passed, and after how many tries: no times, no remarks, no answers to questions. What can be
+noted stands in `record.py`; the learner is told of it once.
 """
 
 from __future__ import annotations
@@ -9,56 +11,21 @@ from __future__ import annotations
 import errno
 import os
 import time
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from course_utils.errors import InputError
+from course_utils.exercises.record import Attempts, Choices, Progress, now, parse_record, plain_record
 from course_utils.file_lock import FileLock
 from course_utils.files import describe_damage, json_writer, write_atomically
 from course_utils.json_text import parse_json
 from course_utils.language import gettext
-from course_utils.number import whole_number
 
-FORMAT = "course-utils progress"
 _SAYS_THAT_IT_WAITS, _LONGEST_WAIT, _BETWEEN_TRIES = 1.0, 20.0, 0.02  # seconds
-_LONGEST = 1_000_000  # bytes of a file; a whole course takes a hundredth
-
-
-@dataclass(frozen=True)
-class Attempts:
-    """How far a learner is with one exercise.
-
-    Attributes:
-        tries: answers that were not right yet, before the first that passed.
-        passed: when it passed, ISO 8601 in UTC; None if it did not so far.
-    """
-
-    tries: int = 0
-    passed: str | None = None
-
-    def __post_init__(self) -> None:
-        if whole_number(self.tries) is None or self.tries < 0:
-            raise ValueError(gettext("tries is {tries!r}").format(tries=self.tries))
-        if self.passed is not None:
-            datetime.fromisoformat(self.passed)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a learner is.
-
-    Attributes:
-        exercises: a record for each exercise that was tried, by id.
-        name: of the learner, where the file was exported under one.
-    """
-
-    exercises: dict[str, Attempts]
-    name: str = ""
-
-    def passed(self, exercise_id: str) -> bool:
-        """Whether an exercise was passed."""
-        return self.exercises.get(exercise_id, Attempts()).passed is not None
+_LONGEST = 1_000_000  # bytes of a file; a whole course takes a thirtieth
+_MOST_LETTERS = 300  # of a remark
+_MOST_CHOICES = 20  # of one question: who goes on choosing after that is playing
 
 
 def progress_file() -> Path | None:
@@ -97,7 +64,7 @@ def read_progress(path: Path) -> Progress:
         InputError: if it cannot be read, or is no progress.
     """
     try:
-        return _parse(_content(path))
+        return parse_record(_content(path))
     except OSError as error:
         raise InputError(gettext("{path!r} cannot be read: {strerror}.").format(
             path=str(path), strerror=error.strerror)) from error
@@ -118,38 +85,108 @@ def export_progress(path: Path, name: str) -> Progress:
     """
     if progress_file() is None:
         raise InputError("No progress is kept here, since the environment variable COURSE_PROGRESS is empty: unset it.")
-    progress = replace(own_progress(), name=name)
+    progress = replace(own_progress(), name=name, told=False)
     if path.exists():
         read_progress(path)  # anything but a progress is not to be replaced
     try:
         write_atomically(path.resolve().parent, {path.name: json_writer(
-            {"format": FORMAT, "name": name, "date": _now(), "exercises": _plain(progress)})})
+            plain_record(progress) | {"date": now()})})
     except OSError as error:
         raise InputError(gettext("{path!r} cannot be written: {strerror}.").format(
             path=str(path), strerror=error.strerror)) from error
     return progress
 
 
-def record_result(exercise_id: str, passed: bool) -> str:
-    """Add an answer to the progress of whoever runs this. What was passed stays so.
+def record_result(exercise_id: str, passed: bool, remark: str = "") -> str:
+    """Note that an answer was tried. What was passed stays so, and what is tried after that is not noted.
+
+    Args:
+        exercise_id: such as "4.1".
+        passed: whether the answer did.
+        remark: what the learner was told about it.
 
     Returns:
-        A sentence if there was trouble, otherwise an empty string: an exercise is no place for an error.
+        What to tell the learner: of trouble, or the first time what is noted; otherwise an empty string. An exercise
+        is no place for an error.
     """
+    def noted(before: Attempts, details: bool) -> Attempts:
+        at = now()
+        after = replace(before, passed=at) if passed else replace(before, tries=before.tries + 1)
+        if details:
+            after = replace(after, first=before.first or at, last=at,
+                            remark=before.remark if passed else remark[:_MOST_LETTERS])
+        return after
+
+    return _note_exercise(exercise_id, noted)
+
+
+def note_not_started(exercise_id: str) -> str:
+    """Note that a learner came by an exercise, and its check said NOT STARTED.
+
+    Returns:
+        As `record_result` does.
+    """
+    return _note_exercise(exercise_id, lambda before, details: replace(before, seen=before.seen or now())
+                          if details and before == Attempts() else before)
+
+
+def note_solution_shown(exercise_id: str) -> str:
+    """Note that a learner had the solution shown before the own answer passed.
+
+    Returns:
+        As `record_result` does.
+    """
+    return _note_exercise(exercise_id, lambda before, details: replace(before, shown=before.shown or now())
+                          if details else before)
+
+
+def note_choice(question_id: str, letter: str, right: bool) -> str:
+    """Note which option of a quick question a learner chose.
+
+    Args:
+        question_id: such as "4.A".
+        letter: of the option, A to D.
+        right: whether it is the right one.
+
+    Returns:
+        As `record_result` does.
+    """
+    def noted(progress: Progress, details: bool) -> None:
+        before = progress.questions.get(question_id)
+        if details and (before is None or len(before.letters) < _MOST_CHOICES):
+            letters, when = (before.letters, before.right) if before else ("", None)
+            progress.questions[question_id] = Choices(letters + letter, when or (now() if right else None))
+
+    return _note(noted)
+
+
+def _note_exercise(exercise_id: str, noted: Callable[[Attempts, bool], Attempts]) -> str:
+    """Args: noted: the new record, from the one before it and whether details are wanted; not asked once it passed."""
+    def change(progress: Progress, details: bool) -> None:
+        before = progress.exercises.get(exercise_id, Attempts())
+        if before.passed is None and (after := noted(before, details)) != before:
+            progress.exercises[exercise_id] = after
+
+    return _note(change)
+
+
+def _note(change: Callable[[Progress, bool], None]) -> str:
+    """Change the progress of whoever runs this, and tell the learner the first time; see `record_result`."""
     try:
-        path = progress_file()
+        path, details = progress_file(), os.environ.get("COURSE_PROGRESS_DETAILS", "").strip() != "0"
         if path is None:
             return ""
         if "COURSE_PROGRESS" not in os.environ:  # a folder that someone named may be a drive yet to be mounted
             path.parent.mkdir(exist_ok=True)
         with _alone(path):
             progress, trouble = _read_or_put_aside(path)
-            before = progress.exercises.get(exercise_id, Attempts())
-            if before.passed is None:
-                after = replace(before, passed=_now()) if passed else replace(before, tries=before.tries + 1)
-                progress.exercises[exercise_id] = after
-                write_atomically(path.parent, {path.name: json_writer(
-                    {"format": FORMAT, "exercises": _plain(progress)})})
+            before = plain_record(progress)
+            change(progress, details)
+            if plain_record(progress) == before:
+                return trouble
+            if details and not progress.told:
+                progress, trouble = replace(progress, told=True), " ".join(filter(None, [trouble, _notice(path)]))
+            write_atomically(path.parent, {path.name: json_writer(plain_record(progress))})
             return trouble
     except InputError as error:
         return str(error)
@@ -159,9 +196,17 @@ def record_result(exercise_id: str, passed: bool) -> str:
             path=str(path), strerror=error.strerror)
 
 
+def _notice(path: Path) -> str:
+    return gettext("(Said once: your progress is kept in the file {path!r}: when you try an exercise and what its "
+                   "check says last, which answers to questions you choose, and whether you have a solution shown. It "
+                   "is sent nowhere; whoever can read the file, such as the instructor on a class's computers, can see "
+                   "it. `%env COURSE_PROGRESS_DETAILS=0` in a cell leaves only what you pass and after how many "
+                   "tries.)").format(path=str(path))
+
+
 def _read_or_put_aside(path: Path) -> tuple[Progress, str]:
     try:
-        return _parse(_content(path)), ""
+        return parse_record(_content(path)), ""
     except FileNotFoundError:
         return Progress({}), ""
     except ValueError:
@@ -189,18 +234,6 @@ def _content(path: Path) -> bytes:
     return data
 
 
-def _parse(data: bytes) -> Progress:
-    """Raises: ValueError: if it is no progress."""
-    try:
-        content = parse_json(data)
-        if content["format"] != FORMAT or not isinstance(content.get("name", ""), str):
-            raise ValueError("another format")
-        exercises = {exercise_id: Attempts(**fields) for exercise_id, fields in content["exercises"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError("not the fields of a progress") from error
-    return Progress(exercises, content.get("name", ""))
-
-
 def _damage(path: Path) -> str:
     """What is wrong with a file that is no progress, as the end of a sentence."""
     if path.stat().st_size > _LONGEST:
@@ -210,14 +243,6 @@ def _damage(path: Path) -> str:
     except ValueError:
         return describe_damage(path)
     return gettext("holds something else than the progress in this course")
-
-
-def _plain(progress: Progress) -> dict[str, dict[str, object]]:
-    return {exercise_id: asdict(kept) for exercise_id, kept in progress.exercises.items()}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _alone(path: Path) -> FileLock:

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from course_utils.errors import InputError
 from course_utils.exercises import lookup
-from course_utils.exercises.progress import Attempts, Progress, own_progress
+from course_utils.exercises.progress import own_progress
+from course_utils.exercises.record import Attempts, Progress
 from course_utils.language import gettext
 from course_utils.printable import padded, printable, width
 
@@ -49,17 +50,17 @@ def chapter_table(progress: Progress, chapter: int) -> str:
     Raises:
         InputError: if the chapter has no exercises.
     """
-    exercises = lookup.of_chapter("exercise", chapter)
-    if not exercises:
+    titles = lookup.titles(chapter)
+    if not titles:
         raise InputError(gettext("Chapter {chapter!r} has no exercises: give one of {chapters}.").format(
             chapter=chapter, chapters=", ".join(map(str, lookup.chapters("exercise")))))
     lines = [gettext("Chapter {chapter}: {passed} of {count} exercises passed").format(
-        chapter=chapter, passed=_count(progress, [e.id for e in exercises]), count=len(exercises))]
-    for exercise in exercises:
-        kept = progress.exercises.get(exercise.id, Attempts())
+        chapter=chapter, passed=_count(progress, list(titles)), count=len(titles))]
+    for exercise_id, title in titles.items():
+        kept = progress.exercises.get(exercise_id, Attempts())
         tries = gettext(" (after 1 try)") if kept.tries == 1 else gettext(" (after {tries} tries)")
         state = gettext("open    ") if kept.passed is None else gettext("passed  ")
-        lines.append(f"{state}{exercise.id} {gettext(exercise.title)}"
+        lines.append(f"{state}{exercise_id} {gettext(title)}"
                      + (tries.format(tries=kept.tries) if kept.tries else ""))
     return "\n".join(lines)
 
@@ -87,8 +88,7 @@ def learners_table(learners: Mapping[str, Progress]) -> str:
 
 def _exercises() -> dict[int, list[str]]:
     """The ids of each chapter's exercises."""
-    return {chapter: [exercise.id for exercise in lookup.of_chapter("exercise", chapter)]
-            for chapter in lookup.chapters("exercise")}
+    return {chapter: list(lookup.titles(chapter)) for chapter in lookup.chapters("exercise")}
 
 
 def _count(progress: Progress, ids: list[str]) -> int:

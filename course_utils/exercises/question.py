@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from course_utils.exercises import lookup
+from course_utils.exercises.progress import note_choice
 from course_utils.language import gettext
-from course_utils.plots.figure import in_notebook
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ def ask(question_id: str) -> None:
     Raises:
         InputError: if there is no such question.
     """
+    from course_utils.plots.figure import in_notebook
+
     question = find_question(question_id)
     if in_notebook():
         from IPython.display import display
@@ -122,6 +124,8 @@ def question_widget(question: Question) -> Any:
             # An alert, since the widget puts a new element in, and of the live regions only an alert is then read out.
             explanation.value = (f'<p role="alert" style="line-height: 1.6"><strong>{letter}: {option.verdict}'
                                  f"</strong> {inline(option.explanation)}</p>")
+            if said := note_choice(question.id, letter, option.right):
+                explanation.value += f"<p>{inline(said)}</p>"
 
         made = ipywidgets.Button(description=gettext("Answer {letter}").format(letter=letter),
                                         tooltip=gettext(option.text), layout={"width": "auto"})

@@ -2,7 +2,7 @@
 
    The matrix lies row by row. A block of 32 inputs fills sixteen lanes of 32 bits, each with an even input in its lower
    half and the odd one behind it in its upper half. bfloat16 is the upper half of a float32: a shift makes the one a
-   float, a mask the other. Each lane adds up its even and odd products in turn. */
+   float, a mask the other. Each lane adds up its even products, and its odd ones. */
 
 #include "formats.h"
 #include "threads.h"
@@ -23,11 +23,12 @@ struct product {
 };
 
 /* Add the products of one block of some rows, `apart` numbers from each other, with some vectors. */
-INLINE void add_block(const int vectors, const int rows, floats sums[8][8][PARTS], const uint16_t *weights, long apart,
-                      const struct block *x, long blocks) {
+INLINE void add_block(const int vectors, const int rows, floats sums[8][4][2][PARTS], const uint16_t *weights,
+                      long apart, const struct block *x, long blocks) {
     UNROLLED for (int part = 0; part < PARTS; part++) {
-        floats even[8], odd[8];
+        floats even[4], odd[4];
         UNROLLED for (int r = 0; r < rows; r++) {
+            if (part == 0) FETCH(weights + r * apart);
             words both = LOAD(words, weights + r * apart + 2 * LANES * part);
             even[r] = (floats)(both << 16), odd[r] = (floats)(both & 0xffff0000);
         }
@@ -35,19 +36,20 @@ INLINE void add_block(const int vectors, const int rows, floats sums[8][8][PARTS
             floats x_even = LOAD(floats, x[v * blocks].even + LANES * part);
             floats x_odd = LOAD(floats, x[v * blocks].odd + LANES * part);
             UNROLLED for (int r = 0; r < rows; r++) {
-                floats sum = multiply_add(even[r], x_even, sums[v][r][part]);
-                sums[v][r][part] = multiply_add(odd[r], x_odd, sum);
+                sums[v][r][0][part] = multiply_add(even[r], x_even, sums[v][r][0][part]);
+                sums[v][r][1][part] = multiply_add(odd[r], x_odd, sums[v][r][1][part]);
             }
         }
     }
 }
 
-/* The sum of sixteen lanes: the upper half is added to the lower, until one is left. */
-INLINE float total(const floats sums[PARTS]) {
+/* The sum of sixteen lanes of even inputs and of odd ones: the upper half is added to the lower, until one is left. */
+INLINE float total(const floats sums[2][PARTS]) {
     typedef float eight __attribute__((vector_size(32)));
     typedef float four __attribute__((vector_size(16)));
-    const float *lanes = (const float *)sums;
-    eight added = LOAD(eight, lanes) + LOAD(eight, lanes + 8);
+    floats lanes[PARTS];
+    for (int part = 0; part < PARTS; part++) lanes[part] = sums[0][part] + sums[1][part];
+    eight added = LOAD(eight, lanes) + LOAD(eight, (const float *)lanes + 8);
     float lower[8];
     memcpy(lower, &added, sizeof added);
     four left = LOAD(four, lower) + LOAD(four, lower + 4);
@@ -55,27 +57,24 @@ INLINE float total(const floats sums[PARTS]) {
 }
 
 INLINE void rows_times(const int vectors, const int rows, const struct product *p, long row, long vector) {
-    floats sums[8][8][PARTS] = {0};
+    floats sums[8][4][2][PARTS] = {0};
     const uint16_t *weights = p->weights + row * p->inputs;
     const struct block *x = p->apart + vector * p->blocks;
     /* Behind the last weight of a row there is nothing that may be read: a last block that is not full is copied. */
     long rest = p->inputs % BLOCK, whole = p->inputs - rest;
-    uint16_t last[8][BLOCK] = {0};
+    uint16_t last[4][BLOCK] = {0};
     if (rest)
         for (int r = 0; r < rows; r++) memcpy(last[r], weights + r * p->inputs + whole, 2 * rest);
     for (long i = 0; i < p->inputs; i += BLOCK, x++)
         add_block(vectors, rows, sums, i < whole ? weights + i : last[0], i < whole ? p->inputs : BLOCK, x, p->blocks);
-    floats done[8][8][PARTS]; /* in memory */
-    UNROLLED for (int v = 0; v < vectors; v++)
-        UNROLLED for (int r = 0; r < rows; r++)
-            UNROLLED for (int part = 0; part < PARTS; part++) done[v][r][part] = sums[v][r][part];
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < vectors; v++) p->out[(vector + v) * p->rows + row + r] = total(done[v][r]);
+    UNROLLED for (int r = 0; r < rows; r++)
+        UNROLLED for (int v = 0; v < vectors; v++) p->out[(vector + v) * p->rows + row + r] = total(sums[v][r]);
 }
 
-/* Several rows at once: a processor begins the next product before the last is done, if it goes into another sum. */
+/* A single vector takes the matrix from memory row by row. Several share rows that are in a core's cache already, and
+   a few rows what is read of the vectors, as long as their sums fit into registers. */
 INLINE void some_times(const int vectors, long vector, const struct product *p, long first, long end) {
-    const int rows = vectors * PARTS <= 1 ? 8 : vectors * PARTS <= 4 ? 4 : vectors * PARTS <= 8 ? 2 : 1;
+    const int rows = vectors == 1 ? 1 : vectors * PARTS <= 2 ? 4 : vectors * PARTS <= 4 ? 2 : 1;
     long row = first;
     for (; row + rows <= end; row += rows) rows_times(vectors, rows, p, row, vector);
     for (; row < end; row++) rows_times(vectors, 1, p, row, vector);

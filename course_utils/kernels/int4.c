@@ -14,14 +14,17 @@ enum { GROUP_BYTES = ROWS * GROUP / 2 };
 
 INLINE void block_times(const int vectors, long vector, const struct product *p, long block) {
     floats sums[8][2][PARTS] = {0};
+    long size = p->format == FLOAT32 ? 4 : 2;
     for (long g = 0; g < p->groups; g++) {
         const struct group *x = p->rounded + vector * p->groups + g;
         const uint8_t *weights = p->weights + (block * p->groups + g) * GROUP_BYTES;
         long scales = (block * p->groups + g) * 2 * ROWS;
+        FETCH((const char *)p->scales + scales * size), FETCH((const char *)p->scales + scales * size + 64);
         UNROLLED for (int part = 0; part < PARTS; part++) {
             ints dots[8][2];
             UNROLLED for (int v = 0; v < vectors; v++) dots[v][0] = dots[v][1] = (ints){0} + x[v * p->groups].start;
             for (int four = 0; four < GROUP / 4; four++) {
+                if (part == 0) FETCH(weights + 64 * four);
                 bytes both = LOAD(bytes, weights + 64 * four + 4 * LANES * part);
                 bytes low = both & 15, high = both >> 4;
                 UNROLLED for (int v = 0; v < vectors; v++) {

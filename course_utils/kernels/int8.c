@@ -18,6 +18,7 @@ INLINE void block_times(const int vectors, long vector, const struct product *p,
             UNROLLED for (int v = 0; v < vectors; v++) dots[v][0] = dots[v][1] = (ints){0} + x[v * p->groups].start;
             for (int four = 0; four < GROUP / 4; four++) {
                 const uint8_t *place = weights + 4 * ROWS * four + 4 * LANES * part;
+                if (part == 0) FETCH(weights + 4 * ROWS * four), FETCH(weights + 4 * ROWS * four + 64);
                 bytes low = LOAD(bytes, place), high = LOAD(bytes, place + 2 * ROWS);
                 UNROLLED for (int v = 0; v < vectors; v++) {
                     bytes inputs = (bytes)((ints){0} + x[v * p->groups].fours[four]);

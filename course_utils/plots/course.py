@@ -32,7 +32,7 @@ CHAPTERS: dict[int, Chapter] = {
     4: Chapter(noted("One step"), 70, (3,), (3, 0)),
     5: Chapter(noted("The loop"), 90, (4,), (4, 0)),
     6: Chapter(noted("KV cache"), 120, (5,), (5, 0)),
-    7: Chapter(noted("Compilation"), 150, (6,), (6, 0)),
+    7: Chapter(noted("Compilation"), 105, (6,), (6, 0)),
     8: Chapter(noted("Sampling"), 125, (6,), (4, 1)),
     9: Chapter(noted("Inside"), 170, (6,), (2, 1)),
     10: Chapter(noted("Chat, prefixes"), 145, (8,), (3, 1)),
@@ -41,16 +41,18 @@ CHAPTERS: dict[int, Chapter] = {
     13: Chapter(noted("Training"), 130, (9,), (2, 2)),
     14: Chapter(noted("Fine-tuning"), 95, (13, 10), (3, 2)),
     15: Chapter(noted("Many machines"), 105, (13, 11), (6, 2)),
+    16: Chapter(noted("Below PyTorch"), 140, (9, 11), (7, 1)),
 }
-PATHS: tuple[tuple[str, str], ...] = ((noted("Just the road: 1 to 7"), PROMPT), (noted("Serving: 8 to 12"), CACHED),
+PATHS: tuple[tuple[str, str], ...] = ((noted("Just the road: 1 to 7"), PROMPT),
+                                      (noted("Serving: 8 to 12 and 16"), CACHED),
                                       (noted("Changing: 13 to 15"), GENERATED))
-_STEP, _ROW, _SIZE = 1.4, 1.5, (1.2, 0.8)  # inches: from box to box, from row to row, and of a box
+_STEP, _ROW, _SIZE = 1.235, 1.5, (1.1, 0.8)  # inches: from box to box, from row to row, and of a box
 
 
 def course_map() -> Figure:
     """Draw all chapters as boxes, a row a way through the course, with an arrow from each to those that build on it."""
     with style():
-        fig, ax = canvas(0.1 + 7 * _STEP, 4.7)
+        fig, ax = canvas(0.1 + 8 * _STEP, 4.7)
         for row, (title, color) in enumerate(PATHS):
             minutes = sum(chapter.minutes for chapter in CHAPTERS.values() if chapter.place[1] == row)
             # The first row leaves no room beside its boxes.
@@ -80,4 +82,4 @@ def _connect(ax: Axes, start: tuple[int, int], end: tuple[int, int]) -> None:
         right = 1 if x1 > x0 else -1
         arrow(ax, (x0 + right * width, y0), (x1 - right * width, y1))
     else:  # below the boxes between
-        arrow(ax, (x0, y0 - height), (x1 - width, y1 - 0.2), bend=0.12)
+        arrow(ax, (x0, y0 - height), (x1, y1 - height), bend=0.08)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import io
+import math
+import os
 import re
 import warnings
 from contextlib import AbstractContextManager
@@ -19,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 from matplotlib.text import Text
 
+from course_utils.errors import InputError
 from course_utils.language import gettext
 
 # Each of these colours has a meaning, in all chapters the same. They differ for colour-blind readers too, and have a
@@ -32,6 +35,7 @@ INK = "black"
 # are dark, so as not to be taken for one of the colours above, and bars also have hatches.
 SERIES = ("#332288", "#6b4a00", "#595959", INK)
 HATCHES = ("", "//", "..", "xx")
+LEAST_POINTS_ENLARGED = 12  # of text in a picture for a projector
 # Lines to guide the eye, which say nothing themselves.
 FAINT = "silver"
 # Light shades under black text, for neighbours that are to differ.
@@ -120,15 +124,44 @@ def in_notebook() -> bool:
     return get_ipython() is not None
 
 
+def figure_scale() -> float:
+    """How many times as many pixels in each direction a picture has: what COURSE_FIGURE_SCALE says, or 1.
+
+    Raises:
+        InputError: if the environment variable is no number from 1 to 4.
+    """
+    said = os.environ.get("COURSE_FIGURE_SCALE", "").strip() or "1"
+    try:
+        scale = float(said)
+    except ValueError:
+        scale = math.nan
+    if not 1 <= scale <= 4:
+        raise InputError(gettext("The environment variable COURSE_FIGURE_SCALE is {said!r}, and a picture can be 1 to "
+                                 "4 times as large: set it to 2 for a projector, or unset it.").format(said=said))
+    return scale
+
+
 def as_output(fig: Figure, description: str) -> dict[str, str]:
-    """A picture and its sentence as a notebook keeps them, by media type. The picture is closed."""
+    """A picture and its sentence as a notebook keeps them, by media type. The picture is closed.
+
+    For a projector (see `figure_scale`) it has more pixels, and is so large that no text is below
+    `LEAST_POINTS_ENLARGED` points.
+
+    Raises:
+        InputError: if COURSE_FIGURE_SCALE cannot be read.
+    """
+    scale = figure_scale()
+    if scale > 1:  # larger as a whole, so that what fits into the picture does so still
+        smallest = min((float(text.get_fontsize()) for text in fig.findobj(Text) if text.get_text().strip()),
+                       default=math.inf)
+        scale *= max(1.0, LEAST_POINTS_ENLARGED / smallest)
     png = io.BytesIO()
     if not has_cjk_font() and any(_CHINESE.search(text.get_text()) for text in fig.findobj(Text)):
         fig.suptitle(fig.get_suptitle() or _NO_FONT, fontsize=8)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")  # the picture says it, once and in one sentence
         # No version of matplotlib inside, so the same picture is the same file.
-        fig.savefig(png, format="png", dpi=100, facecolor="white", metadata={"Software": None})
+        fig.savefig(png, format="png", dpi=100 * scale, facecolor="white", metadata={"Software": None})
     pyplot.close(fig)  # an open figure would be shown a second time at the end of the cell
     return {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": as_sentence(description)}
 

@@ -32,17 +32,20 @@ def call_times(uncompiled: Sequence[float], compiled: Sequence[float]) -> Figure
     return fig
 
 
-def speed_bars(speeds: Mapping[str, float], limit: float | Mapping[str, float]) -> Figure:
+def speed_bars(speeds: Mapping[str, float], limit: float | Mapping[str, float], what: str = "") -> Figure:
     """Draw a bar for each way of generating, and a line at the limit, or a mark at the limit of each.
 
     Args:
         speeds: name and tokens per second of each way.
         limit: tokens per second at which the weights are read as fast as the memory can deliver them; a mapping from
             names if the ways differ in what they read.
+        what: of what the speeds are, written at the axis, such as "4 of 28 layers".
     """
     with style():
         fig, ax = pyplot.subplots(figsize=(7.0, 0.8 + 0.55 * len(speeds)))
         _draw_speed_bars(ax, speeds, limit)
+        if what:
+            ax.set_xlabel(f"{ax.get_xlabel()}, {what}")
         fig.legend(loc="outside upper right")
     return fig
 

@@ -167,8 +167,8 @@ def abilities(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     """
     names = list(next(iter(shares.values()), {}))
     if not names or len(shares) > len(_LOOKS) or any(list(each) != names for each in shares.values()):
-        raise InputError(gettext("There are {count} models: give one to {count2}, with the same "
-                                 "abilities in the same order.").format(count=len(shares), count2=len(_LOOKS)))
+        raise InputError(gettext("There are {count} models: give one to {most}, with the same "
+                                 "abilities in the same order.").format(count=len(shares), most=len(_LOOKS)))
     with style():
         fig, ax = pyplot.subplots(figsize=(7.4, 1.0 + (0.25 + 0.17 * len(shares)) * len(names)))
         height = 0.8 / len(shares)

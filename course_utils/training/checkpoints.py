@@ -66,11 +66,11 @@ def load_training(trainer: Trainer, path: Path) -> None:
         there = state[what]
         other = [name for name in here[what] if there.get(name) != here[what][name]]
         if other or len(there) != len(here[what]):
-            differences = ", ".join(gettext("{name} {get!r} instead of {here!r}").format(
-                name=name, get=there.get(name), here=here[what][name]) for name in other)
-            raise CheckpointError(gettext("{path!r} belongs to another training, with another {what} ({value}): go on "
-                                          "with the same one, or begin anew in another folder.").format(
-                path=str(path), what=what, value=differences or gettext("of another version")))
+            differences = ", ".join(gettext("{name} {there!r} instead of {here!r}").format(
+                name=name, there=there.get(name), here=here[what][name]) for name in other)
+            raise CheckpointError(gettext("{path!r} belongs to another training, with another {what} ({differences}): "
+                                          "go on with the same one, or begin anew in another folder.").format(
+                path=str(path), what=what, differences=differences or gettext("of another version")))
     _check_tensors(trainer, tensors, path)
     for length, supply in trainer.supplies.items():
         supply.skip(*state["blocks"][str(length)])

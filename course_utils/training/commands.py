@@ -197,8 +197,8 @@ def _check_run(run: Path, settings: Mapping[str, Any]) -> None:
     out = run.parent
     if (run / _SETTINGS).is_file():
         there = read_json(run / _SETTINGS)
-        other = [gettext("{key} {get!r} instead of {value!r}").format(
-            key=key, get=there.get(key), value=value) for key, value in settings.items()
+        other = [gettext("{key} {there!r} instead of {value!r}").format(
+            key=key, there=there.get(key), value=value) for key, value in settings.items()
                  if there.get(key) != value]
         if other:
             raise CheckpointError(gettext("In {out!r} there is another training, with {other}: give the same arguments "
@@ -253,9 +253,9 @@ def _train(model: Qwen3Model, tokenizer: Qwen3Tokenizer, documents: Sequence[Own
 
     tokens = sum(len(ids) for ids, _ in trained)
     count = count_trainable(model)
-    print(gettext("{count} documents or pieces with {tokens} tokens to train on, {count2} held out; {trainable} of "
+    print(gettext("{count} documents or pieces with {tokens} tokens to train on, {held_out} held out; {trainable} of "
                   "{total} parameters are trained; the text is seen about {steps:.1f} times.").format(
-        count=len(trained), tokens=tokens, count2=len(held_out), trainable=count.trainable, total=count.total,
+        count=len(trained), tokens=tokens, held_out=len(held_out), trainable=count.trainable, total=count.total,
         steps=plan.steps * plan.tokens_per_step / tokens))
     if special := count_special_tokens(documents, tokenizer):
         print(gettext("Special tokens such as <|im_end|> are written {special} times in plain texts, and are ordinary "

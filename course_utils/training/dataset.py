@@ -64,8 +64,8 @@ def pack_labelled(documents: Iterable[Labelled], block_length: int, end_id: int)
     size, full = block_length + 1, False
     for document, its_labels in documents:
         if len(document) != len(its_labels):
-            raise InputError(gettext("A document of {count} tokens has {count2} labels: give one for each.").format(
-                count=len(document), count2=len(its_labels)))
+            raise InputError(gettext("A document of {count} tokens has {labels} labels: give one for each.").format(
+                count=len(document), labels=len(its_labels)))
         read_only = len(its_labels) > 0 and its_labels[-1] == IGNORED
         block += [*document, end_id]
         labels += [*its_labels, IGNORED if read_only else end_id]
@@ -161,8 +161,8 @@ class Supply:
                 self._next()
         except InputError as error:
             raise CheckpointError(gettext("The run to be resumed took {taken} blocks of {block_length} tokens, and now "
-                                          "there are {taken2}: give the text that it began with.").format(
-                taken=taken, block_length=self.block_length, taken2=self.taken)) from error
+                                          "there are {there}: give the text that it began with.").format(
+                taken=taken, block_length=self.block_length, there=self.taken)) from error
         if self.checksum != checksum:
             raise CheckpointError(gettext("The blocks of {block_length} tokens are not those that the run to be "
                                           "resumed was trained on: give the same text, tokenizer and seed, or begin "

@@ -90,9 +90,9 @@ class TrainingPlan:
             if self.tokens_per_step % (length * self.micro_batches):
                 raise InputError(gettext("{tokens_per_step} tokens in a step are not {micro_batches} equal "
                                          "parts of whole blocks of {length}: make tokens_per_step a multiple "
-                                         "of {length2}.").format(
+                                         "of {whole}.").format(
                     tokens_per_step=self.tokens_per_step, micro_batches=self.micro_batches, length=length,
-                    length2=length * self.micro_batches))
+                    whole=length * self.micro_batches))
         if self.compiled and len(set(self.block_lengths)) > _COMPILED_SHAPES:
             raise InputError(gettext("The training plan has {count} different block lengths: give at most "
                                      "{compiled_shapes}, or compiled=False.").format(
@@ -132,9 +132,9 @@ def ids_and_labels(blocks: np.ndarray, model: Qwen3Model) -> tuple[Tensor, Tenso
     token_ids, labels = (blocks, blocks) if blocks.ndim == 2 else (blocks[:, 0], blocks[:, 1])
     for ids in (token_ids, labels[labels != IGNORED]):
         if ids.size and not 0 <= ids.min() <= ids.max() < model.config.vocab_size:
-            raise InputError(gettext("Token id {which} is not in the vocabulary of {vocab_size}: encode the text with "
-                                     "this model's own tokenizer.").format(
-                which=ids.min() if ids.min() < 0 else ids.max(), vocab_size=model.config.vocab_size))
+            raise InputError(gettext("Token id {token_id} is not in the vocabulary of {vocab_size}: encode the text "
+                                     "with this model's own tokenizer.").format(
+                token_id=ids.min() if ids.min() < 0 else ids.max(), vocab_size=model.config.vocab_size))
     if _counted(labels) == 0:
         raise InputError("In none of the blocks does a token count: let some labels be the ids of their tokens.")
     ids_tensor, labels_tensor = (torch.from_numpy(array.astype(np.int64)).to(model.device)
@@ -203,8 +203,8 @@ class Trainer:
         missing = [length for length in lengths if length not in blocks]
         if missing:
             raise InputError(gettext("The plan asks for blocks of {missing} tokens, and there are only those of "
-                                     "{value}.").format(
-                missing=", ".join(map(str, missing)), value=", ".join(map(str, blocks)) or gettext("no length")))
+                                     "{there}.").format(
+                missing=", ".join(map(str, missing)), there=", ".join(map(str, blocks)) or gettext("no length")))
         if lengths[-1] > model.config.max_position_embeddings:
             raise ContextLengthError(gettext("Blocks of {lengths} tokens are longer than the model's context of "
                                              "{max_position_embeddings}: plan shorter ones.").format(

@@ -31,7 +31,7 @@ import numpy as np
 from course_utils.chat import ChatTemplate, Message, check_messages
 from course_utils.errors import InputError
 from course_utils.json_text import parse_json
-from course_utils.language import gettext
+from course_utils.language import gettext, noted
 from course_utils.number import finite_number
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.dataset import IGNORED, Labelled, epochs, label_answers, pack_labelled, split
@@ -40,8 +40,8 @@ _JSON, _TABLES = (".json", ".jsonl", ".ndjson"), {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".txt", ".md", *_JSON, *_TABLES)  # what is read of a folder
 # Data that somebody may mean to be read; passing over it in silence would train on less than was given.
 _OTHER_DATA = (".parquet", ".arrow", ".feather", ".xlsx", ".gz", ".bz2", ".xz", ".zst", ".zip")
-_SHAPES = ('{"text": "..."}, {"messages": [...]}, {"conversations": [...]} as in ShareGPT, or {"instruction": "...", '
-           '"output": "..."} as in Alpaca')
+_SHAPES = noted('{"text": "..."}, {"messages": [...]}, {"conversations": [...]} as in ShareGPT, or '
+                '{"instruction": "...", "output": "..."} as in Alpaca')
 _SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant"}  # in ShareGPT; others are called as here
 _MOST_HELD_OUT = 64  # blocks: more would take longer to measure and say no more
 
@@ -222,9 +222,9 @@ def _read(file: Path) -> list[OwnDocument]:
         return documents
     kind = _kind_of_records(text)
     if kind is not None:
-        raise InputError(gettext("{file!r} holds records in {kind} and is not named so: let its name end in {which}, "
+        raise InputError(gettext("{file!r} holds records in {kind} and is not named so: let its name end in {found}, "
                                  "so that it is read as such.").format(
-            file=str(file), kind=kind, which=" or ".join(_JSON[:2] if kind == "JSON" else _TABLES)))
+            file=str(file), kind=kind, found=" or ".join(_JSON[:2] if kind == "JSON" else _TABLES)))
     return [OwnDocument(text, str(file))]
 
 
@@ -265,9 +265,9 @@ def _table_entries(text: str, file: Path, delimiter: str) -> Iterator[tuple[dict
     for line, row in rows[1:]:
         place = f"{file}, line {line}"
         if len(row) != len(header):
-            raise InputError(gettext("{place}: this row has {count} cells and the header {count2}: put a text with "
+            raise InputError(gettext("{place}: this row has {count} cells and the header {columns}: put a text with "
                                      "{delimiter!r} or line feeds in it between double quotes.").format(
-                place=place, count=len(row), count2=len(header), delimiter=delimiter))
+                place=place, count=len(row), columns=len(header), delimiter=delimiter))
         yield dict(zip(header, row)), place
 
 
@@ -317,7 +317,7 @@ def _document(entry: Any, place: str) -> OwnDocument:
     """What a record holds."""
     if not isinstance(entry, dict):
         raise InputError(gettext("{place}: this is no object: write each record as either {shapes}.").format(
-            place=place, shapes=_SHAPES))
+            place=place, shapes=gettext(_SHAPES)))
     try:
         json.dumps(entry, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
@@ -328,10 +328,10 @@ def _document(entry: Any, place: str) -> OwnDocument:
         shapes = ["instruction"]  # Alpaca's own data has the question and its answer once more, as one text
     if len(shapes) != 1:
         fields = ", ".join(repr(str(key)[:40]) for key in list(entry)[:12])
-        raise InputError(gettext("{place}: the record has {which}: give it those of one shape, "
+        raise InputError(gettext("{place}: the record has {found}: give it those of one shape, "
                                  "which is either {shapes}.").format(
-            place=place, shapes=_SHAPES,
-            which=gettext("the fields {fields}").format(fields=fields) if fields else gettext("no fields")))
+            place=place, shapes=gettext(_SHAPES),
+            found=gettext("the fields {fields}").format(fields=fields) if fields else gettext("no fields")))
     if shapes == ["text"]:
         return OwnDocument(_text(entry, "text", place), place)
     if shapes == ["instruction"]:

@@ -52,9 +52,11 @@ def attention_table(recording: Recording, tokenizer: Qwen3Tokenizer, layer: int,
     rows = "".join(_row(place, labels[place], weights[place], place == position) for place in range(tokens))
     header = "".join(f'<th scope="col" style="{_HEAD};writing-mode:vertical-rl;text-align:right;padding:2px 2px 6px">'
                      f"{escape(shortened(label, 12))}</th>" for label in labels)
+    caption = gettext("Layer {layer}, head {head}: how much each token, a row, looks at each, in per cent").format(
+        layer=layer, head=head)
     html = (f'<div style="overflow-x:auto"><table style="border-collapse:collapse;background:white;color:{INK}">'
-            f'<caption style="color:{INK};background:white;text-align:left;white-space:nowrap">Layer {layer}, head '
-            f"{head}: how much each token, a row, looks at each, in per cent</caption>"
+            f'<caption style="color:{INK};background:white;text-align:left;white-space:nowrap">'
+            f"{caption}</caption>"
             f'<thead><tr style="background:white"><td style="{_HEAD}"></td>{header}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>")
     return View(html, gettext("In layer {layer}, head {head}, the token at position {position}, '"

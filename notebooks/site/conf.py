@@ -13,7 +13,7 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 REPOSITORY = FOLDER.parents[1]
-sys.path[:0] = [str(FOLDER), str(REPOSITORY)]
+sys.path[:0] = [str(FOLDER), str(FOLDER.parent), str(REPOSITORY)]
 
 from sources import TRANSLATIONS, lines_of  # noqa: E402
 
@@ -27,7 +27,8 @@ language = "en"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.linkcode", "sources"]
 # A translation has a folder of its own, such as zh/, and is a site of its own with the same configuration.
-exclude_patterns = [f"{code}/**" for code in TRANSLATIONS] + ["**/.ipynb_checkpoints"]
+# What workshop/ holds are parts of the pages in site/guide.
+exclude_patterns = [f"{code}/**" for code in TRANSLATIONS] + ["workshop/**", "**/.ipynb_checkpoints"]
 course_repository = _PROJECT["urls"]["Repository"]
 
 # Notebooks: shown as they are

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from babel import Locale
 from babel.messages.pofile import read_po
 from docutils import nodes
@@ -25,12 +26,18 @@ from sphinx.config import Config
 from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.logging import getLogger
+from workshop.agenda import agenda
+from workshop.guide import chapter_guide
+from workshop.paths import read_path
 
 from course_utils.corpus.notions import Notion, notions
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Texts of the repository that are pages, where a language has them.
-PAGES = {"README.md": "index.md", "PERFORMANCE.md": "site/performance.md"}
+PAGES = {"README.md": "index.md", "PERFORMANCE.md": "site/performance.md",
+         "notebooks/workshop/projector.md": "site/guide/projector.md",
+         "notebooks/workshop/capstone.md": "site/guide/capstone.md",
+         "notebooks/workshop/hub/README.md": "site/guide/server.md"}
 NOTEBOOKS = REPOSITORY / "notebooks"
 # The languages that there are besides English, as their folders are called.
 TRANSLATIONS = tuple(sorted(path.name for path in (NOTEBOOKS / "locale").iterdir() if (NOTEBOOKS / path.name).is_dir()))
@@ -41,16 +48,16 @@ _log = getLogger(__name__)
 
 def lead_to_pages(app: Sphinx, included: Path, _page: str, content: list[str]) -> None:
     """Turn the links of a text of the repository to where the website has what they name, or else to the repository."""
-    text = Path(app.srcdir) / included
+    text, code = Path(app.srcdir) / included, _code(app.config.language)
 
     def target(link: re.Match[str]) -> str:
         path = (text.parent / link.group()).resolve()
         name = path.relative_to(REPOSITORY).as_posix()
         if not path.exists():
             _log.warning("%s links to %s, which is not there: correct the link.", text.name, name)
-        here = Path(app.srcdir) / PAGES.get(re.sub(r"\.\w+(?=\.md$)", "", name), name)
-        here = here if here.is_file() else path
-        if here.is_relative_to(app.srcdir):
+        page = Path(app.srcdir) / PAGES.get(name if code == "en" else name.replace(f".{code}.md", ".md"), "none")
+        here = page if page.is_file() and (code == "en" or f".{code}." in name) else path
+        if here.is_relative_to(app.srcdir) and not here.is_relative_to(Path(app.srcdir) / "workshop"):
             return "/" + here.relative_to(app.srcdir).as_posix()
         if path.suffix == ".png":  # a translation's pictures are those of the English chapters
             return os.path.relpath(path, app.srcdir).replace(os.sep, "/")
@@ -107,6 +114,22 @@ class Notions(SphinxDirective):
 def _headword(notion: Notion) -> str:
     """Under what it is looked up: "KV cache" for "a KV cache"."""
     return re.sub(r"^an? ", "", notion.term)
+
+
+class Guide(SphinxDirective):
+    """`{guide} 06_kv_cache` or `{guide} half_a_day`: a chapter's page for instructors, or a workshop's agenda."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        chapter = Path(self.env.srcdir) / f"{name}.ipynb"
+        if chapter.is_file():
+            self.env.note_dependency(str(chapter))
+            text = chapter_guide(nbformat.read(chapter, as_version=4))
+        else:
+            text = agenda(read_path(name))
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
 class Modules(SphinxDirective):
@@ -191,6 +214,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", add_translations)
     app.add_directive("notions", Notions)
     app.add_directive("modules", Modules)
+    app.add_directive("guide", Guide)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=1)  # before napoleon
     app.add_transform(AlternativeTexts)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))

@@ -138,6 +138,7 @@ EXPLORERS = {
     'explore_generation(model, tokenizer, "The cat", max_new_tokens=8)': ("step", ["ArrowUp"]),
     'explore_attention(model, tokenizer, "The cat sees the cat")': ("Head", ["ArrowUp"]),
     "explore_prefix_cache()": ("step", ["ArrowDown"]),
+    "explore_online_softmax()": ("step", ["ArrowUp"]),
     "explore_roofline()": ("machine", ["Space", "ArrowDown", "Enter"]),
 }
 SET_UP = """\

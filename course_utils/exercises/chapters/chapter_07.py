@@ -1,4 +1,4 @@
-"""Exercises of chapter 7, compilation: how often, when it pays, four bits in groups, and another device."""
+"""Exercises of chapter 7, compilation: how often, when it pays, and another device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from course_utils.config import Qwen3Config
-from course_utils.exercises.answers import close, items, mapping, number, tensor, whole
+from course_utils.exercises.answers import mapping, number, whole
 from course_utils.exercises.calls import calls_of
 from course_utils.exercises.exercise import Answer, Exercise
 from course_utils.generation import (
@@ -286,223 +286,6 @@ _PAY = Exercise("7.2", "When does compiling pay", tokens_to_pay, _verify_pay, (
 # ---- 7.3 -------------------------------------------------------------------------------------------------
 
 
-def quantize_groups(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    groups = weight.view(weight.shape[0], -1, group_size)
-    offsets, largest = groups.aminmax(dim=-1)
-    # A group whose weights are all equal has no distance to divide by.
-    scales = ((largest - offsets) / 15).clamp(min=1e-8)
-    integers = ((groups - offsets[..., None]) / scales[..., None]).round().to(torch.uint8)
-    return integers.view_as(weight), scales, offsets
-
-
-Parts = tuple[Tensor, Tensor, Tensor]
-
-
-def _matrices() -> tuple[tuple[Tensor, int], ...]:
-    """Matrices and sizes of their groups; some groups have equal weights, some only positive ones, some are tiny."""
-    generator = torch.Generator().manual_seed(7)
-    large = torch.randn(64, 96, generator=generator)
-    large[2, 40] = 30.0
-    large[4, 32:64] = 0.0
-    small = torch.randn(3, 8, generator=generator)
-    small[1, 4:] = -0.75
-    return ((large, 32), (small, 4), (1e-3 * torch.randn(2, 15, generator=generator) + 0.01, 5),
-            (torch.randn(5, 6, generator=generator).abs() + 1, 6))
-
-
-def _verify_groups(answer: Answer) -> str | None:
-    told = []
-    for weight, group_size in _matrices():
-        returned = answer(weight.clone(), group_size)
-        asked = "three tensors: the small integers, the scales and the offsets"
-        integers, scales, offsets = (tensor(part, asked) for part in items(returned, asked, 3))
-        if integers.dtype != torch.uint8:
-            return gettext("The integers are stored as {dtype}. Round them, then use "
-                           ".to(torch.uint8).").format(dtype=integers.dtype)
-        told.append((integers, scales, offsets))
-    for slip, hint in _GROUP_SLIPS:
-        if all(all(map(close, parts, slip(*matrix))) for parts, matrix in zip(told, _matrices())):
-            return hint
-    for parts, (weight, group_size) in zip(told, _matrices()):
-        if remark := _judge_groups(parts, weight, group_size):
-            return remark
-    return None
-
-
-def _judge_groups(parts: Parts, weight: Tensor, group_size: int) -> str | None:
-    integers, scales, offsets = parts
-    rows, columns = weight.shape
-    size = (rows, columns // group_size)
-    if integers.shape != weight.shape:
-        return gettext("The integers have shape {shape}; they need that of the weight, {right}.").format(
-            shape=tuple(integers.shape), right=tuple(weight.shape))
-    if scales.shape != size or offsets.shape != size:
-        return gettext("Scales and offsets have the shapes {shape} and {right}. A row of {columns} has {size} groups "
-                       "of {group_size}, each with a scale and an offset of its own: {groups}.").format(
-            shape=tuple(scales.shape), right=tuple(offsets.shape), columns=columns, size=size[1],
-            group_size=group_size, groups=size)
-    groups = weight.view(*size, group_size)
-    smallest, largest = groups.aminmax(dim=-1)
-    if not close(offsets, smallest):
-        return "The offset of a group is its smallest weight: that one becomes the integer 0."
-    varied, integers = largest > smallest, integers.view(*size, group_size)
-    if not close(scales[varied], ((largest - smallest) / 15)[varied], rtol=1e-3, atol=0):
-        return ("The scale of a group is the distance from its smallest to its largest weight, divided by 15, however "
-                "small that is: the largest becomes 15, the most that four bits hold.")
-    exact = ((groups - smallest[..., None]) / ((largest - smallest) / 15)[..., None])[varied]
-    if (integers[varied].amin(dim=-1) != 0).any() or (integers[varied].amax(dim=-1) != 15).any():
-        return ("In some group the smallest weight does not become 0, or the largest not 15. Subtract the offset "
-                "first, then divide by the scale.")
-    if ((integers[varied] - exact).abs() > 0.501).any():
-        return ("Some integers are off by more than half a step. "
-                "Round to the nearest integer before .to(torch.uint8) cuts.")
-    if not torch.isfinite(scales).all() or (integers[~varied] != 0).any():
-        return ("In a group whose weights are all equal the integers are 0 and the offset says the rest: "
-                "keep its scale above 0, for example with .clamp(min=1e-8).")
-    return None
-
-
-def _parts(groups: Tensor, scales: Tensor, offsets: Tensor, weight: Tensor) -> Parts:
-    integers = ((groups - offsets[..., None]) / scales[..., None]).round().clamp(0, 15).to(torch.uint8)
-    return integers.view_as(weight), scales, offsets
-
-
-def _cut_off(weight: Tensor, group_size: int) -> Parts:
-    _, scales, offsets = quantize_groups(weight, group_size)
-    groups = weight.view(weight.shape[0], -1, group_size)
-    integers = ((groups - offsets[..., None]) / scales[..., None]).to(torch.uint8)
-    return integers.view_as(weight), scales, offsets
-
-
-def _around_zero(weight: Tensor, group_size: int) -> Parts:
-    groups = weight.view(weight.shape[0], -1, group_size)
-    scales = (groups.abs().amax(dim=-1) / 7).clamp(min=1e-8)
-    return _parts(groups, scales, -7 * scales, weight)
-
-
-def _divided_by_sixteen(weight: Tensor, group_size: int) -> Parts:
-    _, scales, offsets = quantize_groups(weight, group_size)
-    return _parts(weight.view(weight.shape[0], -1, group_size), (scales * 15 / 16).clamp(min=1e-8), offsets, weight)
-
-
-def _every_other_weight(weight: Tensor, group_size: int) -> Parts:
-    """Groups of weights that do not stand side by side."""
-    groups = weight.view(weight.shape[0], group_size, -1).transpose(1, 2)
-    offsets, largest = groups.aminmax(dim=-1)
-    scales = ((largest - offsets) / 15).clamp(min=1e-8)
-    integers, *_ = _parts(groups, scales, offsets, groups.contiguous())
-    return integers.transpose(1, 2).reshape(weight.shape), scales, offsets
-
-
-def _without_offset(weight: Tensor, group_size: int) -> Parts:
-    _, scales, offsets = quantize_groups(weight, group_size)
-    integers, *_ = _parts(weight.view(weight.shape[0], -1, group_size), scales, torch.zeros_like(offsets), weight)
-    return integers, scales, offsets
-
-
-def _down_the_columns(weight: Tensor, group_size: int) -> Parts:
-    columns = weight.repeat(group_size, 1).T.contiguous()  # so that every matrix has whole groups
-    integers, scales, offsets = quantize_groups(columns, group_size)
-    return integers.T[:len(weight)], scales.T, offsets.T
-
-
-def _scale_per_row(weight: Tensor, group_size: int) -> Parts:
-    return quantize_groups(weight, weight.shape[1])
-
-
-def _large_least_scale(weight: Tensor, group_size: int) -> Parts:
-    _, scales, offsets = quantize_groups(weight, group_size)
-    return _parts(weight.view(weight.shape[0], -1, group_size), scales.clamp(min=1e-3), offsets, weight)
-
-
-def _no_number_for_equal_ones(weight: Tensor, group_size: int) -> Parts:
-    integers, scales, offsets = quantize_groups(weight, group_size)
-    return integers, scales.where(scales > 1e-8, math.nan), offsets
-
-
-# What one may have returned instead, the likeliest slip first.
-_GROUP_SLIPS: tuple[tuple[Answer, str], ...] = (
-    (_scale_per_row, "There is one scale for each row. Each run of group_size weights in a row has a scale and an "
-                     "offset of its own."),
-    (_every_other_weight, "Your groups are made of weights that do not stand side by side. The groups of a row come "
-                          "one after another: weight.view(rows, -1, group_size)."),
-    (_cut_off, "The integers are cut, and not rounded: .to(torch.uint8) cuts, so .round() comes before it."),
-    (_without_offset, "The weights are divided by the scale as they are. Subtract the offset first, so that the "
-                      "smallest becomes 0."),
-    (_divided_by_sixteen, "The scale divides the distance by 16. From 0 to 15 there are 15 steps."),
-    (_around_zero, "The integers lie around zero, as in int8. Here the offset is the smallest weight, which "
-                   "becomes 0."),
-    (_large_least_scale, "The least scale that you allow is too large: it is larger than some groups need. Take one "
-                         "far below all real ones, such as 1e-8."),
-)
-
-
-def _in_rows(weight: Tensor, group_size: int) -> list[Any]:
-    integers = torch.zeros_like(weight, dtype=torch.uint8)
-    scales = torch.zeros(len(weight), weight.shape[1] // group_size)
-    offsets = torch.zeros_like(scales)
-    for row, weights in enumerate(weight.double()):
-        for place, group in enumerate(weights.split(group_size)):
-            scale = (group.max() - group.min()) / 15
-            if scale > 0:
-                first = place * group_size
-                integers[row, first:first + group_size] = ((group - group.min()) / scale).round().to(torch.uint8)
-            scales[row, place], offsets[row, place] = scale, group.min()
-    return [integers, scales, offsets]
-
-
-def _unfolded(weight: Tensor, group_size: int) -> Any:
-    groups = weight.unfold(1, group_size, group_size)
-    low, high = groups.amin(-1), groups.amax(-1)
-    scale = torch.where(high > low, (high - low) / 15, torch.ones_like(low))
-    return torch.floor((groups - low.unsqueeze(-1)) / scale.unsqueeze(-1) + 0.5).byte().flatten(1), scale, low
-
-
-def _groups_with_numpy(weight: Tensor, group_size: int) -> Any:
-    groups = weight.numpy().reshape(len(weight), -1, group_size)
-    low = groups.min(axis=-1)
-    scale = np.maximum(np.ptp(groups, axis=-1) / 15, 1e-12)
-    return np.rint((groups - low[..., None]) / scale[..., None]).astype(np.uint8).reshape(weight.shape), scale, low
-
-
-_GROUPS = Exercise("7.3", "Four bits in groups", quantize_groups, _verify_groups, (
-    *((slip, hint[:40]) for slip, hint in _GROUP_SLIPS),
-    (_down_the_columns, "A row of 96 has 3 groups"),
-    (lambda weight, group_size: (quantize_groups(weight, group_size)[0].float(),
-                                 *quantize_groups(weight, group_size)[1:]), "The integers are stored as"),
-    (lambda weight, group_size: (quantize_groups(weight, group_size)[0].view(-1, group_size),
-                                 *quantize_groups(weight, group_size)[1:]), "The integers have shape"),
-    (lambda weight, group_size: (quantize_groups(weight, group_size)[0], quantize_groups(weight, group_size)[1],
-                                 -quantize_groups(weight, group_size)[2]), "The offset of a group"),
-    (lambda weight, group_size: (quantize_groups(weight, group_size)[0], 1 / quantize_groups(weight, group_size)[1],
-                                 quantize_groups(weight, group_size)[2]), "however small that is"),
-    (lambda weight, group_size: (15 - quantize_groups(weight, group_size)[0],
-                                 *quantize_groups(weight, group_size)[1:]), "more than half a step"),
-    (lambda weight, group_size: (quantize_groups(weight, group_size)[0].clamp(max=14),
-                                 *quantize_groups(weight, group_size)[1:]), "Subtract the offset first, then"),
-    (_no_number_for_equal_ones, "all equal"),
-    (lambda weight, group_size: quantize_groups(weight, group_size)[:2], "2 entries"),
-    (lambda weight, group_size: print(end=""), "returned None"),
-), also_wrong=(
-    lambda weight, group_size: quantize_groups(weight, 32 if weight.shape[1] == 96 else weight.shape[1]),
-    lambda weight, group_size: quantize_groups(weight.abs(), group_size),
-    lambda weight, group_size: quantize_groups(weight, group_size)[::-1],
-    lambda weight, group_size: quantize_groups(weight.round(decimals=1), group_size),
-), right=(
-    _in_rows,
-    _unfolded,
-    _groups_with_numpy,
-    lambda weight, group_size: list(quantize_groups(weight=weight, group_size=group_size)),
-), equivalent={
-    "`scales = ((largest - offsets) / 15).clamp(min=1e-08)` to `scales = (largest - offsets) / 15`":
-        "A scale of 0 will do where the integers are 0, too, and 0 / 0 becomes 0 as a byte.",
-}, refused={
-    "list for a tensor": "The task wants the integers in torch.uint8, which a list does not say.",
-})
-
-# ---- 7.4 -------------------------------------------------------------------------------------------------
-
-
 _SMALL = Qwen3Config(vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
                      num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=256)
 
@@ -760,7 +543,7 @@ def _by_another_clock(model: Qwen3Model, prompt: Tensor, new_tokens: int) -> flo
     return new_tokens / (_perf_counter() - began)
 
 
-_SPEEDS = Exercise("7.4", "Another device", device_speeds, _verify_speeds, (
+_SPEEDS = Exercise("7.3", "Another device", device_speeds, _verify_speeds, (
     (_each_device(lambda model, prompt, new_tokens: _run(model, prompt, new_tokens).tokens_per_second), "once alone"),
     (_each_device(_the_first_of_two), "counts the first, slow run"),
     (_left_behind, "token_ids.to(device)"),
@@ -799,4 +582,4 @@ _SPEEDS = Exercise("7.4", "Another device", device_speeds, _verify_speeds, (
     "`for _ in range(2):` to `for _ in range(3):`": "One more warm-up does no harm.",
 })
 
-EXERCISES: tuple[Exercise, ...] = (_GRAPHS, _PAY, _GROUPS, _SPEEDS)
+EXERCISES: tuple[Exercise, ...] = (_GRAPHS, _PAY, _SPEEDS)

@@ -177,15 +177,15 @@ def _verify_batch(answer: Answer) -> str | None:
             return hint
     for given, (x, W, adapters, which) in zip(told, cases):
         right = batch_forward(x, W, adapters, which)
-        case = gettext("With x of shape {shape}, W of shape {shape2} and which={which}").format(
-            shape=tuple(x.shape), shape2=tuple(W.shape), which=which)
+        case = gettext("With x of shape {shape}, W of shape {weight} and which={which}").format(
+            shape=tuple(x.shape), weight=tuple(W.shape), which=which)
         if given.shape != right.shape:
-            return gettext("{case} the result has the shape {shape}, and {shape2} is right.").format(
-                case=case, shape=tuple(given.shape), shape2=tuple(right.shape))
+            return gettext("{case} the result has the shape {shape}, and {wanted} is right.").format(
+                case=case, shape=tuple(given.shape), wanted=tuple(right.shape))
         for text, number in enumerate(which):
             if not close(given[text], right[text], rtol=1e-4, atol=1e-4):
-                adapter = "no adapter" if number is None else gettext("adapter {number} of rank {count}").format(
-                    number=number, count=len(adapters[number][0]))
+                adapter = gettext("no adapter") if number is None else gettext(
+                    "adapter {number} of rank {count}").format(number=number, count=len(adapters[number][0]))
                 return gettext("{case} text {text}, which has {adapter}, is not right: x @ W.T, and with an adapter x "
                                "@ A.T @ B.T times alpha / rank is added.").format(case=case, text=text, adapter=adapter)
     return None
@@ -440,7 +440,7 @@ def _verify_labels(answer: Answer) -> str | None:
                                                                     "token").format(count=len(chat)),
                       len(chat))
         if hint := _judge_labels(told, chat, begin, end):
-            return case + hint
+            return case + gettext(hint)
     return None
 
 

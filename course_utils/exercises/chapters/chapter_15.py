@@ -436,7 +436,7 @@ class _Exchange:
 
     @staticmethod
     def _read(told: object, model: Qwen3Model) -> dict[str, Tensor]:
-        asked = "a dictionary with a gradient for each parameter, by the names of model.named_parameters()"
+        asked = gettext("a dictionary with a gradient for each parameter, by the names of model.named_parameters()")
         gradients, shapes = mapping(told, asked), {name: p.shape for name, p in model.named_parameters()}
         if set(gradients) != set(shapes):
             raise NotYet(gettext("the dictionary has other names than the parameters. Return {asked}.").format(
@@ -446,8 +446,8 @@ class _Exchange:
         for name, shape in shapes.items():
             if found[name].shape != shape:
                 raise NotYet(gettext("the gradient of {name} has the shape {shape}, and the parameter "
-                                     "{shape2}. Return {asked}.").format(
-                    name=name, shape=tuple(found[name].shape), shape2=tuple(shape), asked=asked))
+                                     "{parameter_shape}. Return {asked}.").format(
+                    name=name, shape=tuple(found[name].shape), parameter_shape=tuple(shape), asked=asked))
         return found
 
     @staticmethod

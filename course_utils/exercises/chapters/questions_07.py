@@ -56,14 +56,4 @@ QUESTIONS: tuple[Question, ...] = (
                "The operations do, but a recording also fixes where each one reads and writes. Played back, it would "
                "look for the keys of the step in which it was made."),
     )),
-    Question("7.E", "With 4 bits a weight, decoding got faster, but reading the prompt did not. Why?", (
-        Option("The prompt is read with the weights that were not quantized.",
-               "The same matrices serve both. What differs is how many tokens share each weight."),
-        Option("For the tokens of a prompt the arithmetic takes the time, not the reading of the weights.",
-               "Each weight that has come serves all of them. Fewer bytes shorten a wait that is not there, and the "
-               "unpacking is added.", right=True),
-        Option("The prompt is read once only, so it does not matter.",
-               "It matters to the reader: the time to the first token is spent there. But fewer bytes are not what it "
-               "is waiting for."),
-    )),
 )

@@ -1,0 +1,1 @@
+"""What a class needs around the chapters, before the day and during it."""
