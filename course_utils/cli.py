@@ -324,7 +324,8 @@ def _print_stats(prompt_length: int, times: Sequence[float], device: object) -> 
         facts.append(gettext("then {count:.1f} tokens/s").format(count=(count - 1) / (times[-1] - times[1])))
     facts.append(gettext("peak memory {format_bytes}").format(
         format_bytes=format_bytes(peak_memory(torch.device(str(device))))))
-    print(f"[{', '.join(facts)}, on {device}]", file=sys.stderr)
+    facts.append(gettext("on {device}").format(device=device))
+    print(f"[{', '.join(facts)}]", file=sys.stderr)
 
 
 def _bench(options: argparse.Namespace) -> int:

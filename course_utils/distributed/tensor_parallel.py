@@ -81,7 +81,7 @@ def local_config(config: Qwen3Config, processes: int) -> Qwen3Config:
         InputError: if heads, MLP or vocabulary cannot be divided evenly among so many processes.
     """
     processes = require_whole_number(gettext("The number of processes"), processes, 1)
-    uneven = [f"{name} is {getattr(config, name)}" for name in _DIVIDED if getattr(config, name) % processes]
+    uneven = [f"{name} = {getattr(config, name)}" for name in _DIVIDED if getattr(config, name) % processes]
     if uneven:
         raise InputError(gettext("The model cannot be divided evenly among {processes} processes: {uneven}. Use as "
                                  "many as divide these numbers.").format(processes=processes, uneven=", ".join(uneven)))
