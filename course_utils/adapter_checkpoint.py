@@ -160,8 +160,8 @@ def _read_matrices(folder: Path, wanted: Mapping[str, tuple[int, int]]) -> dict[
     tensors = read_tensors(path)
     if wanted.keys() != tensors.keys():
         lacking, more = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
-        difference = gettext("lacks {names}").format(names=lacking[0]) if lacking else gettext("holds {more}, which its settings do not ask "
-                                                                   "for").format(more=more[0])
+        difference = gettext("lacks {names}").format(names=lacking[0]) if lacking else gettext(
+            "holds {more}, which its settings do not ask for").format(more=more[0])
         raise CheckpointError(gettext("{path!r} {difference}: it is incomplete, does not belong to its {config}, or "
                                       "was trained on another model.").format(
             path=str(path), difference=difference, config=_CONFIG))

@@ -73,7 +73,7 @@ def test_each_process_holds_half_of_every_matrix(name: str, results: list[Any]) 
 @pytest.mark.slow
 @pytest.mark.parametrize("what, says", [
     ("divided twice", "is not divided yet"),
-    ("uneven", "evenly among 2 processes: num_key_value_heads is 1, intermediate_size is 81"),
+    ("uneven", "evenly among 2 processes: num_key_value_heads = 1, intermediate_size = 81"),
     ("two dimensions", "The mesh has 2 dimensions"),
     ("quantized", "model.embed_tokens is a Int8Embedding and cannot be divided"),
     ("adapter", "q_proj is a LoRALinear and cannot be divided"),

@@ -14,6 +14,7 @@ from course_utils.benchmark.published import Published
 from course_utils.config import Qwen3Config
 from course_utils.errors import InputError
 from course_utils.language import gettext
+from course_utils.printable import padded, width
 from course_utils.timing import format_bytes
 
 _DASH = "-"
@@ -259,6 +260,6 @@ def _figure(value: float | None, how: str, factor: float = 1.0) -> str:
 
 def _aligned(cells: list[list[str]], right: bool = False) -> str:
     """Columns of equal width; all but the first to the right if wanted."""
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    return "\n".join("  ".join(cell.rjust(width) if right and number else cell.ljust(width)
-                               for number, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in cells)
+    widths = [max(map(width, column)) for column in zip(*cells)]
+    return "\n".join("  ".join(padded(cell, columns, right and number > 0)
+                               for number, (cell, columns) in enumerate(zip(line, widths))).rstrip() for line in cells)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from course_utils.language import gettext
-from course_utils.printable import printable
+from course_utils.printable import padded, printable, width
 from course_utils.workshop.readiness import Readiness
 
 
@@ -20,14 +20,13 @@ def readiness_table(learners: Mapping[str, Readiness]) -> str:
     ordered = sorted(found.values(), key=lambda entry: (not entry[1].problems, entry[0].casefold()))
     rows = [[gettext("learner"), gettext("ready"), gettext("for"), gettext("ms a token"), gettext("checked"),
              gettext("what to look at")]]
-    rows += [[label, "NO" if readiness.problems else "yes", printable(readiness.agenda), _milliseconds(readiness),
+    rows += [[label, gettext("NO") if readiness.problems else gettext("yes"), printable(readiness.agenda), _milliseconds(readiness),
               readiness.date[:10], _what(readiness)] for label, readiness in ordered]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    widths = [max(map(width, column)) for column in zip(*rows)]
+    lines = ["  ".join(map(padded, row, widths)).rstrip() for row in rows]
     helpless = [label for label, readiness in ordered if readiness.problems]
-    lines += ["", f"{len(ordered) - len(helpless)} of {len(ordered)} "
-              + (gettext("are ready.") if not helpless else gettext("are ready. Help: {helpless}.").format(
-                  helpless=", ".join(helpless)))]
+    ready = gettext("{ready} of {all} are ready.").format(ready=len(ordered) - len(helpless), all=len(ordered))
+    lines += ["", ready + (gettext(" Help: {helpless}.").format(helpless=", ".join(helpless)) if helpless else "")]
     return "\n".join([*lines, *_problems(ordered)])
 
 
