@@ -20,8 +20,8 @@ def readiness_table(learners: Mapping[str, Readiness]) -> str:
     ordered = sorted(found.values(), key=lambda entry: (not entry[1].problems, entry[0].casefold()))
     rows = [[gettext("learner"), gettext("ready"), gettext("for"), gettext("ms a token"), gettext("checked"),
              gettext("what to look at")]]
-    rows += [[label, gettext("NO") if readiness.problems else gettext("yes"), printable(readiness.agenda), _milliseconds(readiness),
-              readiness.date[:10], _what(readiness)] for label, readiness in ordered]
+    rows += [[label, gettext("NO") if readiness.problems else gettext("yes"), printable(readiness.agenda),
+              _milliseconds(readiness), readiness.date[:10], _what(readiness)] for label, readiness in ordered]
     widths = [max(map(width, column)) for column in zip(*rows)]
     lines = ["  ".join(map(padded, row, widths)).rstrip() for row in rows]
     helpless = [label for label, readiness in ordered if readiness.problems]
