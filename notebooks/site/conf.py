@@ -27,8 +27,9 @@ language = "en"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.linkcode", "sources"]
 # A translation has a folder of its own, such as zh/, and is a site of its own with the same configuration.
-# What workshop/ holds are parts of the pages in site/guide.
-exclude_patterns = [f"{code}/**" for code in TRANSLATIONS] + ["workshop/**", "**/.ipynb_checkpoints"]
+# What is left out of workshop/ are parts of the pages in site/guide.
+exclude_patterns = [f"{code}/**" for code in TRANSLATIONS] + [
+    "workshop/*/**", "workshop/capstone.md", "workshop/projector.md", "**/.ipynb_checkpoints"]
 course_repository = _PROJECT["urls"]["Repository"]
 
 # Notebooks: shown as they are

@@ -35,6 +35,7 @@ from course_utils.corpus.notions import Notion, notions
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Texts of the repository that are pages, where a language has them.
 PAGES = {"README.md": "index.md", "PERFORMANCE.md": "site/performance.md",
+         **{f"notebooks/workshop/{name}.md": f"workshop/{name}.md" for name in ("install", "before", "mail")},
          "notebooks/workshop/projector.md": "site/guide/projector.md",
          "notebooks/workshop/capstone.md": "site/guide/capstone.md",
          "notebooks/workshop/hub/README.md": "site/guide/server.md"}
@@ -57,7 +58,7 @@ def lead_to_pages(app: Sphinx, included: Path, _page: str, content: list[str]) -
             _log.warning("%s links to %s, which is not there: correct the link.", text.name, name)
         page = Path(app.srcdir) / PAGES.get(name if code == "en" else name.replace(f".{code}.md", ".md"), "none")
         here = page if page.is_file() and (code == "en" or f".{code}." in name) else path
-        if here.is_relative_to(app.srcdir) and not here.is_relative_to(Path(app.srcdir) / "workshop"):
+        if here == page or here.is_relative_to(app.srcdir) and not here.is_relative_to(Path(app.srcdir) / "workshop"):
             return "/" + here.relative_to(app.srcdir).as_posix()
         if path.suffix == ".png":  # a translation's pictures are those of the English chapters
             return os.path.relpath(path, app.srcdir).replace(os.sep, "/")

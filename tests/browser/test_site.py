@@ -77,6 +77,7 @@ def pages(site: Path) -> dict[Path, Page]:
 def test_every_chapter_and_text_is_a_page(site: Path) -> None:
     wanted = [f"{path.stem}.html" for path in CHAPTERS]
     wanted += ["index.html", "search.html", "genindex.html", "site/performance.html", "site/glossary.html"]
+    wanted += [f"workshop/{name}.html" for name in ("install", "before", "mail")]
     wanted += ["zh/index.html", "zh/search.html", *(f"zh/{path.stem}.html" for path in CHINESE)]
     assert [name for name in wanted if not (site / name).is_file()] == []
 
