@@ -5,7 +5,6 @@ from __future__ import annotations
 from course_utils.exercises.exercise import solution_source
 from course_utils.exercises.progress import note_solution_shown
 from course_utils.language import gettext
-from course_utils.plots.figure import in_notebook
 
 
 def show_solution(exercise_id: str) -> None:
@@ -19,6 +18,8 @@ def show_solution(exercise_id: str) -> None:
     Raises:
         InputError: if there is no such exercise.
     """
+    from course_utils.plots.figure import in_notebook  # pictures need PyTorch, and the board of a class does without
+
     source = solution_source(exercise_id)
     if in_notebook():
         from IPython import get_ipython
