@@ -153,11 +153,17 @@ def _strings(tree: ast.Module, tokens: list[tokenize.TokenInfo], place: _Places,
         message = str(node.value) if isinstance(node, ast.Constant) else _message(node, place.source[start:end])
         words = message if isinstance(node, ast.Constant) else "".join(
             part.value for part in node.values if isinstance(part, ast.Constant))
-        above = parents[node]
-        key = isinstance(above, ast.Subscript) and node is above.slice and message in labels
-        needed = False if key else _is_seen(node, parents, words)
+        needed = False if message in labels and _is_key(node, parents[node]) else _is_seen(node, parents, words)
         if needed is not None and _WORD.search(words):
             yield Text(message, kind, needed, start, end, depth)
+
+
+def _is_key(node: ast.expr, above: ast.AST) -> bool:
+    """Whether something is read by this string: in brackets, or by a dictionary's `get` or `pop`."""
+    if isinstance(above, ast.Call):
+        return (isinstance(above.func, ast.Attribute) and above.func.attr in ("get", "pop") and bool(above.args)
+                and node is above.args[0])
+    return isinstance(above, ast.Subscript) and node is above.slice
 
 
 def _depths(tokens: list[tokenize.TokenInfo], place: _Places) -> Iterator[tuple[int, int]]:

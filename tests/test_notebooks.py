@@ -357,12 +357,12 @@ class TestSetupCell:
         (tmp_path / "first" / "course_utils" / "data").mkdir(parents=True)
         if old:
             (tmp_path / "first" / "course_utils" / "__init__.py").write_text(old)
-        installed = tmp_path / "installed" / "course_utils"
+        installed = tmp_path / ("first" if old else "installed") / "course_utils"  # what is old, pip replaces
 
         def install(command, **_):
             calls.append(command)
-            installed.mkdir(parents=True)
-            (installed / "__init__.py").write_text("load_model = 'here'")
+            installed.mkdir(parents=True, exist_ok=True)
+            (installed / "__init__.py").write_text("load_model = 'here'  # and longer than what was there")
             sys.path.append(str(installed.parent))
             return subprocess.CompletedProcess(command, 0, "", "")
 

@@ -92,11 +92,11 @@ def test_code_with_other_texts(source, told, expected):
 
 
 def test_what_is_read_by_a_label_follows_its_translation():
-    cells = ['rates = {"a boat": 1}', 'x, y = rates["a boat"], row["a boat"]', 'z = rates["a tree"]']
+    cells = ['rates = {"boat": 1}', 'x, y = rates["boat"], rates.pop("boat")', 'z = rates["tree"] + f("boat")']
     labels = {label for cell in cells for label in code_texts.labels(cell)}
-    told = chinese({"a boat": "船", "a tree": "树"})
+    told = chinese({"boat": "船", "tree": "树"})
     assert [code_writing.with_texts(cell, told, labels) for cell in cells] == [
-        'rates = {"船": 1}', 'x, y = rates["船"], row["船"]', 'z = rates["a tree"]']
+        'rates = {"船": 1}', 'x, y = rates["船"], rates.pop("船")', 'z = rates["tree"] + f("boat")']
 
 
 @pytest.mark.parametrize("source", ['print("long")', 'x = "long text"', 'print(f"long {x}")', "# long\nx = 1"])

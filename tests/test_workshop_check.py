@@ -53,7 +53,7 @@ def test_this_computer(tmp_path, monkeypatch, capsys) -> None:
     found = read_readiness(path)
     rows = {row.what: row for row in found.rows}
     assert (found.name, found.agenda, status) == ("Ann", "ninety-minutes", 1 if found.problems else 0)
-    assert {"Python", "PyTorch", "Threads"} < rows.keys() and len(rows) == len(found.rows)
+    assert {"Python", "PyTorch", "Threads for the workshop"} < rows.keys() and len(rows) == len(found.rows)
     assert not [row for row in found.rows if "could not be found out" in row.value]
     assert all(rows[what].status == "OK" for what in ("Chapters", "Notebook kernel"))
     assert "5, 6 are here" in rows["Chapters"].value and 'Once upon a time' in rows["Five tokens"].value

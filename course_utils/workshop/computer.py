@@ -184,13 +184,13 @@ def _speed(text: str, speeds: dict[int, float]) -> Finding:
 
 def _threads(speeds: dict[int, float]) -> Finding:
     """Which number of threads to take for the bundled models."""
-    most = max(speeds)
+    what, most = noted("Threads for the workshop"), max(speeds)
     if most == 1:
-        return Finding("Threads", "1, as set")
+        return Finding(what, "1, as set")
     measured = ", ".join(f"{count}: {seconds * 1e3:.1f} ms a token" for count, seconds in speeds.items())
     if speeds[most] * WORTH_MORE_THREADS < speeds[1]:
-        return Finding("Threads", gettext("{most} are recommended ({measured})").format(most=most, measured=measured))
-    return Finding("Threads", gettext("1 is recommended ({measured})").format(
+        return Finding(what, gettext("{most} are recommended ({measured})").format(most=most, measured=measured))
+    return Finding(what, gettext("1 is recommended ({measured})").format(
         measured=measured), "note", "Start JupyterLab with the environment "
                    "variable OMP_NUM_THREADS=1: the bundled models are so small that threads wait more than they work.")
 
