@@ -99,7 +99,6 @@ def test_the_catalog_is_in_step_with_the_package(name):
 
 
 @pytest.mark.parametrize("name", [name for name in language.languages() if name != "en"])
-@pytest.mark.xfail(strict=True, reason="not yet translated: take this mark away when it is")
 def test_no_more_than_the_bound_of_the_package_is_behind(name):
     ours = build.package_catalog(name)
     assert len(ours.behind(name)) <= catalogs.BOUND * len(ours.needed(name))
