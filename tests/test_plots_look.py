@@ -24,6 +24,7 @@ from plot_gallery import GALLERY
 from readable import assert_readable, contrast, shown_texts
 
 from course_utils import plots
+from course_utils.language import languages
 from course_utils.plots import CACHED, GENERATED, INK, PROMPT, REJECTED, SERIES, TINTS, labels
 from course_utils.plots.diagram import canvas
 from course_utils.plots.figure import SHARE, SIGNED, ink_on
@@ -74,6 +75,14 @@ def test_the_package_alone_brings_no_matplotlib() -> None:
     code = "import course_utils, sys; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.parametrize("draw", GALLERY, ids=lambda draw: draw.__name__)
+@pytest.mark.parametrize("name", [name for name in languages() if name != "en"])
+def test_a_picture_is_drawn_in_each_language(draw: Callable[..., Figure], name: str, small_tokenizer: Qwen3Tokenizer,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURSE_LANGUAGE", name)
+    assert [fig.number for fig in [GALLERY[draw](small_tokenizer)]] == pyplot.get_fignums()
 
 
 @pytest.mark.parametrize("draw", GALLERY, ids=lambda draw: draw.__name__)

@@ -31,13 +31,15 @@ def memory_plan(plans: Mapping[str, Plan]) -> Figure:
                                  "plan, all for the same kind.").format(count=len(gpus)))
     gpu = gpus.pop()
     highest = max(each.memory for each in plans.values()) / 1e9
-    parts = ((gettext("weights"), SERIES[0], ""), (gettext("caches"), CACHED, ".."),
-             (gettext("workspace"), SERIES[2], "xx"))
+    every = plans.values()
+    parts = ((gettext("weights"), [each.weights for each in every], SERIES[0], ""),
+             (gettext("caches"), [each.caches for each in every], CACHED, ".."),
+             (gettext("workspace"), [each.workspace for each in every], SERIES[2], "xx"))
     with style():
         fig, ax = pyplot.subplots(figsize=(7.0, 1.4 + 0.4 * len(plans)))
         left = [0.0] * len(plans)
-        for name, color, hatch in parts:
-            sizes = [getattr(each, name) / 1e9 for each in plans.values()]
+        for name, taken, color, hatch in parts:
+            sizes = [count / 1e9 for count in taken]
             ax.barh(range(len(plans)), sizes, left=left, color=color, edgecolor="white", linewidth=0.4, hatch=hatch,
                     label=name)
             left = [start + size for start, size in zip(left, sizes)]
