@@ -65,10 +65,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                                     f"{right:,} right ones in other styles; `-s` shows the table.")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """The models of the tests are so small that a second thread costs more than it brings."""
-    torch.set_num_threads(1)
+    """The models of the tests are so small that a second thread costs more than it brings, whatever the test before has
+    left."""
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
