@@ -64,7 +64,8 @@ class _Watcher(threading.Thread):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(daemon=True)
-        self.armed, self.reason = True, gettext("after {seconds:g} seconds").format(seconds=seconds)
+        self.armed, self._ordered = True, False
+        self.reason = gettext("after {seconds:g} seconds").format(seconds=seconds)
         self._seconds = seconds
         self._watched = ctypes.c_ulong(threading.get_ident())
         self._ended, self._lock = threading.Event(), threading.Lock()
@@ -89,11 +90,22 @@ class _Watcher(threading.Thread):
         """Have `Stopped` raised in the watched thread; returns False if it is armed no longer."""
         with self._lock:
             if self.armed:
+                self._ordered = True
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(self._watched, ctypes.py_object(Stopped))
             return self.armed
 
     def take_back(self) -> None:
-        """End the watch, and take back an exception that was ordered and not yet raised."""
+        """End the watch, and let an exception that was ordered and not yet raised come here.
+
+        Ordering None instead would leave a note in the interpreter that something is to be raised. Nothing ever takes
+        that away, and Python 3.11 then does not come back from a tracer that raises.
+        """
         with self._lock:  # if it is just being ordered, wait for it
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(self._watched, None)
+            if self._ordered:
+                try:
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(self._watched, ctypes.py_object(Stopped))
+                    while True:  # it is raised where a loop turns
+                        pass
+                except Stopped:
+                    pass
         self._ended.set()
