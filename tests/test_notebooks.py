@@ -368,7 +368,7 @@ class TestSetupCell:
 
         monkeypatch.setattr(subprocess, "run", install)
         # Wherever the real one is, it is not to be found.
-        others = [path for path in sys.path if not Path(path, "course_utils").is_dir()]
+        others = [path for path in sys.path if not Path(path, "course_utils", "__init__.py").is_file()]
         monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), *others])
         monkeypatch.setattr(sys, "meta_path", [importlib.machinery.PathFinder])
         cells = {}
