@@ -174,7 +174,7 @@ def test_a_learner_updates_and_keeps_an_answer(learners, folder: Path) -> None:
                           "'update', '.'], capture_output=True, text=True))")
     assert "returncode=0" in done.text, done.text
     assert answer in [cell.source for cell in nbformat.read(home / CHAPTER, as_version=4).cells]
-    assert "an answer" not in (folder / "learners" / "ann" / "course" / CHAPTER).read_text(encoding="utf-8")
+    assert "return 'an answer'" not in (folder / "learners" / "ann" / "course" / CHAPTER).read_text(encoding="utf-8")
 
 
 def test_the_board_shows_who_has_passed_what(learners, folder: Path) -> None:
