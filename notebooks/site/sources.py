@@ -88,7 +88,7 @@ def speak(app: Sphinx, config: Config) -> None:
 
 def add_translations(app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctree: object) -> None:
     """Tell a page in which other languages it exists: for each its tag, its own name, and the page's address."""
-    here, root = _code(app.config.language), context["content_root"]
+    here, root = _code(app.config.language), context["content_root"].removeprefix("./")
     context["course_translations"] = [
         (code, Locale.parse(code).get_display_name(), f"{root}{way}{page}.html")
         for code in ("en", *TRANSLATIONS) if code != here
