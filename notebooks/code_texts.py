@@ -56,7 +56,7 @@ def texts(source: str, labels: Collection[str] = ()) -> list[Text]:
         source: the code.
         labels: keys in brackets that are texts, too: see `labels`.
     """
-    plain = _without_magics(source)
+    plain = without_magics(source)
     place = _Places(plain)
     tokens = list(tokenize.generate_tokens(io.StringIO(plain).readline))
     found = [*_comments(plain, tokens, place), *_strings(ast.parse(plain), tokens, place, labels)]
@@ -65,12 +65,13 @@ def texts(source: str, labels: Collection[str] = ()) -> list[Text]:
 
 def labels(source: str) -> set[str]:
     """The keys of the dictionaries that a cell writes down: what is read by such a key must follow a translation."""
-    keys = [key for node in ast.walk(ast.parse(_without_magics(source))) if isinstance(node, ast.Dict)
+    keys = [key for node in ast.walk(ast.parse(without_magics(source))) if isinstance(node, ast.Dict)
             for key in node.keys]
     return {key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
 
 
-def _without_magics(source: str) -> str:
+def without_magics(source: str) -> str:
+    """The same code, spaces in the place of its magics."""
     return re.sub(r"(?m)^\s*[%!].*$", lambda magic: " " * len(magic.group()), source)
 
 

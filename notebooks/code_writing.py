@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-import unicodedata
 from collections.abc import Callable, Collection
 
-from code_texts import TITLE, Text, is_placeholder, pieces, texts
+from code_texts import TITLE, Text, is_placeholder, pieces, texts, without_magics
+from rules import MOST_COLUMNS, columns_of
 
-COLUMNS = 76
 NARROW = 36  # columns: with fewer left, a text that takes several lines begins on a line of its own
 # No line begins with these in Chinese, nor ends with those.
 _CLOSING, _OPENING = "，。、；：？！）》」』”’…%", "（《「『“‘"
@@ -46,7 +45,7 @@ def _written(source: str, text: Text, told: str) -> str:
             return f"# {TITLE}{told}"
         if source[text.start - column:text.start].strip():  # behind code
             return f"# {told}"
-        lines = [line for part in told.split("\n") for line in _wrapped([part], COLUMNS - column - 2)]
+        lines = [line for part in told.split("\n") for line in _wrapped([part], MOST_COLUMNS - column - 2)]
         return indent.join(f"# {line}".rstrip() for line in lines)
     if text.kind == "docstring":
         lines = told.split("\n")
@@ -59,22 +58,18 @@ def _written(source: str, text: Text, told: str) -> str:
                for piece in parts]
     tail = len(source[text.end:].partition("\n")[0])
     whole = ("f" if is_f else "") + f'"{"".join(escaped)}"'
-    if column + _width(whole) + tail <= COLUMNS:
+    if column + columns_of(whole) + tail <= MOST_COLUMNS:
         return whole
     bracket = not text.depth
     first, line = "", source[text.start - column:text.start]
-    if text.depth and COLUMNS - column < NARROW and line.strip():
+    if text.depth and MOST_COLUMNS - column < NARROW and line.strip():
         column = len(line) - len(line.lstrip()) + 4
         first = indent = "\n" + " " * column
-    lines = _wrapped(escaped, COLUMNS - column - (3 if is_f else 2) - bracket - max(1, tail), placeholders=is_f)
+    lines = _wrapped(escaped, MOST_COLUMNS - column - (3 if is_f else 2) - bracket - max(1, tail), placeholders=is_f)
     quoted = [("f" if is_f and any(map(is_placeholder, pieces(line))) else "") + f'"{line}"' for line in lines]
     if is_f:  # between strings that are no f-strings a brace would be doubled for nothing
         quoted = [line if line[0] == "f" else line.replace("{{", "{").replace("}}", "}") for line in quoted]
     return "(" + (indent + " ").join(quoted) + ")" if bracket else first + indent.join(quoted)
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _wrapped(parts: list[str], columns: int, placeholders: bool = False) -> list[str]:
@@ -93,17 +88,15 @@ def _wrapped(parts: list[str], columns: int, placeholders: bool = False) -> list
                 atoms.append(atom)
     lines = [""]
     for atom in atoms:
-        if lines[-1] and _width((lines[-1] + atom).rstrip()) > columns:
+        if lines[-1] and columns_of((lines[-1] + atom).rstrip()) > columns:
             lines.append("")
         lines[-1] += atom
     return lines
 
 
-
-
 def _skeleton(source: str) -> str:
     """What a piece of code does, whatever its texts say."""
-    tree = ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", source))
+    tree = ast.parse(without_magics(source))
 
     class Blank(ast.NodeTransformer):
         def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:

@@ -15,15 +15,15 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 
+from code_texts import without_magics
 from nbformat import NotebookNode
-from workshop.parts import chapter_number, faults_of_marks
+from workshop.parts import TASK_TIME, called, chapter_number, faults_of_marks
 
 MEDIAN_LINES, MOST_LINES, MOST_COLUMNS, MOST_IMPORT_LINES = 6, 25, 76, 10
 # Title, set-up, question, first result; with what that result alone needs.
 OPENING_CELLS, OPENING_IMPORT_LINES = 4, 4
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 LEAST_EXERCISES, LEAST_QUESTIONS = 3, 2
-DIFFICULTY = re.compile(r"\*(?:Easy|Medium|Hard), \d+ minutes?\.\*")
 # A number that another machine would print differently. A cell whose sizes follow from a formula has the tag `exact`.
 MACHINE_VALUE = re.compile(r"\d+(?:\.\d+)? ?(?:tokens/s|ms|s|GB|MB)\b")
 MACHINE_PATH = re.compile(
@@ -99,7 +99,7 @@ def _executed(notebook: NotebookNode) -> Iterator[str]:
             yield f"{_name(cell)}: is tagged raises-exception and raises nothing."
 
 
-def _columns(line: str) -> int:
+def columns_of(line: str) -> int:
     """Width in a monospaced font, where a Chinese character takes two columns."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line)
 
@@ -112,7 +112,7 @@ def _sizes(notebook: NotebookNode) -> Iterator[str]:
     for cell, count in zip(cells, lines):
         if count > MOST_LINES and "hide-input" not in _tags(cell):  # a folded one has the language's lines beside it
             yield f"{_name(cell)}: has {count} lines, above {MOST_LINES}."
-        width = max(_columns(line) for line in cell.source.splitlines())
+        width = max(columns_of(line) for line in cell.source.splitlines())
         if width > MOST_COLUMNS:
             yield f"{_name(cell)}: has a line of {width} columns, above {MOST_COLUMNS}."
 
@@ -232,7 +232,7 @@ def _attribute(tag: str, name: str) -> str:
 
 def _exercises(notebook: NotebookNode) -> Iterator[str]:
     places = {exercise_id: position for position, cell in enumerate(notebook.cells) if cell.cell_type == "code"
-              for exercise_id in _called("check", cell)}
+              for exercise_id in called("check", cell)}
     chapter = chapter_number(notebook)
     if len(places) < LEAST_EXERCISES:
         yield f"The chapter has {len(places)} exercises, fewer than {LEAST_EXERCISES}."
@@ -251,7 +251,7 @@ def _exercise(before: list[NotebookNode], check: NotebookNode, after: list[Noteb
                  if re.search(rf"^##+ Exercise {re.escape(exercise_id)}:", cell.source, re.MULTILINE)), None)
     if task is None:
         yield f"no Markdown cell above the check has the heading `## Exercise {exercise_id}: ...`."
-    elif not DIFFICULTY.search(task):
+    elif not TASK_TIME.search(task):
         yield "its task does not state its difficulty and time, such as *Easy, 10 minutes.*"
     name = re.search(r"^check\(\"[\w.]+\", (\w+)\)", check.source, re.MULTILINE)
     stub = before[-1].source if before and before[-1].cell_type == "code" else ""
@@ -287,7 +287,7 @@ def _solution_sources(cell: NotebookNode) -> list[tuple[str, str]]:
 
 
 def _questions(notebook: NotebookNode) -> Iterator[str]:
-    asked = [(question_id, cell) for cell in _code_cells(notebook) for question_id in _called("ask", cell)]
+    asked = [(question_id, cell) for cell in _code_cells(notebook) for question_id in called("ask", cell)]
     if len(asked) < LEAST_QUESTIONS:
         yield f"The chapter has {len(asked)} questions, fewer than {LEAST_QUESTIONS}."
     for question_id, cell in asked:
@@ -298,14 +298,9 @@ def _questions(notebook: NotebookNode) -> Iterator[str]:
             yield f"Question {question_id}: its output is not the question as HTML: run build.py execute."
 
 
-def _called(function: str, cell: NotebookNode) -> list[str]:
-    """The ids with which a code cell calls `check` or `ask`."""
-    return re.findall(rf"^{function}\(\"([\w.]+)\"", cell.source, flags=re.MULTILINE)
-
-
 def _tree(source: str) -> ast.Module:
     """A piece of code; magics are passed over."""
-    return ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", source))
+    return ast.parse(without_magics(source))
 
 
 def _used(tree: ast.Module) -> set[str]:

@@ -22,7 +22,7 @@ from nbformat import NotebookNode
 # Texts of this script and of build.py; a catalog has them like those of the notebooks.
 SOLUTION = "Solution"
 BEHIND = "This part is not yet translated from the present English text:"
-BADGES = ("Open in Colab", "Open in Lightning Studio")
+BADGES = ("Open in Colab", "Open in Lightning Studio", "Open in Codespaces", "Open in Binder")
 OWN = (SOLUTION, BEHIND, *BADGES, "How a large language model writes text", "Chapters", "Show the set-up",
        "Hide the set-up")
 
@@ -101,7 +101,7 @@ def messages(notebook: NotebookNode) -> Iterator[Message]:
                 yield Message(text.message, text.kind, text.needed)
         elif cell.cell_type == "markdown":
             text = _without_fillings(cell.source)
-            if re.search(r"[^\W\d_]{2}", _MARKER.sub("", text)):
+            if _is_message(text):
                 yield Message(text, "Markdown", True)
 
 
@@ -179,9 +179,14 @@ def _without_fillings(source: str) -> str:
     return _SOLUTION.sub(r"<!-- solution \1 -->", _BADGES.sub("", source)).strip()
 
 
+def _is_message(text: str) -> bool:
+    """Whether a Markdown cell says something beside a solution."""
+    return bool(re.search(r"[^\W\d_]{2}", _MARKER.sub("", text)))
+
+
 def _markdown(source: str, told: Callable[[str], str | None], badges: str) -> str:
     message = _without_fillings(source)
-    found = told(message) if re.search(r"[^\W\d_]{2}", _MARKER.sub("", message)) else message
+    found = told(message) if _is_message(message) else message
     if found is None:
         behind = f"*{told(BEHIND) or BEHIND}*"
         heading, rest = re.match(r"((?:#+ .*\n+)?)(.*)", message, re.DOTALL).groups()  # type: ignore[union-attr]

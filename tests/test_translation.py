@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def test_what_is_read_by_a_label_follows_its_translation():
 def test_long_translations_are_broken_into_lines_that_fit_and_say_the_same(source):
     told = {"long": "长" * 90 + "。", "long text": "长 long " * 30, "long {x}": "长，" * 50 + "{x}" + "短" * 30}
     result = code_writing.with_texts(source, chinese(told))
-    assert max(map(rules._columns, result.splitlines())) <= code_writing.COLUMNS
+    assert max(map(rules.columns_of, result.splitlines())) <= rules.MOST_COLUMNS
     assert len(result.splitlines()) > 2
     said = [text.message for text in code_texts.texts(result)][0]
     assert "".join(said.split()) == "".join(told[code_texts.texts(source)[0].message].split())
@@ -143,6 +144,13 @@ def notebook(*texts_):
 
 def translated(source, told):
     return [cell.source for cell in translation.translated(source, "zh", told.get, "BADGES").cells]
+
+
+def test_every_badge_has_a_translation():
+    links = build.badges("https://github.com/ann/course", "01_boat.ipynb")
+    assert re.findall(r"\[(.*?)\]", links) == list(translation.BADGES)
+    for language in LANGUAGES:
+        assert not set(translation.BADGES) & set(build.catalogs(language).behind(catalogs.COMMON))
 
 
 def test_badges_and_solutions_are_no_part_of_a_message():

@@ -9,12 +9,12 @@ import symtable
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
+from code_texts import without_magics
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 from workshop.parts import MARK, Part, is_live, mark_of, parts
 
 TYPED_TOGETHER = "# We type this together. Who comes late finds it in the folder \"complete\"."
-_MAGIC = re.compile(r"(?m)^\s*[%!].*$")
 _TIME = re.compile(r"\*\*Time:\*\*.*?(?=\*\*Builds on:\*\*|\Z)", re.DOTALL)
 _CHAPTER_LINK = re.compile(r"\]\((\d\d_\w+\.ipynb)\)")
 
@@ -38,7 +38,7 @@ class Names:
 
 def names_of(source: str) -> Names:
     """The names of a cell's code; magics are passed over."""
-    source = _MAGIC.sub("", source)
+    source = without_magics(source)
     symbols = symtable.symtable(source, "cell", "exec").get_symbols()
     bound = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
     imported = {symbol.get_name() for symbol in symbols if symbol.is_imported()}

@@ -26,7 +26,7 @@ NOTES = ("before", "after", "skip")
 WORDS_PER_MINUTE = 200
 _TIME = re.compile(r"\*\*Time:\*\*\s+(\d+)\s+minutes(?:,\s+(\d+)\s+of\s+them)?")
 _TASK = re.compile(r"^##+ Exercise ([\w.]+): ", re.MULTILINE)
-_TASK_TIME = re.compile(r"\*(?:Easy|Medium|Hard), (\d+) minutes?\.\*")
+TASK_TIME = re.compile(r"\*(?:Easy|Medium|Hard), (\d+) minutes?\.\*")
 _SOLUTION = re.compile(r"<!-- solution ([\w.]+) -->")
 _NO_PROSE = re.compile(r"```.*?```|<details>.*?</details>|<!--.*?-->", re.DOTALL)
 
@@ -58,7 +58,7 @@ class Part:
     @property
     def minutes(self) -> int:
         """How long it takes: what an exercise's task says, else what the mark says; 0 if neither says anything."""
-        task = _TASK_TIME.search(self.cells[0].source) if self.exercise else None
+        task = TASK_TIME.search(self.cells[0].source) if self.exercise else None
         minutes = self.mark.get("minutes")
         return int(task.group(1)) if task else minutes if isinstance(minutes, int) else 0
 
@@ -75,8 +75,7 @@ class Part:
     @property
     def questions(self) -> list[str]:
         """The ids of the quick questions that it asks."""
-        return [question for cell in self.cells if cell.cell_type == "code"
-                for question in re.findall(r"^ask\(\"([\w.]+)\"", cell.source, re.MULTILINE)]
+        return [question for cell in self.cells if cell.cell_type == "code" for question in called("ask", cell)]
 
     def note(self, name: str) -> str:
         """One of `NOTES`; empty if the mark has none."""
@@ -91,6 +90,11 @@ def mark_of(cell: NotebookNode) -> dict[str, object]:
 def is_live(cell: NotebookNode) -> bool:
     """Whether a cell is typed by the instructor."""
     return bool(mark_of(cell).get("live"))
+
+
+def called(function: str, cell: NotebookNode) -> list[str]:
+    """The ids with which a code cell calls `check` or `ask`."""
+    return re.findall(rf"^{function}\(\"([\w.]+)\"", cell.source, re.MULTILINE)
 
 
 def without_code(source: str) -> str:
