@@ -35,7 +35,7 @@ SMALL_TEXT = [
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs the hub, JupyterHub, a browser, the website, a GPU or peers, unless -m names it.
+    """Leave out what needs what few machines have, such as a browser or a GPU, unless -m names it: see asked_for.py.
 
     Raises:
         UsageError: if a test's name holds an address, which is another one in each process that collects it.

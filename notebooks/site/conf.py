@@ -2,8 +2,9 @@
 
 In another language: its folder instead of `notebooks`, with `-D language=zh_CN` and a folder of its own in build/site.
 
-The pages are the notebooks as they are committed (nothing is executed), README.md, PERFORMANCE.md, the package's
-docstrings and the notions of its corpus. No text stands here a second time, and no page loads anything from elsewhere.
+The pages are the notebooks as they are committed (nothing is executed), README.md, PERFORMANCE.md, the texts of
+workshop/, the package's docstrings and the notions of its corpus. No text stands here a second time, and no page loads
+anything from elsewhere.
 """
 
 import sys
