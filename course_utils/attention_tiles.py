@@ -86,7 +86,7 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, tile: int = 64, causal: boo
         (..., n, d), in the dtype of q.
 
     Raises:
-        InputError: if there are no keys, or more queries than keys.
+        InputError: if there are no queries, or more than keys, or tile is no whole number from 1 on.
     """
     tile = require_whole_number("tile", tile, 1)
     n, t = q.shape[-2], k.shape[-2]

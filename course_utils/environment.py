@@ -281,7 +281,8 @@ def _kernels() -> Finding:
     if problem is None:
         return Finding(what, gettext("{instruction_set}, for weights in 8 and 4 bits").format(
             instruction_set=kernels.instruction_set()))
-    return Finding(what, problem, "note", gettext("Only the speed of quantized models depends on them."))
+    return Finding(what, problem, "note",
+                   gettext("Only the speed of models in bfloat16, 8 and 4 bits depends on them."))
 
 
 def _single_vectors() -> Finding:

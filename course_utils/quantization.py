@@ -40,7 +40,6 @@ KINDS: tuple[Kind, ...] = ("int8", "int4")
 
 _FEW = 8  # up to so many vectors, reading the weights takes longer than multiplying
 _SOME = 128  # up to so many, unpacking 4-bit weights takes longer than multiplying
-_GROUP = 32  # inputs that share a scale in int4
 
 
 class _Order(NamedTuple):
@@ -219,7 +218,7 @@ class Int4Weight(nn.Module):
         else:
             scales = self.scale_and_offset[:, index].movedim(0, -2)
         scale, offset = scales[..., None].unbind(dim=-2)  # (..., groups, 1)
-        return ((integers.unflatten(-1, (-1, _GROUP)).to(scale.dtype) - 8) * scale + offset).flatten(-2)
+        return ((integers.unflatten(-1, (-1, kernels.GROUP)).to(scale.dtype) - 8) * scale + offset).flatten(-2)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -249,7 +248,7 @@ class Int4Linear(Int4Weight):
         if for_cpu and self.order == _KERNEL_ORDER:
             product = kernels.int4_product(vectors, self.weight, self.scale_and_offset)
         elif for_cpu and packed_product is not None and self.order == _PYTORCH_ORDER and vectors.shape[0] <= few:
-            product = packed_product(vectors, self.weight, _GROUP, self.scale_and_offset)
+            product = packed_product(vectors, self.weight, kernels.GROUP, self.scale_and_offset)
         else:
             product = F.linear(vectors, self._unpacked())
         return product.view(*x.shape[:-1], -1)
@@ -258,7 +257,7 @@ class Int4Linear(Int4Weight):
         """All weights as floats, (out_features, in_features)."""
         scales = _arranged_back(self.scale_and_offset, self.order)
         scale, offset = scales.transpose(0, 1)[..., None].unbind(dim=2)  # each (n, groups, 1)
-        integers = _unpack(self.weight, self.order).unflatten(1, (-1, _GROUP)).to(scale.dtype)
+        integers = _unpack(self.weight, self.order).unflatten(1, (-1, kernels.GROUP)).to(scale.dtype)
         return ((integers - 8) * scale + offset).flatten(1)
 
 
@@ -271,7 +270,7 @@ class Int4Embedding(Int4Weight):
 
 
 def _fits_int4(weight: Tensor) -> bool:
-    return weight.shape[0] % _FILE_ORDER.rows == 0 and weight.shape[1] % _GROUP == 0
+    return weight.shape[0] % _FILE_ORDER.rows == 0 and weight.shape[1] % kernels.GROUP == 0
 
 
 def _quantized(weight: Tensor | Int8Weight | Int4Weight, kind: str) -> Int8Linear | Int4Linear:
@@ -291,7 +290,7 @@ def _round_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _round_groups(x: Tensor) -> tuple[Tensor, Tensor]:
     """Rows as 4-bit integers, (n, d), and scale and offset of each group, (d / 32, n, 2), in x's dtype."""
-    groups = x.float().unflatten(1, (-1, _GROUP))  # (n, d / 32, 32)
+    groups = x.float().unflatten(1, (-1, kernels.GROUP))  # (n, d / 32, 32)
     low, high = groups.aminmax(dim=-1)
     scale = ((high - low) / 15).clamp(min=1e-8)
     integers = ((groups - low[..., None]) / scale[..., None]).round().clamp(0, 15).flatten(1).to(torch.uint8)

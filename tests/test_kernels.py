@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from course_utils import environment, kernels, quantization
+from course_utils.errors import InputError
 from course_utils.kernels import KERNELS, Kernel, build
 from course_utils.quantization import Int4Linear, Int8Linear
 
@@ -156,6 +157,17 @@ def test_operands_may_lie_apart_in_memory(kernel: Kernel) -> None:
     x, (matrix, _) = random(3, 192), operands(kernel, 32, 96)
     product = getattr(torch.ops.course_utils, f"{kernel}_product")
     assert torch.equal(product(x[:, ::2], *matrix), product(x[:, ::2].contiguous(), *matrix))
+
+
+@pytest.mark.usefixtures("here")
+@every_kernel
+@pytest.mark.parametrize("size", [64, 128])
+def test_vectors_of_another_length_are_refused(kernel: Kernel, size: int) -> None:
+    """Else C would read what lies beside the matrix."""
+    matrix, _ = operands(kernel, 32, 96)
+    product = getattr(torch.ops.course_utils, f"{kernel}_product")
+    with pytest.raises(InputError, match=f"vectors have {size} numbers and the rows of the matrix 96"):
+        product(random(2, size), *matrix)
 
 
 @pytest.mark.usefixtures("here")

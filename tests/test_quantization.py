@@ -493,6 +493,24 @@ def test_a_file_is_the_same_whatever_the_order_in_memory(tied: bool, order: quan
 
 
 @every_kind
+@tied_or_not
+def test_a_file_is_the_same_with_kernels_and_without(kind: Kind, tied: bool, tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    # Sizes of which the kernel for int8 needs padding.
+    model = make_model(tied, torch.float32, replace(CONFIG, vocab_size=200, intermediate_size=100))
+    save_checkpoint(quantize(model, kind), tmp_path / "usual")
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "problem", lambda kernel: "There is no C compiler.")
+        without = quantize(model, kind)
+        save_checkpoint(without, tmp_path / "without")
+        loaded = load_checkpoint(tmp_path / "usual")
+        with torch.inference_mode():
+            assert torch.equal(loaded(IDS), without(IDS))
+    usual, other = ((tmp_path / folder / "model.safetensors").read_bytes() for folder in ("usual", "without"))
+    assert usual == other
+
+
+@every_kind
 def test_a_quantized_checkpoint_can_be_loaded_in_another_format(kind: Kind, tmp_path: Path) -> None:
     quantized = quantize(make_model(), kind)
     save_checkpoint(quantized, tmp_path)

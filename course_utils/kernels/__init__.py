@@ -2,7 +2,7 @@
 
 A kernel is a C file here, compiled when it is first needed (`build`) and tried on small matrices before it is used. It
 is an operator of PyTorch's then, `torch.ops.course_utils`, so that compiled code calls it too. Where something is
-missing, `problem` says what, and PyTorch's own operators do the work, slower and with vectors that are not rounded.
+missing, `problem` says what, and PyTorch's own operators do the work, slower, with vectors rounded otherwise or not.
 
 The result for a vector does not depend on which others come with it, nor on the processor or the number of threads:
 every way to compute it gives the same bits.
@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from course_utils.errors import InputError
 from course_utils.kernels import build
 from course_utils.language import gettext
 
@@ -163,8 +164,16 @@ def function(kernel: Kernel, instructions: str) -> Any:
 
 
 def _call(kernel: Kernel, x: Tensor, weight: Tensor, scales: Tensor | None = None) -> Tensor:
-    """Call a kernel's C function: (n, d) in any of `_FORMATS` to (n, rows) in float32."""
+    """Call a kernel's C function: (n, d) in any of `_FORMATS` to (n, rows) in float32.
+
+    Raises:
+        InputError: if the rows of the matrix have another length than the vectors: C would read beside them.
+    """
     x, weight = _readable(x), weight.contiguous()
+    inputs = weight.shape[1] * (2 if kernel == "int4" else 1)
+    if inputs != x.shape[1] + (-x.shape[1] % GROUP if kernel == "int8" else 0):
+        raise InputError(gettext("The vectors have {size} numbers and the rows of the matrix {inputs}: give vectors as "
+                                 "long as its rows.").format(size=x.shape[1], inputs=inputs))
     out = torch.empty(x.shape[0], weight.shape[0])
     described: tuple[int, ...] = ()
     if scales is not None:

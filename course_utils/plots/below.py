@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 from matplotlib import pyplot
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from course_utils.attention_tiles import SoftmaxStep
@@ -89,19 +88,16 @@ def product_rates(rates: Mapping[str, float], bandwidth: float) -> Figure:
     """
     with style():
         fig, ax = pyplot.subplots(figsize=(7.0, 0.9 + 0.5 * len(rates)))
-        _draw_rates(ax, {name: rate / 1e9 for name, rate in rates.items()}, bandwidth / 1e9)
+        speeds, limit = [rate / 1e9 for rate in rates.values()], bandwidth / 1e9
+        bars = ax.barh(list(rates), speeds, color=SERIES[0])
+        ax.axvline(limit, color=INK, linestyle="--",
+                   label=gettext("memory: {bandwidth:.1f} GB/s").format(bandwidth=limit))
+        # A number may come to stand on the line of the memory.
+        ax.bar_label(bars, [f"{speed:.2g}" for speed in speeds], padding=3,
+                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+        # From a power of ten below the slowest, so that its bar can be seen; on a logarithmic scale there is no zero.
+        ax.set(xscale="log", xlabel=gettext("weights read, GB/s"),
+               xlim=(10 ** math.floor(math.log10(min(speeds)) - 0.3), 4 * max(limit, *speeds)))
+        ax.invert_yaxis()
         fig.legend(loc="outside upper right")
     return fig
-
-
-def _draw_rates(ax: Axes, rates: Mapping[str, float], bandwidth: float) -> None:
-    bars = ax.barh(list(rates), list(rates.values()), color=SERIES[0])
-    ax.axvline(bandwidth, color=INK, linestyle="--",
-               label=gettext("memory: {bandwidth:.1f} GB/s").format(bandwidth=bandwidth))
-    # A number may come to stand on the line of the memory.
-    ax.bar_label(bars, [f"{rate:.2g}" for rate in rates.values()], padding=3,
-                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
-    # From a power of ten below the slowest, so that its bar can be seen; on a logarithmic scale there is no zero.
-    ax.set(xscale="log", xlabel=gettext("weights read, GB/s"),
-           xlim=(10 ** math.floor(math.log10(min(rates.values())) - 0.3), 4 * max(bandwidth, *rates.values())))
-    ax.invert_yaxis()
