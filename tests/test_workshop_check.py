@@ -171,8 +171,8 @@ SECRETS = {"HF_TOKEN": "hf_abcdefgh", "MY_PASSWORD": "hunter22", "api_key": "012
 
 
 @pytest.mark.parametrize("text", [
-    *SECRETS.values(), "https://ann:hunter22@mirror.example/x", "'https://ann:hunt...'", "https://ann:hunter@host:1/", "https://hunt3r@host",
-    f"{Path.home()}/somewhere"])
+    *SECRETS.values(), "https://ann:hunter22@mirror.example/x", "'https://ann:hunt...'", "https://ann:hunter@host:1/",
+    "https://hunt3r@host", f"{Path.home()}/somewhere"])
 def test_nothing_secret_is_written(tmp_path, monkeypatch, text) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
@@ -214,7 +214,7 @@ def test_a_file_that_is_none(tmp_path, change, said) -> None:
     content = json.loads((tmp_path / "ann.json").read_text())
     assert content["format"] == "course-utils readiness"
     (tmp_path / "ann.json").write_text(change(content))
-    with pytest.raises(InputError, match=r"^'.*ann.json' .*: ask for it once more, or give another file\.$") as caught:
+    with pytest.raises(InputError, match=r"^'.*ann.json' .*: have it written again, or give another file\.$") as caught:
         read_readiness(tmp_path / "ann.json")
     assert said in str(caught.value)
 
