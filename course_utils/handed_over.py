@@ -6,7 +6,7 @@ Whoever reads one did not write it: it may be a picture, half a file, or a pipe 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,12 +35,12 @@ def read_handed_over(path: Path, parse: Callable[[Any], Content], what: str) -> 
             path=str(path), damage=error)) from error
 
 
-def write_handed_over(path: Path, content: object, parse: Callable[[Any], object], what: str) -> None:
+def write_handed_over(path: Path, content: Mapping[str, Any], parse: Callable[[Any], object], what: str) -> None:
     """Write a file for somebody else; an earlier one of its kind is replaced, whole or not at all.
 
     Args:
         path: of the file.
-        content: what JSON can say.
+        content: what goes into it as JSON.
         parse, what: as `read_small` takes them.
 
     Raises:
