@@ -146,7 +146,7 @@ def note_choice(question_id: str, letter: str, right: bool) -> str:
 
 
 def _note_exercise(exercise_id: str, renewed: Callable[[Attempts, bool], Attempts]) -> str:
-    """Args: renewed: the new record, from the one before it and whether details are wanted; not asked once it passed."""
+    """Args: renewed: the new record, from the one before it and whether details are wanted; not asked after a pass."""
     def change(progress: Progress, details: bool) -> None:
         before = progress.exercises.get(exercise_id, Attempts())
         if before.passed is None and (after := renewed(before, details)) != before:
