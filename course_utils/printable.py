@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # Control characters (C0, DEL, C1), line and paragraph separators, embeddings, overrides and isolates of direction, and
 # halves of surrogate pairs. Joiners and marks, which emoji and many scripts need, are none of these.
@@ -36,6 +37,18 @@ def padded(text: str, columns: int, right: bool = False) -> str:
     """A text with spaces after it, or with `right` before it, so that it is at least so many letters wide."""
     spaces = " " * (columns - width(text))
     return spaces + text if right else text + spaces
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Rows of a table as lines, with columns under one another.
+
+    Args:
+        rows: as long as one another.
+        left: how many columns begin at their left, as texts do; the others end at their right, as numbers do.
+    """
+    widths = [max(map(width, column)) for column in zip(*rows)]
+    return ["  ".join(padded(entry, columns, right=number >= left)
+                      for number, (entry, columns) in enumerate(zip(row, widths))).rstrip() for row in rows]
 
 
 def _written_out(character: str) -> str:

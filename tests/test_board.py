@@ -27,12 +27,8 @@ def ago(minutes: float) -> str:
     return (NOW - timedelta(minutes=minutes)).isoformat()
 
 
-def one(exercises: dict[str, Attempts], **more) -> Progress:
-    return Progress(exercises, **more)
-
-
 def standing(exercises: dict[str, Attempts]):
-    [found] = board_of(4, {"ann": one(exercises)}, at=NOW).standings
+    [found] = board_of(4, {"ann": Progress(exercises)}, at=NOW).standings
     return found
 
 
@@ -79,19 +75,19 @@ class TestOneLearner:
     def test_a_clock_that_is_ahead(self):
         found = standing({"4.1": Attempts(1, None, None, ago(-30), ago(-30))})
         assert found.state == "at work"
-        assert "just now" in board_text(board_of(4, {"ann": one({"4.1": Attempts(1, last=ago(-30))})}, at=NOW))
+        assert "just now" in board_text(board_of(4, {"ann": Progress({"4.1": Attempts(1, last=ago(-30))})}, at=NOW))
 
 
 @pytest.fixture
 def room():
     stuck = Attempts(4, None, ago(40), ago(18), ago(1), "Each row must add up to 1.")
     return {
-        "bob": one({"4.1": Attempts(0, ago(30), last=ago(30)), "4.2": stuck},
+        "bob": Progress({"4.1": Attempts(0, ago(30), last=ago(30)), "4.2": stuck},
                    questions={"4.A": Choices("BA", ago(3)), "4.B": Choices("A")}),
-        "Cy 李": one({"4.1": Attempts(1, ago(30), last=ago(30)), "4.2": stuck}, questions={"4.A": Choices("B")}),
-        "dee": one({f"4.{number}": Attempts(0, ago(5), shown=ago(6)) for number in range(1, 5)}),
-        "eve": one({"4.1": Attempts(seen=ago(40))}),
-        "fay": one({"4.1": Attempts(1, None, ago(3), ago(2), ago(2), "Another remark.")}),
+        "Cy 李": Progress({"4.1": Attempts(1, ago(30), last=ago(30)), "4.2": stuck}, questions={"4.A": Choices("B")}),
+        "dee": Progress({f"4.{number}": Attempts(0, ago(5), shown=ago(6)) for number in range(1, 5)}),
+        "eve": Progress({"4.1": Attempts(seen=ago(40))}),
+        "fay": Progress({"4.1": Attempts(1, None, ago(3), ago(2), ago(2), "Another remark.")}),
     }
 
 
@@ -151,7 +147,7 @@ class TestViews:
         assert len(lines) == 8 and max(map(len, lines)) <= 30 and lines[-1].startswith("... and ")
 
     def test_strangers_names_steer_neither_terminal_nor_page(self):
-        bad = one({"4.1": Attempts(3, None, None, ago(20), ago(1), "<script>\x1b[2J\n")})
+        bad = Progress({"4.1": Attempts(3, None, None, ago(20), ago(1), "<script>\x1b[2J\n")})
         board = board_of(4, {"<b>\x1b[31m\n": bad}, ["<i>"], NOW, ["\x1b[2J broken <b>"])
         assert all(letter.isprintable() or letter == "\n" for letter in str(board))
         page = board._repr_html_()

@@ -469,7 +469,7 @@ class TestInterrupted:
 
 # A learner's sessions: edits in any order. Every text has a mark, by which it is found again.
 EDITS = st.lists(st.tuples(
-    st.sampled_from(["write", "insert", "note", "split", "merge", "move", "delete", "repeat", "rename"]),
+    st.sampled_from(["write", "insert", "note", "split", "merge", "move", "delete", "repeat"]),
     st.integers(0, 30), st.integers(0, 30)), max_size=12)
 
 

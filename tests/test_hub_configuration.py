@@ -1,4 +1,4 @@
-"""What JupyterHub's configuration for a class does before JupyterHub itself does anything, and the plan of a server.
+"""What JupyterHub's configuration for a class does before JupyterHub itself does anything.
 
 A real hub with real learners is started by test_jupyterhub.py.
 """

@@ -411,7 +411,7 @@ class TestCommand:
         out, err = capsys.readouterr()
         assert str(path) in out
         pipe, huge = err.splitlines()
-        assert "It is no regular file" in pipe and "larger than any progress" in huge
+        assert "it is no regular file" in pipe and "is larger than the progress in this course can be" in huge
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
     def test_a_pipe_in_place_of_the_own_file(self, chapter_98, path, capsys):

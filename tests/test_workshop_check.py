@@ -7,6 +7,7 @@ import os
 import site
 import subprocess
 import sys
+import tomllib
 import venv
 from dataclasses import replace
 from pathlib import Path
@@ -62,10 +63,15 @@ def test_this_computer(tmp_path, monkeypatch, capsys) -> None:
     assert all(row.value in printed for row in found.rows) and "send it to your instructor" in printed
 
 
-@pytest.mark.parametrize("agenda", AGENDAS.values(), ids=AGENDAS)
-def test_an_agenda_is_of_chapters_that_there_are(agenda) -> None:
-    assert computer._chapters(agenda, NOTEBOOKS).status == "OK"
-    assert list(agenda.chapters) == sorted(set(agenda.chapters))
+def test_each_agenda_is_of_the_chapters_that_an_instructor_gets() -> None:
+    paths = {path.stem.replace("_", "-"): tomllib.loads(path.read_text(encoding="utf-8"))
+             for path in (NOTEBOOKS / "workshop" / "paths").glob("*.toml")}
+    assert {name: set(agenda.chapters) for name, agenda in AGENDAS.items()} == {
+        name: {block["chapter"] for day in path["days"] for block in day["blocks"] if "chapter" in block}
+        for name, path in paths.items()}
+    for agenda in AGENDAS.values():
+        assert computer._chapters(agenda, NOTEBOOKS).status == "OK"
+        assert list(agenda.chapters) == sorted(set(agenda.chapters))
 
 
 @pytest.mark.parametrize("folder", [None, NOTEBOOKS / "images"])
@@ -171,8 +177,8 @@ SECRETS = {"HF_TOKEN": "hf_abcdefgh", "MY_PASSWORD": "hunter22", "api_key": "012
 
 
 @pytest.mark.parametrize("text", [
-    *SECRETS.values(), "https://ann:hunter22@mirror.example/x", "'https://ann:hunt...'", "https://ann:hunter@host:1/", "https://hunt3r@host",
-    f"{Path.home()}/somewhere"])
+    *SECRETS.values(), "https://ann:hunter22@mirror.example/x", "'https://ann:hunt...'", "https://ann:hunter@host:1/",
+    "https://hunt3r@host", f"{Path.home()}/somewhere"])
 def test_nothing_secret_is_written(tmp_path, monkeypatch, text) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
@@ -214,7 +220,7 @@ def test_a_file_that_is_none(tmp_path, change, said) -> None:
     content = json.loads((tmp_path / "ann.json").read_text())
     assert content["format"] == "course-utils readiness"
     (tmp_path / "ann.json").write_text(change(content))
-    with pytest.raises(InputError, match=r"^'.*ann.json' .*: ask for it once more, or give another file\.$") as caught:
+    with pytest.raises(InputError, match=r"^'.*ann.json' .*: have it written again, or give another file\.$") as caught:
         read_readiness(tmp_path / "ann.json")
     assert said in str(caught.value)
 

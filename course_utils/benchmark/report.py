@@ -14,7 +14,7 @@ from course_utils.benchmark.published import Published
 from course_utils.config import Qwen3Config
 from course_utils.errors import InputError
 from course_utils.language import gettext
-from course_utils.printable import padded, width
+from course_utils.printable import aligned
 from course_utils.timing import format_bytes
 
 _DASH = "-"
@@ -160,7 +160,7 @@ class Report:
         return self.settings.prompt_tokens + (len(row.runs[0].steps) / 2 if row.runs else 0)
 
     def __str__(self) -> str:
-        parts = [_aligned(self._facts()), _aligned(self._cells(), right=True)]
+        parts = ["\n".join(aligned(self._facts(), left=2)), "\n".join(aligned(self._cells()))]
         remarks = [f"{row.title}: {text}" for row in self.rows for text in (row.problem, row.note) if text]
         if self.interrupted:
             remarks.append(gettext("Interrupted: what had been measured until then is shown."))
@@ -169,7 +169,7 @@ class Report:
             head = ["", *(title for title, _ in self.published[0].speeds)]
             cells = [[entry.machine, *(f"{speed:.0f}" for _, speed in entry.speeds)] for entry in self.published]
             parts.append(gettext("Not measured here: {source}, tokens/s.\n").format(source=self.published[0].source)
-                         + _aligned([head, *cells], right=True))
+                         + "\n".join(aligned([head, *cells])))
         return "\n\n".join(parts)
 
     def _facts(self) -> list[list[str]]:
@@ -256,10 +256,3 @@ def _median(spread: Spread | None) -> float | None:
 
 def _figure(value: float | None, how: str, factor: float = 1.0) -> str:
     return _DASH if value is None else format(factor * value, how)
-
-
-def _aligned(cells: list[list[str]], right: bool = False) -> str:
-    """Columns of equal width; all but the first to the right if wanted."""
-    widths = [max(map(width, column)) for column in zip(*cells)]
-    return "\n".join("  ".join(padded(cell, columns, right and number > 0)
-                               for number, (cell, columns) in enumerate(zip(line, widths))).rstrip() for line in cells)

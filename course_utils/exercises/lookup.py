@@ -42,11 +42,16 @@ def of_chapter(kind: str, chapter: int) -> tuple[Any, ...]:
 
 
 def titles(chapter: int) -> dict[str, str]:
-    """The titles of a chapter's exercises by id, in order; none for a chapter that has none. Imports no chapter."""
+    """The titles of a chapter's exercises by id, in order. Imports no chapter.
+
+    Raises:
+        InputError: if the chapter has no exercises.
+    """
     for folder in course_utils.exercises.chapters.__path__:
         if (path := Path(folder, f"chapter_{chapter:02}.py")).is_file():
             return dict(_titles(path))
-    return {}
+    raise InputError(gettext("Chapter {chapter!r} has no exercises: give one of {chapters}.").format(
+        chapter=chapter, chapters=", ".join(map(str, chapters("exercise")))))
 
 
 @cache

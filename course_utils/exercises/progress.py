@@ -8,7 +8,6 @@ noted stands in `record.py`; the learner is told of it once.
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable
@@ -18,12 +17,12 @@ from pathlib import Path
 from course_utils.errors import InputError
 from course_utils.exercises.record import Attempts, Choices, Progress, now, parse_record, plain_record
 from course_utils.file_lock import FileLock
-from course_utils.files import describe_damage, json_writer, write_atomically
-from course_utils.json_text import parse_json
-from course_utils.language import gettext
+from course_utils.files import json_writer, write_atomically
+from course_utils.handed_over import read_handed_over, read_small, write_handed_over
+from course_utils.language import gettext, noted
 
+_KIND = noted("the progress in this course")
 _SAYS_THAT_IT_WAITS, _LONGEST_WAIT, _BETWEEN_TRIES = 1.0, 20.0, 0.02  # seconds
-_LONGEST = 1_000_000  # bytes of a file; a whole course takes a thirtieth
 _MOST_LETTERS = 300  # of a remark
 _MOST_CHOICES = 20  # of one question: who goes on choosing after that is playing
 
@@ -63,14 +62,7 @@ def read_progress(path: Path) -> Progress:
     Raises:
         InputError: if it cannot be read, or is no progress.
     """
-    try:
-        return parse_record(_content(path))
-    except OSError as error:
-        raise InputError(gettext("{path!r} cannot be read: {strerror}.").format(
-            path=str(path), strerror=error.strerror)) from error
-    except ValueError as error:
-        raise InputError(gettext("{path!r} {damage}: export it again, or give another file.").format(
-            path=str(path), damage=_damage(path))) from error
+    return read_handed_over(path, parse_record, _KIND)
 
 
 def export_progress(path: Path, name: str) -> Progress:
@@ -86,14 +78,7 @@ def export_progress(path: Path, name: str) -> Progress:
     if progress_file() is None:
         raise InputError("No progress is kept here, since the environment variable COURSE_PROGRESS is empty: unset it.")
     progress = replace(own_progress(), name=name, told=False)
-    if path.exists():
-        read_progress(path)  # anything but a progress is not to be replaced
-    try:
-        write_atomically(path.resolve().parent, {path.name: json_writer(
-            plain_record(progress) | {"date": now()})})
-    except OSError as error:
-        raise InputError(gettext("{path!r} cannot be written: {strerror}.").format(
-            path=str(path), strerror=error.strerror)) from error
+    write_handed_over(path, plain_record(progress) | {"date": now()}, parse_record, _KIND)
     return progress
 
 
@@ -109,7 +94,7 @@ def record_result(exercise_id: str, passed: bool, remark: str = "") -> str:
         What to tell the learner: of trouble, or the first time what is noted; otherwise an empty string. An exercise
         is no place for an error.
     """
-    def noted(before: Attempts, details: bool) -> Attempts:
+    def renewed(before: Attempts, details: bool) -> Attempts:
         at = now()
         after = replace(before, passed=at) if passed else replace(before, tries=before.tries + 1)
         if details:
@@ -117,7 +102,7 @@ def record_result(exercise_id: str, passed: bool, remark: str = "") -> str:
                             remark=before.remark if passed else remark[:_MOST_LETTERS])
         return after
 
-    return _note_exercise(exercise_id, noted)
+    return _note_exercise(exercise_id, renewed)
 
 
 def note_not_started(exercise_id: str) -> str:
@@ -151,20 +136,20 @@ def note_choice(question_id: str, letter: str, right: bool) -> str:
     Returns:
         As `record_result` does.
     """
-    def noted(progress: Progress, details: bool) -> None:
+    def renewed(progress: Progress, details: bool) -> None:
         before = progress.questions.get(question_id)
         if details and (before is None or len(before.letters) < _MOST_CHOICES):
             letters, when = (before.letters, before.right) if before else ("", None)
             progress.questions[question_id] = Choices(letters + letter, when or (now() if right else None))
 
-    return _note(noted)
+    return _note(renewed)
 
 
-def _note_exercise(exercise_id: str, noted: Callable[[Attempts, bool], Attempts]) -> str:
-    """Args: noted: the new record, from the one before it and whether details are wanted; not asked once it passed."""
+def _note_exercise(exercise_id: str, renewed: Callable[[Attempts, bool], Attempts]) -> str:
+    """Args: renewed: the new record, from the one before it and whether details are wanted; not asked after a pass."""
     def change(progress: Progress, details: bool) -> None:
         before = progress.exercises.get(exercise_id, Attempts())
-        if before.passed is None and (after := noted(before, details)) != before:
+        if before.passed is None and (after := renewed(before, details)) != before:
             progress.exercises[exercise_id] = after
 
     return _note(change)
@@ -206,43 +191,16 @@ def _notice(path: Path) -> str:
 
 def _read_or_put_aside(path: Path) -> tuple[Progress, str]:
     try:
-        return parse_record(_content(path)), ""
+        return read_small(path, parse_record, _KIND), ""
     except FileNotFoundError:
         return Progress({}), ""
-    except ValueError:
-        damage, number = _damage(path), 1
+    except ValueError as error:
+        damage, number = str(error), 1
         while (aside := path.with_name(f"{path.name}.aside-{number}")).exists():
             number += 1
         path.rename(aside)
         return Progress({}), gettext("{path!r} {damage}. It is now {name!r}, and a new one was begun.").format(
             path=str(path), damage=damage, name=aside.name)
-
-
-def _content(path: Path) -> bytes:
-    """What is in a file, but no more than a progress can have.
-
-    Raises:
-        OSError: if it cannot be read, or is no file: a pipe would have to be waited for.
-        ValueError: if it is too large.
-    """
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "It is a folder" if path.is_dir() else "It is no regular file")
-    with path.open("rb") as file:
-        data = file.read(_LONGEST + 1)
-    if len(data) > _LONGEST:
-        raise ValueError("too large")
-    return data
-
-
-def _damage(path: Path) -> str:
-    """What is wrong with a file that is no progress, as the end of a sentence."""
-    if path.stat().st_size > _LONGEST:
-        return gettext("is larger than any progress in this course")
-    try:
-        parse_json(_content(path))
-    except ValueError:
-        return describe_damage(path)
-    return gettext("holds something else than the progress in this course")
 
 
 def _alone(path: Path) -> FileLock:

@@ -10,7 +10,7 @@ from course_utils.exercises import lookup
 from course_utils.exercises.progress import own_progress
 from course_utils.exercises.record import Attempts, Progress
 from course_utils.language import gettext
-from course_utils.printable import padded, printable, width
+from course_utils.printable import aligned, printable
 
 
 def show_progress(chapter: int | None = None) -> None:
@@ -51,9 +51,6 @@ def chapter_table(progress: Progress, chapter: int) -> str:
         InputError: if the chapter has no exercises.
     """
     titles = lookup.titles(chapter)
-    if not titles:
-        raise InputError(gettext("Chapter {chapter!r} has no exercises: give one of {chapters}.").format(
-            chapter=chapter, chapters=", ".join(map(str, lookup.chapters("exercise")))))
     lines = [gettext("Chapter {chapter}: {passed} of {count} exercises passed").format(
         chapter=chapter, passed=_count(progress, list(titles)), count=len(titles))]
     for exercise_id, title in titles.items():
@@ -69,7 +66,7 @@ def learners_table(learners: Mapping[str, Progress]) -> str:
     """A line for each learner: how many exercises of each chapter were passed, of all, and the day of the last.
 
     Args:
-        learners: by the name of their file, which stands for those without a name of their own.
+        learners: by a name for those whose file holds none.
     """
     chapters = _exercises()
     everything = [exercise_id for ids in chapters.values() for exercise_id in ids]
@@ -80,10 +77,7 @@ def learners_table(learners: Mapping[str, Progress]) -> str:
                 if kept.passed is not None]
         counts = [_count(progress, ids) for ids in (*chapters.values(), everything)]
         rows.append([printable(progress.name[:30] or label), *map(str, counts), max(days, default="")])
-    widths = [max(map(width, column)) for column in zip(*rows)]
-    lines = [[padded(cell, columns, right=number > 0) for number, (cell, columns) in enumerate(zip(row, widths))]
-             for row in rows]
-    return "\n".join("  ".join(line).rstrip() for line in lines)
+    return "\n".join(aligned(rows))
 
 
 def _exercises() -> dict[int, list[str]]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from course_utils.json_text import parse_json
 from course_utils.language import gettext
 
 _FORMAT = "course-utils progress"
@@ -108,21 +107,17 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def parse_record(data: bytes) -> Progress:
-    """The progress that a file's content is.
+def parse_record(content: Any) -> Progress:
+    """The progress that the JSON of a file says, for `course_utils.handed_over`.
 
     Raises:
-        ValueError: if it is none.
+        ValueError, KeyError, TypeError or AttributeError: if it is none.
     """
-    try:
-        content = parse_json(data)
-        name, told = content.get("name", ""), content.get("told", False)
-        if content["format"] != _FORMAT or not isinstance(name, str) or not isinstance(told, bool):
-            raise ValueError("another format")
-        exercises = {exercise_id: Attempts(**noted) for exercise_id, noted in content["exercises"].items()}
-        questions = {question_id: Choices(**noted) for question_id, noted in content.get("questions", {}).items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError("not the fields of a progress") from error
+    name, told = content.get("name", ""), content.get("told", False)
+    if content["format"] != _FORMAT or not isinstance(name, str) or not isinstance(told, bool):
+        raise ValueError("another format")
+    exercises = {exercise_id: Attempts(**noted) for exercise_id, noted in content["exercises"].items()}
+    questions = {question_id: Choices(**noted) for question_id, noted in content.get("questions", {}).items()}
     return Progress(exercises, name, questions, told)
 
 

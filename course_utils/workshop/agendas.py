@@ -1,6 +1,7 @@
 """The three workshops that the course is cut for: which chapters each takes, and what these need of a computer.
 
-This is the one place of these numbers. The memory is the peak of a chapter's Python process, measured on Linux with
+The chapters are those of the agendas in `notebooks/workshop/paths`, which the installed package comes without; a test
+compares them. The memory is the peak of a chapter's Python process, measured on Linux with
 each chapter run from top to bottom, rounded up, and 1 GB for JupyterLab and a browser. The disk is for what chapters
 write and then delete (compiled code, trained models); the installation itself is not in it.
 """

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
-from course_utils.errors import InputError
 from course_utils.exercises import lookup
 from course_utils.exercises.record import Attempts, Progress, moment
-from course_utils.language import gettext, noted
+from course_utils.language import noted
 
 MANY_TRIES = 3
 """Who has failed so often at one exercise is stuck."""
@@ -68,7 +67,7 @@ class Hurdle:
         stuck: learners who are at it and stuck.
         tries: median of those who tried it or passed.
         remark: what most of those who have not passed were told last, and how many they are.
-        stops: whether more learners are stuck here than anywhere else.
+        stops: whether somebody is stuck here, and nowhere more than here.
     """
 
     id: str
@@ -143,9 +142,6 @@ def board_of(chapter: int, learners: Mapping[str, Progress], roster: Sequence[st
         InputError: if the chapter has no exercises.
     """
     titles, at = lookup.titles(chapter), at or datetime.now(UTC)
-    if not titles:
-        raise InputError(gettext("Chapter {chapter!r} has no exercises: give one of {chapters}.").format(
-            chapter=chapter, chapters=", ".join(map(str, lookup.chapters("exercise")))))
     expected = None if roster is None else {same_name(name) for name in roster}
     standings = [_standing(name, progress, list(titles), at, expected is None or same_name(name) in expected)
                  for name, progress in learners.items()]

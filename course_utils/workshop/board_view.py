@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from course_utils.language import gettext
-from course_utils.printable import padded, printable
+from course_utils.printable import aligned, printable
 from course_utils.printable import width as letters_wide
 from course_utils.workshop.board import STATES, Board, Standing
 
@@ -104,13 +104,8 @@ def _short(remark: str) -> str:
     return remark if len(remark) <= _LONGEST_REMARK else remark[:_LONGEST_REMARK] + " ..."
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Lines with columns under one another; a Chinese character takes two columns of a terminal."""
-    rows = [[printable(entry) for entry in row] for row in rows]
-    widths = [max(map(letters_wide, column)) for column in zip(*rows)]
-    for row in rows:
-        yield "  ".join(padded(entry, columns, right=place >= _LEFT)
-                        for place, (entry, columns) in enumerate(zip(row, widths))).rstrip()
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    return aligned([[printable(entry) for entry in row] for row in rows], _LEFT)
 
 
 def _html_table(rows: Sequence[Sequence[str]]) -> str:

@@ -13,17 +13,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from course_utils.errors import InputError
-from course_utils.files import json_writer, write_atomically
-from course_utils.handed_over import read_handed_over
-from course_utils.language import gettext
-from course_utils.report import Finding
+from course_utils.handed_over import read_handed_over, write_handed_over
+from course_utils.language import gettext, noted
+from course_utils.report import Finding, Status
 
 _FORMAT = "course-utils readiness"
-_KIND = "a computer's check"
-_STATUSES = ("OK", "note", "problem")
+_KIND = noted("a computer's check")
 _LONGEST_TEXT = 2000  # characters; an error that a row quotes may be long
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|KEY|CREDENTIAL", re.IGNORECASE)
 _SHORTEST_SECRET = 6  # characters; what is shorter would blank out half of any text
@@ -51,7 +48,7 @@ class Readiness:
         texts = [self.agenda, self.name, self.date, *(text for row in self.rows for text in asdict(row).values())]
         if not all(isinstance(text, str) and len(text) <= _LONGEST_TEXT for text in texts):
             raise ValueError("a text is none, or too long")
-        if not self.rows or not all(row.status in _STATUSES for row in self.rows):
+        if not self.rows or not all(row.status in get_args(Status) for row in self.rows):
             raise ValueError("no rows, or a status that is none")
         datetime.fromisoformat(self.date)
         seconds = self.seconds_per_token
@@ -86,15 +83,7 @@ def write_readiness(readiness: Readiness, path: Path) -> None:
     Raises:
         InputError: if it cannot be written, or another file is there under that name.
     """
-    if path.exists():
-        read_readiness(path)  # anything but an earlier check is not to be replaced
-    content = {"format": _FORMAT, **asdict(readiness)}
-    try:
-        write_atomically(path.resolve().parent, {path.name: json_writer(content)})
-    except OSError as error:
-        raise InputError(gettext("{path!r} cannot be written ({strerror}): give a file in another folder.").format(
-            path=str(path), strerror=error.strerror)
-                         ) from error
+    write_handed_over(path, {"format": _FORMAT, **asdict(readiness)}, _parse, _KIND)
 
 
 def _parse(content: Any) -> Readiness:

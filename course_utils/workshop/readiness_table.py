@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from course_utils.language import gettext
-from course_utils.printable import padded, printable, width
+from course_utils.printable import aligned, printable
 from course_utils.workshop.readiness import Readiness
 
 
@@ -22,8 +22,7 @@ def readiness_table(learners: Mapping[str, Readiness]) -> str:
              gettext("what to look at")]]
     rows += [[label, gettext("NO") if readiness.problems else gettext("yes"), printable(readiness.agenda),
               _milliseconds(readiness), readiness.date[:10], _what(readiness)] for label, readiness in ordered]
-    widths = [max(map(width, column)) for column in zip(*rows)]
-    lines = ["  ".join(map(padded, row, widths)).rstrip() for row in rows]
+    lines = aligned(rows, left=len(rows[0]))
     helpless = [label for label, readiness in ordered if readiness.problems]
     ready = gettext("{ready} of {all} are ready.").format(ready=len(ordered) - len(helpless), all=len(ordered))
     lines += ["", ready + (gettext(" Help: {helpless}.").format(helpless=", ".join(helpless)) if helpless else "")]
