@@ -189,14 +189,15 @@ def test_on_linux_the_pages_line_takes_pytorch_without_gigabytes(made) -> None:
 
 
 @pytest.mark.parametrize("page", ["install.md", "before.md", "mail.md"])
-def test_commands_that_the_pages_name_there_are(page) -> None:
+def test_commands_that_the_pages_name_there_are(page, capsys) -> None:
     text = (REPOSITORY / "notebooks" / "workshop" / page).read_text(encoding="utf-8")
     for arguments in re.findall(r"course-utils (check[^`\n]*)", text):
         words = shlex.split(arguments.replace("WORKSHOP", "two-days").split(";")[0])
         cli._parser().parse_args(words)
     for arguments in re.findall(r"stick\.py (.*)", text):
-        with pytest.raises(SystemExit, match="2"):
+        with pytest.raises(SystemExit):
             sticks.main([*shlex.split(arguments), "--none-such"])
+        assert "unrecognized arguments: --none-such" in capsys.readouterr().err  # which is all that is wrong with it
         assert set(re.findall(r"[a-z]+", arguments)) - {"stick", "system", "python"} <= SYSTEMS.keys()
     for name in re.findall(r"`([a-z]+-[a-z-]+)`", text):
         assert name in AGENDAS
