@@ -51,8 +51,8 @@ def problem(kernel: Kernel) -> str | None:
         None if it is in use, else one sentence that says why not, and that everything runs without it.
     """
     if os.environ.get(VARIABLE) == "0":
-        return gettext("The environment variable {variable} is 0, so PyTorch's own operators "
-                       "multiply quantized weights.").format(variable=VARIABLE)
+        return gettext("The environment variable {variable} is 0, so PyTorch's own operators do the kernels' "
+                       "work.").format(variable=VARIABLE)
     try:
         if instruction_set() == "PLAIN":
             raise build.BuildError("this processor has no dot product of bytes that they know")
@@ -61,8 +61,8 @@ def problem(kernel: Kernel) -> str | None:
         else:
             _try(kernel)
     except build.BuildError as error:
-        return gettext("The course's own kernels are not in use ({error}), so PyTorch's operators "
-                       "multiply quantized weights.").format(error=error)
+        return gettext("The course's own kernels are not in use ({error}), so PyTorch's operators do their "
+                       "work.").format(error=error)
     return None
 
 
@@ -304,10 +304,10 @@ def _try(kernel: Kernel) -> None:
 def _try_attention() -> None:
     """Raises: BuildError: if what attention gives is not near what the formula gives in double precision."""
     generator = torch.Generator().manual_seed(0)
-    queries, keys, values = (torch.randn(2, 3, tokens, 48, generator=generator) for tokens in (5, 21, 21))
     seen = torch.arange(21) >= torch.tensor([0, 4]).view(2, 1, 1, 1)
-    attended = _attend(queries, keys, values, seen)
-    scores = queries.double() @ keys.double().transpose(2, 3) / math.sqrt(48)
-    exact = scores.masked_fill(~seen, -math.inf).softmax(-1) @ values.double()
-    if not torch.allclose(attended.double(), exact, rtol=1e-5, atol=1e-5):
-        raise build.BuildError("a trial gave a wrong result")
+    for dtype in _FORMATS:
+        queries, keys, values = (torch.randn(2, 3, count, 48, generator=generator).to(dtype) for count in (5, 21, 21))
+        scores = queries.double() @ keys.double().transpose(2, 3) / math.sqrt(48)
+        exact = scores.masked_fill(~seen, -math.inf).softmax(-1) @ values.double()
+        if not torch.allclose(_attend(queries, keys, values, seen).double(), exact, rtol=1e-5, atol=1e-5):
+            raise build.BuildError("a trial gave a wrong result")

@@ -113,12 +113,9 @@ INLINE void attend(const int queries, long first, const struct attention *p, con
 
 static void compute(const void *pointer, long first, long end) {
     const struct attention *p = pointer;
-    for (long head = first; head < end; head++) /* code of its own for each format */
-        switch (p->format) {
-        case FLOAT32: FOR_SOME_AT_ONCE(p->several, attend, p, FLOAT32, head) break;
-        case BFLOAT16: FOR_SOME_AT_ONCE(p->several, attend, p, BFLOAT16, head) break;
-        default: FOR_SOME_AT_ONCE(p->several, attend, p, FLOAT16, head)
-        }
+    for (long head = first; head < end; head++) /* large models have code of their own for their format */
+        if (p->format == BFLOAT16) FOR_SOME_AT_ONCE(p->several, attend, p, BFLOAT16, head)
+        else FOR_SOME_AT_ONCE(p->several, attend, p, p->format, head)
 }
 
 void attention(start_team team, int threads, const struct attention *given) {
