@@ -275,14 +275,14 @@ def _how_to_get_compiler(system: str) -> str:
 
 
 def _kernels() -> Finding:
-    """The kernels for quantized weights, compiled now if they were not before."""
+    """The kernels, compiled now if they were not before."""
     what = noted("Kernels")
     problem = next(filter(None, map(kernels.problem, kernels.KERNELS)), None)
     if problem is None:
-        return Finding(what, gettext("{instruction_set}, for weights in 8 and 4 bits").format(
+        return Finding(what, gettext("{instruction_set}, for weights in 8 and 4 bits and for attention").format(
             instruction_set=kernels.instruction_set()))
     return Finding(what, problem, "note",
-                   gettext("Only the speed of models in bfloat16, 8 and 4 bits depends on them."))
+                   gettext("Only the speed depends on them."))
 
 
 def _single_vectors() -> Finding:

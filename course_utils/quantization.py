@@ -23,6 +23,7 @@ outliers.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -161,12 +162,11 @@ class Int8Linear(Int8Weight):
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (..., in_features). Returns: (..., out_features), in the dtype of x."""
+        if self.for_kernel(x):
+            return self.products(x, [self])[0]
         vectors = x.reshape(-1, x.shape[-1]).contiguous()  # the last vectors of several texts are not
         few_product, product_of_integers = torch_internals.INT8_PRODUCT, torch_internals.INTEGER_PRODUCT
-        for_cpu = x.device.type == "cpu" and not x.requires_grad  # the operators for a CPU know nothing of gradients
-        if for_cpu and self.has_kernel:
-            product = kernels.int8_product(vectors, self.weight, self.scale)[:, :self.shape[0]]
-            return product.reshape(*x.shape[:-1], -1)
+        for_cpu = _for_cpu(x)
         weight, weight_scale = self.by_rows()
         if for_cpu and few_product is not None and vectors.shape[0] <= _FEW:
             product = few_product(vectors, weight, weight_scale)
@@ -176,6 +176,19 @@ class Int8Linear(Int8Weight):
         else:
             product = F.linear(vectors, weight.to(x.dtype)) * weight_scale
         return product.to(x.dtype).view(*x.shape[:-1], -1)
+
+    def for_kernel(self, x: Tensor) -> bool:
+        """Whether the kernel multiplies these vectors."""
+        return self.has_kernel and _for_cpu(x)
+
+    @staticmethod
+    def products(x: Tensor, layers: Sequence[Int8Linear]) -> list[Tensor]:
+        """What each layer makes of x, as `linear.side_by_side` asks for it."""
+        if not layers[0].for_kernel(x):
+            return [layer(x) for layer in layers]
+        products = kernels.int8_products(x.reshape(-1, x.shape[-1]), [layer.weight for layer in layers],
+                                         [layer.scale for layer in layers])
+        return [product[:, :layer.shape[0]].reshape(*x.shape[:-1], -1) for product, layer in zip(products, layers)]
 
 
 class Int8Embedding(Int8Weight):
@@ -241,17 +254,30 @@ class Int4Linear(Int4Weight):
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x: (..., in_features). Returns: (..., out_features), in the dtype of x."""
+        if self.for_kernel(x):
+            return self.products(x, [self])[0]
         vectors = x.reshape(-1, x.shape[-1]).contiguous()  # the last vectors of several texts are not
         few = _FEW if x.dtype == torch.float32 else _SOME  # PyTorch's operator is slow in float32
         packed_product = torch_internals.INT4_PRODUCT
-        for_cpu = x.device.type == "cpu" and not x.requires_grad
-        if for_cpu and self.order == _KERNEL_ORDER:
-            product = kernels.int4_product(vectors, self.weight, self.scale_and_offset)
-        elif for_cpu and packed_product is not None and self.order == _PYTORCH_ORDER and vectors.shape[0] <= few:
+        if (_for_cpu(x) and packed_product is not None and self.order == _PYTORCH_ORDER
+                and vectors.shape[0] <= few):
             product = packed_product(vectors, self.weight, kernels.GROUP, self.scale_and_offset)
         else:
             product = F.linear(vectors, self._unpacked())
         return product.view(*x.shape[:-1], -1)
+
+    def for_kernel(self, x: Tensor) -> bool:
+        """Whether the kernel multiplies these vectors."""
+        return self.order == _KERNEL_ORDER and _for_cpu(x)
+
+    @staticmethod
+    def products(x: Tensor, layers: Sequence[Int4Linear]) -> list[Tensor]:
+        """What each layer makes of x, as `linear.side_by_side` asks for it."""
+        if not layers[0].for_kernel(x):
+            return [layer(x) for layer in layers]
+        products = kernels.int4_products(x.reshape(-1, x.shape[-1]), [layer.weight for layer in layers],
+                                         [layer.scale_and_offset for layer in layers])
+        return [product.reshape(*x.shape[:-1], -1) for product in products]
 
     def _unpacked(self) -> Tensor:
         """All weights as floats, (out_features, in_features)."""
@@ -267,6 +293,11 @@ class Int4Embedding(Int4Weight):
     def forward(self, token_ids: Tensor) -> Tensor:
         """Args: token_ids: (b, t). Returns: (b, t, d), in the dtype of the scales."""
         return self.rows(token_ids)
+
+
+def _for_cpu(x: Tensor) -> bool:
+    """Whether the operators for a CPU may be used, which know nothing of gradients."""
+    return x.device.type == "cpu" and not x.requires_grad
 
 
 def _fits_int4(weight: Tensor) -> bool:

@@ -21,11 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from course_utils import kernels
 from course_utils.config import Qwen3Config
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.kv_cache import Cache, LayerCache, check_cache
 from course_utils.language import gettext
-from course_utils.linear import Linear, fastest_routine, vector_products
+from course_utils.linear import Linear, fastest_routine, side_by_side, vector_products
 from course_utils.threads import computing_with, thread_count
 
 
@@ -105,9 +106,10 @@ class Attention(nn.Module):
                 cache: LayerCache | None) -> Tensor:
         b, t, _ = x.shape
         per_head = (b, t, -1, self.head_dim)
-        queries = self.q_norm(self.q_proj(x).view(per_head)).transpose(1, 2)  # (b, h, t, k)
-        keys = self.k_norm(self.k_proj(x).view(per_head)).transpose(1, 2)  # (b, g, t, k)
-        values = self.v_proj(x).view(per_head).transpose(1, 2)  # (b, g, t, k)
+        queries, keys, values = side_by_side(x, self.q_proj, self.k_proj, self.v_proj)
+        queries = self.q_norm(queries.view(per_head)).transpose(1, 2)  # (b, h, t, k)
+        keys = self.k_norm(keys.view(per_head)).transpose(1, 2)  # (b, g, t, k)
+        values = values.view(per_head).transpose(1, 2)  # (b, g, t, k)
         queries, keys = rotate(queries, *rotary), rotate(keys, *rotary)
         if cache is not None:
             keys, values = cache.update(keys, values)  # (b, g, s, k)
@@ -131,6 +133,8 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -
     if t == 1:
         # The query heads that share keys become the rows of one matrix: no key is copied or read twice.
         rows = queries.view(b, keys.shape[1], -1, k)  # (b, g, h / g, k)
+        if kernels.attends(rows, keys, values):
+            return kernels.attention(rows, keys, values, mask).view(b, h, 1, k)
         return F.scaled_dot_product_attention(rows, keys, values, attn_mask=mask).view(b, h, 1, k)
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=mask is None,
                                           enable_gqa=True)
@@ -146,7 +150,8 @@ class MLP(nn.Module):
         self.down_proj = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = side_by_side(x, self.gate_proj, self.up_proj)
+        return self.down_proj(F.silu(gate) * up)
 
 
 class DecoderLayer(nn.Module):

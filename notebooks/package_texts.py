@@ -22,7 +22,7 @@ NOT_SHOWN = ("benchmark/engines.py", "benchmark/peers.py", "benchmark/published.
              "training/model_card.py", "training/recipes.py")
 # Markup, styles, patterns, options, code; places in a picture and fonts; prompts and what other programs say.
 _NO_TEXT = re.compile(
-    r"</?\w+|^ style=|[a-z]+:[^ ]+;|\d?p?x? ?(?:solid|double) \{\}|row wrap|\\[sdwb]|^--|^`|_product\("
+    r"</?\w+|^\w+\(Tensor |^ style=|[a-z]+:[^ ]+;|\d?p?x? ?(?:solid|double) \{\}|row wrap|\\[sdwb]|^--|^`|_product\("
     r"|Sans|Serif|^Arial|^Microsoft|^Heiti|^WenQuan|^PingFang|^(?:upper|lower|center|outside|offset|axes) |lm_head|XPU"
     r"|^Google Colab$|^Lightning Studio$|^GitHub Codespaces$|^module \{"
     r"|^import sys, |^Once upon a"

@@ -51,8 +51,8 @@ def fixed(model: Qwen3Model, past: int, batch: int) -> StaticKVCache:
 
 
 def counted_flops(model: Qwen3Model, token_ids: Tensor, cache: Cache) -> int:
-    """What PyTorch counts; the plain way to compute attention, because it does not know those of a CPU."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+    """What PyTorch counts; the plain way to compute attention, which gradients need, because it knows no other."""
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(token_ids, cache=cache, last_only=True)
     return counter.get_total_flops()
 

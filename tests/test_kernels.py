@@ -15,12 +15,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from course_utils import environment, kernels, quantization
+from course_utils import environment, kernels, quantization, qwen3
 from course_utils.errors import InputError
-from course_utils.kernels import KERNELS, Kernel, build
+from course_utils.kernels import KERNELS, PRODUCTS, Kernel, build
+from course_utils.linear import Linear, side_by_side
 from course_utils.quantization import Int4Linear, Int8Linear
 
-every_kernel = pytest.mark.parametrize("kernel", KERNELS)
+every_product = pytest.mark.parametrize("kernel", PRODUCTS)
 FAKE_COMPILER = {"fails": "echo 'x.c:1: error: no such thing' >&2; exit 1", "hangs": "exec sleep 600"}
 
 
@@ -73,10 +74,15 @@ def in_one_way(kernel: Kernel, way: str, x: Tensor, *matrix: Tensor) -> Tensor:
     """A product by one of the ways that this processor has."""
     call = kernels.function(kernel, way)
     out = torch.full((x.shape[0], matrix[0].shape[0]), torch.nan)
-    described = [] if kernel == "bfloat16" else [matrix[1].data_ptr(), kernels._FORMATS[matrix[1].dtype]]
-    assert call(None, 1, x.data_ptr(), kernels._FORMATS[x.dtype], *x.shape, matrix[0].data_ptr(), *described,
-                *out.shape[1:], out.data_ptr()) == 0
+    assert call(None, 1, x.data_ptr(), kernels._FORMATS[x.dtype], *x.shape, kernels.described(*matrix), 1,
+                out.data_ptr()) == 0
     return out
+
+
+def multiply(kernel: Kernel, x: Tensor, *matrices: list[Tensor]) -> Tensor:
+    """The operator's products of vectors with some matrices, each with its scales."""
+    product: Tensor = getattr(torch.ops.course_utils, f"{kernel}_products")(x, *map(list, zip(*matrices)))
+    return product
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -89,7 +95,7 @@ def rounded(x: Tensor) -> Tensor:
 
 SIZES = [(1, 64, 96), (3, 32, 32), (8, 96, 160), (13, 64, 1024)]
 ODD_SIZES = [(1, 7, 40), (2, 1, 1), (5, 9, 131), (8, 33, 63), (11, 3, 65)]
-CASES = [(kernel, *size) for kernel in KERNELS for size in SIZES + ODD_SIZES * (kernel != "int4")]
+CASES = [(kernel, *size) for kernel in PRODUCTS for size in SIZES + ODD_SIZES * (kernel != "int4")]
 
 
 @pytest.mark.usefixtures("here")
@@ -113,17 +119,16 @@ def test_every_way_gives_the_same_bits_near_the_exact_product(kernel: Kernel, ve
 
 
 @pytest.mark.usefixtures("here")
-@every_kernel
+@every_product
 def test_a_vectors_product_does_not_depend_on_the_others_nor_on_threads(kernel: Kernel) -> None:
     x, (matrix, _) = random(19, 1024), operands(kernel, 512, 1024)
-    product = getattr(torch.ops.course_utils, f"{kernel}_product")
-    alone = torch.cat([product(row[None], *matrix) for row in x])
+    alone = torch.cat([multiply(kernel, row[None], matrix) for row in x])
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
             for count in (1, 2, 3, 4, 5, 8, 9, 19):
-                assert torch.equal(product(x[:count], *matrix), alone[:count]), (threads, count)
+                assert torch.equal(multiply(kernel, x[:count], matrix), alone[:count]), (threads, count)
     finally:
         torch.set_num_threads(before)
 
@@ -134,11 +139,11 @@ def test_a_vectors_product_does_not_depend_on_the_others_nor_on_threads(kernel: 
 def test_scales_may_be_in_any_format(kernel: Kernel, dtype: torch.dtype) -> None:
     x, (matrix, exact) = random(2, 96), operands(kernel, 64, 96, dtype)
     assert matrix[1].dtype == dtype
-    torch.testing.assert_close(kernels._call(kernel, x, *matrix).double(), rounded(x) @ exact.T, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(multiply(kernel, x, matrix).double(), rounded(x) @ exact.T, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.usefixtures("here")
-@every_kernel
+@every_product
 @pytest.mark.parametrize("hard", [0.0, 1e-38, 1e-20, 1e30, torch.inf, torch.nan])
 def test_hard_numbers(kernel: Kernel, hard: float) -> None:
     """What is infinite or no number stays visible, in its own vector alone; zeros and tiny numbers do no harm."""
@@ -152,30 +157,44 @@ def test_hard_numbers(kernel: Kernel, hard: float) -> None:
 
 
 @pytest.mark.usefixtures("here")
-@every_kernel
+@every_product
 def test_operands_may_lie_apart_in_memory(kernel: Kernel) -> None:
     x, (matrix, _) = random(3, 192), operands(kernel, 32, 96)
-    product = getattr(torch.ops.course_utils, f"{kernel}_product")
-    assert torch.equal(product(x[:, ::2], *matrix), product(x[:, ::2].contiguous(), *matrix))
+    assert torch.equal(multiply(kernel, x[:, ::2], matrix), multiply(kernel, x[:, ::2].contiguous(), matrix))
 
 
 @pytest.mark.usefixtures("here")
-@every_kernel
+@every_product
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_several_matrices_at_once_give_what_each_gives_alone(kernel: Kernel, threads: int) -> None:
+    x = random(3, 64)
+    matrices = [operands(kernel, rows, 64)[0] for rows in (32, 1024, 64 if kernel == "int4" else 33, 32)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        together = multiply(kernel, x, *matrices)
+        assert torch.equal(together, torch.cat([multiply(kernel, x, matrix) for matrix in matrices], dim=1))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("here")
+@every_product
 @pytest.mark.parametrize("size", [64, 128])
 def test_vectors_of_another_length_are_refused(kernel: Kernel, size: int) -> None:
     """Else C would read what lies beside the matrix."""
     matrix, _ = operands(kernel, 32, 96)
-    product = getattr(torch.ops.course_utils, f"{kernel}_product")
+    fitting, _ = operands(kernel, 32, size)
     with pytest.raises(InputError, match=f"vectors have {size} numbers and the rows of the matrix 96"):
-        product(random(2, size), *matrix)
+        multiply(kernel, random(2, size), fitting, matrix)
 
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("module", [Int8Linear, Int4Linear])
 def test_layers_use_them_and_copies_too(module: type) -> None:
     linear, x = module(random(64, 96)), random(1, 3, 96, seed=1)
-    operator = {Int8Linear: kernels.int8_product, Int4Linear: kernels.int4_product}[module]
-    expected = operator(x[0], *(dict(linear.named_buffers()).values()))
+    operator = {Int8Linear: kernels.int8_products, Int4Linear: kernels.int4_products}[module]
+    expected, = operator(x[0], *([buffer] for buffer in linear.buffers()))
     for each in (linear, copy.deepcopy(linear), module(linear)):
         assert torch.equal(each(x)[0], expected)
     assert module(linear).weight.data_ptr() == linear.weight.data_ptr()
@@ -191,19 +210,142 @@ def test_compiled_graphs_hold_them(module: type) -> None:
         targets.extend(str(node.target) for node in graph.graph.nodes)
         return graph.forward
 
-    linear, x = module(random(64, 96)), random(1, 1, 96, seed=1)
-    compiled = torch.compile(linear, backend=backend, fullgraph=True)
-    assert torch.equal(compiled(x), linear(x))
-    assert any("course_utils" in target for target in targets)
+    layers = [module(random(rows, 96, seed=rows)) for rows in (64, 128, 64)]
+    x = random(1, 1, 96, seed=1)
+    compiled = torch.compile(lambda x: side_by_side(x, *layers), backend=backend, fullgraph=True)
+    for product, layer in zip(compiled(x), layers, strict=True):
+        assert torch.equal(product, layer(x))
+    assert sum("course_utils" in target for target in targets) == 1
+    torch.compiler.reset()
+
+
+def test_layers_of_several_kinds_have_their_turn_one_by_one() -> None:
+    layers = [Int4Linear(random(64, 96)), Linear(96, 3), Int8Linear(random(5, 96))]
+    x = random(2, 96, seed=1)
+    torch.compiler.reset()
+    compiled = torch.compile(lambda x: side_by_side(x, *layers), backend="eager")
+    with torch.no_grad():
+        for product, layer in zip(compiled(x), layers, strict=True):
+            assert torch.equal(product, layer(x))
     torch.compiler.reset()
 
 
 @pytest.mark.usefixtures("here")
-@every_kernel
+@every_product
 def test_the_operator_is_a_good_one(kernel: Kernel) -> None:
     matrix, _ = operands(kernel, 32, 64)
-    operator = getattr(torch.ops.course_utils, f"{kernel}_product").default
-    torch.library.opcheck(operator, (random(3, 64), *matrix), test_utils=("test_schema", "test_faketensor"))
+    operator = getattr(torch.ops.course_utils, f"{kernel}_products").default
+    torch.library.opcheck(operator, (random(3, 64), *([part, part] for part in matrix)),
+                          test_utils=("test_schema", "test_faketensor"))
+
+
+# Attention
+
+
+def keys_and_values(b: int, g: int, s: int, k: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """As a longer cache holds them."""
+    keys, values = random(2, b, g, s + 3, k, seed=2).to(dtype)[:, :, :, :s]
+    return keys, values
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("b", "g", "r", "s", "k"), [(1, 8, 2, 129, 128), (3, 2, 5, 33, 16), (2, 1, 9, 7, 256),
+                                                     (1, 2, 1, 1, 32), (2, 3, 16, 64, 48)])
+def test_every_way_attends_alike_and_near_the_formula(monkeypatch: pytest.MonkeyPatch, b: int, g: int, r: int, s: int,
+                                                      k: int, masked: bool, dtype: torch.dtype) -> None:
+    queries, (keys, values) = (3 * random(b, g, r, k)).to(dtype), keys_and_values(b, g, s, k, dtype)
+    seen = torch.arange(s) >= torch.arange(b).view(b, 1, 1, 1) % s if masked else None
+    scores = queries.double() @ keys.double().mT / k ** 0.5
+    exact = (scores.masked_fill(~seen, -torch.inf) if seen is not None else scores).softmax(-1) @ values.double()
+    ways = kernels._compiler().instruction_sets
+    results = []
+    for way in ways:
+        monkeypatch.setattr(kernels, "_function", lambda kernel, way=way: kernels.function(kernel, way))
+        results.append(torch.ops.course_utils.attention(queries, keys, values, seen))
+    for way, result in zip(ways, results):
+        assert torch.equal(result, results[-1]), way
+    torch.testing.assert_close(results[-1].double(), exact, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.usefixtures("here")
+def test_what_a_text_attends_to_depends_on_no_other_nor_on_threads() -> None:
+    queries, (keys, values) = random(5, 2, 4, 32), keys_and_values(5, 2, 50, 32, torch.float32)
+    alone = [torch.ops.course_utils.attention(queries[i:i + 1], keys[i:i + 1], values[i:i + 1], None) for i in range(5)]
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            assert torch.equal(torch.ops.course_utils.attention(queries, keys, values, None), torch.cat(alone))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("hard", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_hard_numbers_stay_in_their_head(hard: float, where: int) -> None:
+    tensors = [random(1, 2, 1, 32), *keys_and_values(1, 2, 20, 32, torch.float32)]
+    tensors[where][0, 0, -1, 3] = hard
+    with torch.no_grad():
+        attended = kernels.attention(*tensors, None)
+        usual = torch.nn.functional.scaled_dot_product_attention(*tensors)
+    assert torch.isfinite(attended[0, 1]).all()
+    assert torch.equal(torch.isfinite(attended), torch.isfinite(usual))
+
+
+@pytest.mark.usefixtures("here")
+def test_far_scores_have_no_weight() -> None:
+    queries, (keys, values) = random(1, 1, 1, 16), keys_and_values(1, 1, 40, 16, torch.float32)
+    attended = kernels.attention(200 * queries, keys, values, None)
+    usual = torch.nn.functional.scaled_dot_product_attention(200 * queries, keys, values)
+    torch.testing.assert_close(attended, usual)
+
+
+@pytest.mark.usefixtures("here")
+def test_attention_is_asked_about_what_it_knows() -> None:
+    def attends(k: int = 32, dtype: torch.dtype = torch.float32, device: str = "cpu") -> bool:
+        queries, keys = torch.zeros(1, 2, 3, k, dtype=dtype, device=device), torch.zeros(1, 2, 9, k, dtype=dtype,
+                                                                                         device=device)
+        return kernels.attends(queries, keys, keys)
+
+    assert not attends()  # gradients are wanted
+    with torch.no_grad():
+        assert attends() and attends(256) and attends(dtype=torch.float16)
+        assert not attends(24) and not attends(512) and not attends(dtype=torch.float64) and not attends(device="meta")
+
+
+@pytest.mark.usefixtures("here")
+def test_the_operator_of_attention_is_a_good_one() -> None:
+    queries, (keys, values) = random(2, 2, 3, 32), keys_and_values(2, 2, 9, 32, torch.float32)
+    for seen in (None, torch.ones(1, 1, 1, 9, dtype=torch.bool)):
+        torch.library.opcheck(torch.ops.course_utils.attention.default, (queries, keys, values, seen),
+                              test_utils=("test_schema", "test_faketensor"))
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_model_attends_with_it(compiled: bool) -> None:
+    torch.compiler.reset()
+    queries, (keys, values) = random(2, 6, 1, 32), keys_and_values(2, 3, 20, 32, torch.float32)
+    mask = torch.arange(20) >= torch.tensor([0, 7]).view(2, 1, 1, 1)
+    targets: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, example_inputs: object) -> object:
+        targets.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    def run(queries: Tensor) -> Tensor:
+        return qwen3.attend(queries, keys, values, mask)
+
+    with torch.no_grad():
+        attended = (torch.compile(run, backend=backend, fullgraph=True) if compiled else run)(queries)
+    usual = run(queries.requires_grad_())
+    torch.testing.assert_close(attended, usual.detach())
+    assert attended.grad_fn is None and usual.grad_fn is not None
+    assert any("course_utils.attention" in target for target in targets) == compiled
+    torch.compiler.reset()
 
 
 # Building
@@ -249,7 +391,7 @@ def test_a_cache_that_cannot_be_written_costs_compiling_alone(forgetful: Path) -
     forgetful.parent.mkdir(parents=True)
     forgetful.write_text("a file where the folder should be")
     assert kernels.problem("int4") is None
-    assert kernels._call("int4", random(1, 64), *operands("int4", 32, 64)[0]).shape == (1, 32)
+    assert multiply("int4", random(1, 64), operands("int4", 32, 64)[0]).shape == (1, 32)
 
 
 @pytest.mark.usefixtures("here")
@@ -315,3 +457,18 @@ def test_a_wrong_result_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "limit / 127" in text
     file.write_text(text.replace("limit / 127", "limit / 126"))
     check_that_all_goes_on("a trial gave a wrong result")
+
+
+@pytest.mark.usefixtures("here", "forgetful")
+@pytest.mark.parametrize(("right", "wrong"), [("/= sums[q]", "/= 2"), ("(x <= -87)", "(x <= -1)"),
+                                              ("if (!seen[i])", "if (0)"), ("-0x1.62e4p-1f", "-0x1.6p-1f")])
+def test_wrong_attention_is_found(right: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(build.SOURCES, tmp_path / "sources")
+    monkeypatch.setattr(build, "SOURCES", tmp_path / "sources")
+    file = tmp_path / "sources" / "attention.c"
+    text = file.read_text()
+    assert text.count(right) == 1
+    file.write_text(text.replace(right, wrong))
+    assert "a trial gave a wrong result" in str(kernels.problem("attention"))
+    with torch.no_grad():
+        assert not kernels.attends(*[random(1, 1, 1, 16)] * 3)

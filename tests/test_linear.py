@@ -199,11 +199,11 @@ def test_the_model_uses_the_fastest(routine: str, monkeypatch: pytest.MonkeyPatc
         name: 2.0 if name == routine else 1.0 for name in ("oneDNN", "PyTorch", "kernel")})
     model = Qwen3Model(CONFIG).bfloat16().eval()
     used: list[str] = []
-    for name, call in (("F.linear", F.linear), ("kernel", kernels.bfloat16_product)):
+    for name, call in (("F.linear", F.linear), ("kernel", kernels.bfloat16_products)):
         def spy(*args: Tensor, name: str = name, call: Callable[..., Tensor] = call) -> Tensor:
             used.append(name if name == "kernel" else "oneDNN" if torch.backends.mkldnn.enabled else "PyTorch")
             return call(*args)
-        monkeypatch.setattr(*((F, "linear") if name != "kernel" else (kernels, "bfloat16_product")), spy)
+        monkeypatch.setattr(*((F, "linear") if name != "kernel" else (kernels, "bfloat16_products")), spy)
     one = torch.tensor([[3]])
     with torch.inference_mode():
         logits = model(one)

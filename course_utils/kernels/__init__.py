@@ -1,4 +1,4 @@
-"""Products of a few vectors with a matrix of few bits, in C: the one thing that PyTorch has no fast operator for.
+"""Products of a few vectors with a matrix, and attention of a single token, in C: where PyTorch has no fast operator.
 
 A kernel is a C file here, compiled when it is first needed (`build`) and tried on small matrices before it is used. It
 is an operator of PyTorch's then, `torch.ops.course_utils`, so that compiled code calls it too. Where something is
@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
+import struct
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -22,18 +25,22 @@ from course_utils.errors import InputError
 from course_utils.kernels import build
 from course_utils.language import gettext
 
-Kernel = Literal["int4", "int8", "bfloat16"]
-KERNELS: tuple[Kernel, ...] = ("int4", "int8", "bfloat16")
+Kernel = Literal["int4", "int8", "bfloat16", "attention"]
+PRODUCTS: tuple[Kernel, ...] = ("int4", "int8", "bfloat16")
+KERNELS: tuple[Kernel, ...] = (*PRODUCTS, "attention")
 VARIABLE = "COURSE_KERNELS"
 GROUP = 32  # inputs that share a scale in int4, and numbers of a vector that are rounded together
 BLOCK_ROWS = 32  # of a block of int4 and int8
 BLOCK_INPUTS = 4  # of a row that are side by side in it
+_HEAD_STEP, _HEAD_MOST = 16, 256  # sizes of heads that attention.c knows are multiples of the one up to the other
 _FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # as formats.h counts them
 
 _LIBRARY = torch.library.Library("course_utils", "DEF")
-_LIBRARY.define("int4_product(Tensor x, Tensor weight, Tensor scale_and_offset) -> Tensor")
-_LIBRARY.define("int8_product(Tensor x, Tensor weight, Tensor scale) -> Tensor")
-_LIBRARY.define("bfloat16_product(Tensor x, Tensor weight) -> Tensor")
+# Several matrices that meet the same vectors come together, since each call and each start of threads takes its time.
+_LIBRARY.define("int4_products(Tensor x, Tensor[] weights, Tensor[] scales_and_offsets) -> Tensor")
+_LIBRARY.define("int8_products(Tensor x, Tensor[] weights, Tensor[] scales) -> Tensor")
+_LIBRARY.define("bfloat16_products(Tensor x, Tensor[] weights) -> Tensor")
+_LIBRARY.define("attention(Tensor queries, Tensor keys, Tensor values, Tensor? mask) -> Tensor")
 
 
 @functools.cache
@@ -44,16 +51,25 @@ def problem(kernel: Kernel) -> str | None:
         None if it is in use, else one sentence that says why not, and that everything runs without it.
     """
     if os.environ.get(VARIABLE) == "0":
-        return gettext("The environment variable {variable} is 0, so PyTorch's own operators "
-                       "multiply quantized weights.").format(variable=VARIABLE)
+        return gettext("The environment variable {variable} is 0, so PyTorch's own operators do the kernels' "
+                       "work.").format(variable=VARIABLE)
     try:
         if instruction_set() == "PLAIN":
             raise build.BuildError("this processor has no dot product of bytes that they know")
-        _try(kernel)
+        if kernel == "attention":
+            _try_attention()
+        else:
+            _try(kernel)
     except build.BuildError as error:
-        return gettext("The course's own kernels are not in use ({error}), so PyTorch's operators "
-                       "multiply quantized weights.").format(error=error)
+        return gettext("The course's own kernels are not in use ({error}), so PyTorch's operators do their "
+                       "work.").format(error=error)
     return None
+
+
+@torch.compiler.assume_constant_result
+def in_use(kernel: Kernel) -> bool:
+    """Whether a kernel has no `problem`; compiled code asks while it is compiled."""
+    return problem(kernel) is None
 
 
 @functools.cache
@@ -66,48 +82,72 @@ def instruction_set() -> str:
     return _compiler().instruction_sets[0]
 
 
-def int4_product(x: Tensor, weight: Tensor, scale_and_offset: Tensor) -> Tensor:
-    """Vectors, rounded to 8 bits in groups of 32, times a matrix of 4-bit integers.
+def int4_products(x: Tensor, weights: Sequence[Tensor], scales_and_offsets: Sequence[Tensor]) -> list[Tensor]:
+    """Vectors, rounded to 8 bits in groups of 32, times each of some matrices of 4-bit integers.
 
     Args:
         x: (n, d), d a multiple of 32.
-        weight: (rows, d / 2) bytes in the order that int4.c describes, rows a multiple of 32.
-        scale_and_offset: (rows / 32, d / 32, 2, 32), in float32, bfloat16 or float16.
+        weights: each (rows, d / 2) bytes in the order that int4.c describes, rows a multiple of 32.
+        scales_and_offsets: each (rows / 32, d / 32, 2, 32), in float32, bfloat16 or float16.
 
     Returns:
-        (n, rows), in the dtype of x. A weight stands for (integer - 8) * scale + offset.
+        For each matrix (n, rows), in the dtype of x. A weight stands for (integer - 8) * scale + offset.
     """
-    product: Tensor = torch.ops.course_utils.int4_product(x, weight, scale_and_offset)
-    return product.to(x.dtype)
+    return _apart(torch.ops.course_utils.int4_products(x, weights, scales_and_offsets), x, weights)
 
 
-def int8_product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-    """Vectors, rounded to 8 bits in groups of 32, times a matrix of 8-bit integers.
+def int8_products(x: Tensor, weights: Sequence[Tensor], scales: Sequence[Tensor]) -> list[Tensor]:
+    """Vectors, rounded to 8 bits in groups of 32, times each of some matrices of 8-bit integers.
 
     Args:
         x: (n, d).
-        weight: (rows, d), int8, both padded with zeros to multiples of 32, in the order that int8.c describes.
-        scale: (rows,), in float32, bfloat16 or float16, padded alike.
+        weights: each (rows, d), int8, both padded with zeros to multiples of 32, in the order that int8.c describes.
+        scales: each (rows,), in float32, bfloat16 or float16, padded alike.
 
     Returns:
-        (n, rows), in the dtype of x.
+        For each matrix (n, rows), in the dtype of x.
     """
-    product: Tensor = torch.ops.course_utils.int8_product(x, weight, scale)
-    return product.to(x.dtype)
+    return _apart(torch.ops.course_utils.int8_products(x, weights, scales), x, weights)
 
 
-def bfloat16_product(x: Tensor, weight: Tensor) -> Tensor:
-    """Vectors times a matrix in bfloat16, added up in float32.
+def bfloat16_products(x: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    """Vectors times each of some matrices in bfloat16, added up in float32.
 
     Args:
         x: (n, d).
-        weight: (rows, d), bfloat16.
+        weights: each (rows, d), bfloat16.
 
     Returns:
-        (n, rows), in the dtype of x.
+        For each matrix (n, rows), in the dtype of x.
     """
-    product: Tensor = torch.ops.course_utils.bfloat16_product(x, weight)
-    return product.to(x.dtype)
+    return _apart(torch.ops.course_utils.bfloat16_products(x, weights), x, weights)
+
+
+def attends(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
+    """Whether `attention` can be asked about these. It knows nothing of gradients."""
+    k = keys.shape[-1]
+    return (queries.device.type == keys.device.type == "cpu" and not torch.is_grad_enabled()
+            and queries.dtype == keys.dtype == values.dtype and keys.dtype in _FORMATS
+            and k % _HEAD_STEP == 0 and k <= _HEAD_MOST and in_use("attention"))
+
+
+def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of the newest token of each text, computed in float32.
+
+    Args:
+        queries: (b, g, r, k), r query heads for each of the g heads of keys and values; `attends` says which fit.
+        keys, values: (b, g, s, k).
+        mask: (b or 1, 1, 1, s), True for tokens that are looked at, at least one in each text. None: all.
+
+    Returns:
+        (b, g, r, k), in the dtype of the queries.
+    """
+    attended: Tensor = torch.ops.course_utils.attention(queries, keys, values, mask)
+    return attended.to(queries.dtype)
+
+
+def _apart(products: Tensor, x: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    return list(products.to(x.dtype).split([weight.shape[0] for weight in weights], dim=1))
 
 
 def interleave(matrix: Tensor, rows: int, inputs: int) -> Tensor:
@@ -150,53 +190,86 @@ def _function(kernel: Kernel) -> Any:
 
 
 def function(kernel: Kernel, instructions: str) -> Any:
-    """The C function of a kernel that multiplies bytes with certain instructions, one of `build.INSTRUCTION_SETS`.
+    """The C function of a kernel that multiplies with certain instructions, one of `build.INSTRUCTION_SETS`.
 
     Raises:
         BuildError: if it cannot be had.
     """
-    found = build.load(kernel, _compiler(), instructions).multiply
+    library = build.load(kernel, _compiler(), instructions)
     address, number, count = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
-    scales: list[Any] = [] if kernel == "bfloat16" else [address, number]
-    found.argtypes = [address, number, address, number, count, count, address, *scales, count, address]
+    if kernel == "attention":
+        library.attention.argtypes, library.attention.restype = [address, number, ctypes.c_char_p], None
+        return library.attention
+    found = library.multiply
+    found.argtypes = [address, number, address, number, count, count, ctypes.c_char_p, count, address]
     found.restype = number
     return found
 
 
-def _call(kernel: Kernel, x: Tensor, weight: Tensor, scales: Tensor | None = None) -> Tensor:
-    """Call a kernel's C function: (n, d) in any of `_FORMATS` to (n, rows) in float32.
+def described(weight: Tensor, scales: Tensor | None = None) -> bytes:
+    """A matrix as `struct matrix` in matrices.h tells C about it: addresses of weights and scales, format, rows."""
+    if scales is None:
+        return struct.pack("=4q", weight.data_ptr(), 0, 0, weight.shape[0])
+    return struct.pack("=4q", weight.data_ptr(), scales.data_ptr(), _FORMATS[scales.dtype], weight.shape[0])
+
+
+def _call(kernel: Kernel, x: Tensor, weights: Sequence[Tensor], scales: Sequence[Tensor] = ()) -> Tensor:
+    """Call a kernel's C function: (n, d) in any of `_FORMATS` to (n, rows of all matrices) in float32.
 
     Raises:
-        InputError: if the rows of the matrix have another length than the vectors: C would read beside them.
+        InputError: if the rows of a matrix have another length than the vectors: C would read beside them.
     """
-    x, weight = _readable(x), weight.contiguous()
-    inputs = weight.shape[1] * (2 if kernel == "int4" else 1)
-    if inputs != x.shape[1] + (-x.shape[1] % GROUP if kernel == "int8" else 0):
-        raise InputError(gettext("The vectors have {size} numbers and the rows of the matrix {inputs}: give vectors as "
-                                 "long as its rows.").format(size=x.shape[1], inputs=inputs))
-    out = torch.empty(x.shape[0], weight.shape[0])
-    described: tuple[int, ...] = ()
-    if scales is not None:
-        scales = _readable(scales)
-        described = (scales.data_ptr(), _FORMATS[scales.dtype])
+    x = _readable(x)
+    weights, scales = [weight.contiguous() for weight in weights], list(map(_readable, scales))
+    size = x.shape[1] + (-x.shape[1] % GROUP if kernel == "int8" else 0)
+    for weight in weights:
+        inputs = weight.shape[1] * (2 if kernel == "int4" else 1)
+        if inputs != size:
+            raise InputError(gettext("The vectors have {size} numbers and the rows of the matrix {inputs}: give "
+                                     "vectors as long as its rows.").format(size=x.shape[1], inputs=inputs))
+    out = torch.empty(x.shape[0], sum(weight.shape[0] for weight in weights))
+    matrices = b"".join(map(described, weights, scales) if scales else map(described, weights))
     failed = _function(kernel)(_team(), torch.get_num_threads(), x.data_ptr(), _FORMATS[x.dtype], *x.shape,
-                               weight.data_ptr(), *described, weight.shape[0], out.data_ptr())
+                               matrices, len(weights), out.data_ptr())
     if failed:
         raise MemoryError("There is not enough memory to round the vectors of a product: multiply fewer at once.")
     return out
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Call the C function of attention: the tensors of `attention` to (b, g, r, k) in float32."""
+    b, g, r, k = queries.shape
+    s = keys.shape[2]
+    queries, keys, values = queries.contiguous(), _rows_together(keys), _rows_together(values)
+    seen = None if mask is None else mask.expand(b, 1, 1, s).contiguous()
+    scores, out = torch.empty(b * g * r, s + -s % _HEAD_STEP), torch.empty(b, g, r, k)
+    given = struct.pack(
+        "=16q", queries.data_ptr(), keys.data_ptr(), values.data_ptr(), 0 if seen is None else seen.data_ptr(),
+        scores.data_ptr(), out.data_ptr(), _FORMATS[keys.dtype], b, g, r, s, k, *keys.stride()[:2],
+        *values.stride()[:2])
+    _function("attention")(_team(), torch.get_num_threads(), given)
+    return out
+
+
+def _rows_together(x: Tensor) -> Tensor:
+    """(b, g, s, k) with the tokens of each head one behind the other, as a part of a longer cache has them, too."""
+    return x if x.stride()[2:] == (x.shape[3], 1) else x.contiguous()
 
 
 def _readable(numbers: Tensor) -> Tensor:
     return (numbers if numbers.dtype in _FORMATS else numbers.float()).contiguous()
 
 
-def _shape(x: Tensor, weight: Tensor, *_: Tensor) -> Tensor:
-    return x.new_empty(x.shape[0], weight.shape[0], dtype=torch.float32)
+def _shape(x: Tensor, weights: Sequence[Tensor], *_: Sequence[Tensor]) -> Tensor:
+    return x.new_empty(x.shape[0], sum(weight.shape[0] for weight in weights), dtype=torch.float32)
 
 
-for _kernel in KERNELS:
-    _LIBRARY.impl(f"{_kernel}_product", functools.partial(_call, _kernel), "CPU")
-    torch.library.register_fake(f"course_utils::{_kernel}_product", _shape, lib=_LIBRARY)
+_LIBRARY.impl("attention", _attend, "CPU")
+torch.library.register_fake("course_utils::attention", lambda queries, *_: queries.new_empty(
+    queries.shape, dtype=torch.float32), lib=_LIBRARY)
+for _kernel in PRODUCTS:
+    _LIBRARY.impl(f"{_kernel}_products", functools.partial(_call, _kernel), "CPU")
+    torch.library.register_fake(f"course_utils::{_kernel}_products", _shape, lib=_LIBRARY)
 
 
 def _try(kernel: Kernel) -> None:
@@ -210,11 +283,11 @@ def _try(kernel: Kernel) -> None:
         integers = torch.randint(256, (rows, d), dtype=torch.uint8, generator=generator)
         if kernel == "bfloat16":
             weight = integers.bfloat16()
-            product, exact = _call(kernel, x, weight), x.double() @ weight.double().T
+            product, exact = _call(kernel, x, [weight]), x.double() @ weight.double().T
         elif kernel == "int8":
             scale = torch.rand(rows, generator=generator)
             packed = interleave(integers, BLOCK_ROWS, BLOCK_INPUTS)
-            product = _call(kernel, x, packed, scale)
+            product = _call(kernel, x, [packed], [scale])
             exact = x.double() @ integers.view(torch.int8).double().T * scale.double()
         else:
             integers = integers % 16
@@ -222,7 +295,19 @@ def _try(kernel: Kernel) -> None:
             packed = interleave((low | high << 4).flatten(0, 1), BLOCK_ROWS // 2, BLOCK_INPUTS).view(rows, d // 2)
             scales = torch.rand(rows // BLOCK_ROWS, d // GROUP, 2, BLOCK_ROWS, generator=generator)
             scale, offset = scales.double().permute(2, 0, 3, 1).reshape(2, rows, -1).repeat_interleave(GROUP, dim=2)
-            product = _call(kernel, x, packed, scales)
+            product = _call(kernel, x, [packed], [scales])
             exact = x.double() @ ((integers.double() - 8) * scale + offset).T
         if not torch.allclose(product.double(), exact, rtol=1e-5, atol=1e-6 * float(exact.abs().max())):
+            raise build.BuildError("a trial gave a wrong result")
+
+
+def _try_attention() -> None:
+    """Raises: BuildError: if what attention gives is not near what the formula gives in double precision."""
+    generator = torch.Generator().manual_seed(0)
+    seen = torch.arange(21) >= torch.tensor([0, 4]).view(2, 1, 1, 1)
+    for dtype in _FORMATS:
+        queries, keys, values = (torch.randn(2, 3, count, 48, generator=generator).to(dtype) for count in (5, 21, 21))
+        scores = queries.double() @ keys.double().transpose(2, 3) / math.sqrt(48)
+        exact = scores.masked_fill(~seen, -math.inf).softmax(-1) @ values.double()
+        if not torch.allclose(_attend(queries, keys, values, seen).double(), exact, rtol=1e-5, atol=1e-5):
             raise build.BuildError("a trial gave a wrong result")

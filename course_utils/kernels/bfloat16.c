@@ -5,6 +5,7 @@
    float, a mask the other. Each lane adds up its even products, and its odd ones. */
 
 #include "formats.h"
+#include "matrices.h"
 #include "threads.h"
 
 enum { BLOCK = 32 };
@@ -16,8 +17,8 @@ struct block { /* of a vector */
 struct product {
     const void *x; /* (vectors, inputs) */
     int x_format;
-    const uint16_t *weights; /* (rows, inputs) */
-    long rows, inputs, blocks, vectors;
+    const struct matrix *matrices; /* each (rows, inputs) */
+    long rows, inputs, blocks, vectors; /* rows: of all */
     struct block *apart; /* the same vectors, (vectors, blocks) */
     float *out;          /* (vectors, rows) */
 };
@@ -43,22 +44,9 @@ INLINE void add_block(const int vectors, const int rows, floats sums[8][4][2][PA
     }
 }
 
-/* The sum of sixteen lanes of even inputs and of odd ones: the upper half is added to the lower, until one is left. */
-INLINE float total(const floats sums[2][PARTS]) {
-    typedef float eight __attribute__((vector_size(32)));
-    typedef float four __attribute__((vector_size(16)));
-    floats lanes[PARTS];
-    for (int part = 0; part < PARTS; part++) lanes[part] = sums[0][part] + sums[1][part];
-    eight added = LOAD(eight, lanes) + LOAD(eight, (const float *)lanes + 8);
-    float lower[8];
-    memcpy(lower, &added, sizeof added);
-    four left = LOAD(four, lower) + LOAD(four, lower + 4);
-    return (left[0] + left[2]) + (left[1] + left[3]);
-}
-
-INLINE void rows_times(const int vectors, const int rows, const struct product *p, long row, long vector) {
+INLINE void rows_times(const int vectors, const int rows, const struct product *p, const uint16_t *weights, long row,
+                       long vector) {
     floats sums[8][4][2][PARTS] = {0};
-    const uint16_t *weights = p->weights + row * p->inputs;
     const struct block *x = p->apart + vector * p->blocks;
     /* Behind the last weight of a row there is nothing that may be read: a last block that is not full is copied. */
     long rest = p->inputs % BLOCK, whole = p->inputs - rest;
@@ -68,21 +56,32 @@ INLINE void rows_times(const int vectors, const int rows, const struct product *
     for (long i = 0; i < p->inputs; i += BLOCK, x++)
         add_block(vectors, rows, sums, i < whole ? weights + i : last[0], i < whole ? p->inputs : BLOCK, x, p->blocks);
     UNROLLED for (int r = 0; r < rows; r++)
-        UNROLLED for (int v = 0; v < vectors; v++) p->out[(vector + v) * p->rows + row + r] = total(sums[v][r]);
+        UNROLLED for (int v = 0; v < vectors; v++) {
+            UNROLLED for (int part = 0; part < PARTS; part++) sums[v][r][0][part] += sums[v][r][1][part];
+            p->out[(vector + v) * p->rows + row + r] = total(sums[v][r][0]);
+        }
 }
 
 /* A single vector takes the matrix from memory row by row. Several share rows that are in a core's cache already, and
    a few rows what is read of the vectors, as long as their sums fit into registers. */
-INLINE void some_times(const int vectors, long vector, const struct product *p, long first, long end) {
+INLINE void some_times(const int vectors, long vector, const struct product *p, const uint16_t *weights, long first,
+                       long end) {
     const int rows = vectors == 1 ? 1 : vectors * PARTS <= 2 ? 4 : vectors * PARTS <= 4 ? 2 : 1;
     long row = first;
-    for (; row + rows <= end; row += rows) rows_times(vectors, rows, p, row, vector);
-    for (; row < end; row++) rows_times(vectors, 1, p, row, vector);
+    for (; row + rows <= end; row += rows, weights += rows * p->inputs)
+        rows_times(vectors, rows, p, weights, row, vector);
+    for (; row < end; row++, weights += p->inputs) rows_times(vectors, 1, p, weights, row, vector);
 }
 
 static void compute(const void *pointer, long first, long end) {
     const struct product *p = pointer;
-    FOR_SOME_AT_ONCE(p->vectors, some_times, p, first, end)
+    for (long stop; first < end; first = stop) { /* matrix by matrix */
+        long row = first;
+        const struct matrix *matrix = matrix_of(p->matrices, &row);
+        const uint16_t *weights = (const uint16_t *)matrix->weights + row * p->inputs;
+        stop = first + matrix->rows - row < end ? first + matrix->rows - row : end;
+        FOR_SOME_AT_ONCE(p->vectors, some_times, p, weights, first, stop)
+    }
 }
 
 static void take_apart(const void *pointer, long first, long end) {
@@ -97,13 +96,13 @@ static void take_apart(const void *pointer, long first, long end) {
         }
 }
 
-/* x: (vectors, inputs); out: (vectors, rows). Returns 1 if memory is short. */
+/* x: (vectors, inputs); out: (vectors, rows of all matrices). Returns 1 if memory is short. */
 int multiply(start_team team, int threads, const void *x, int x_format, long vectors, long inputs,
-             const uint16_t *weights, long rows, float *out) {
-    long blocks = (inputs + BLOCK - 1) / BLOCK;
+             const struct matrix *matrices, long count, float *out) {
+    long blocks = (inputs + BLOCK - 1) / BLOCK, rows = rows_of_all(matrices, count);
     struct block *apart = malloc(vectors * blocks * sizeof *apart + 1);
     if (!apart) return 1;
-    struct product product = {x, x_format, weights, rows, inputs, blocks, vectors, apart, out};
+    struct product product = {x, x_format, matrices, rows, inputs, blocks, vectors, apart, out};
     divide(team, threads, vectors, 16, take_apart, &product);
     divide(team, threads, rows, 8 * ((1 << 13) / (2 * inputs) + 1), compute, &product);
     free(apart);

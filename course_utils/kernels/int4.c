@@ -12,14 +12,17 @@
 
 enum { GROUP_BYTES = ROWS * GROUP / 2 };
 
-INLINE void block_times(const int vectors, long vector, const struct product *p, long block) {
+INLINE void block_times(const int vectors, long vector, const struct product *p, long row) {
     floats sums[8][2][PARTS] = {0};
-    long size = p->format == FLOAT32 ? 4 : 2;
+    float *out = p->out + vector * p->rows + row;
+    const struct matrix *matrix = matrix_of(p->matrices, &row);
+    long first = row / ROWS * p->groups, size = matrix->format == FLOAT32 ? 4 : 2;
     for (long g = 0; g < p->groups; g++) {
         const struct group *x = p->rounded + vector * p->groups + g;
-        const uint8_t *weights = p->weights + (block * p->groups + g) * GROUP_BYTES;
-        long scales = (block * p->groups + g) * 2 * ROWS;
-        FETCH((const char *)p->scales + scales * size), FETCH((const char *)p->scales + scales * size + 64);
+        const uint8_t *weights = (const uint8_t *)matrix->weights + (first + g) * GROUP_BYTES;
+        long scales = (first + g) * 2 * ROWS;
+        const char *fetched = (const char *)matrix->scales + scales * size;
+        FETCH(fetched), FETCH(fetched + 64);
         UNROLLED for (int part = 0; part < PARTS; part++) {
             ints dots[8][2];
             UNROLLED for (int v = 0; v < vectors; v++) dots[v][0] = dots[v][1] = (ints){0} + x[v * p->groups].start;
@@ -35,8 +38,8 @@ INLINE void block_times(const int vectors, long vector, const struct product *p,
             }
             UNROLLED for (int half = 0; half < 2; half++) {
                 long place = scales + ROWS / 2 * half + LANES * part;
-                floats scale = load_floats(p->scales, place, p->format);
-                floats offset = load_floats(p->scales, place + ROWS, p->format);
+                floats scale = load_floats(matrix->scales, place, matrix->format);
+                floats offset = load_floats(matrix->scales, place + ROWS, matrix->format);
                 UNROLLED for (int v = 0; v < vectors; v++) {
                     const struct group *own = x + v * p->groups;
                     floats sum = multiply_add(scale, to_floats(dots[v][half]) * own->step, sums[v][half][part]);
@@ -45,18 +48,19 @@ INLINE void block_times(const int vectors, long vector, const struct product *p,
             }
         }
     }
-    UNROLLED for (int v = 0; v < vectors; v++) memcpy(p->out + (vector + v) * p->rows + block * ROWS, sums[v], 4 * ROWS);
+    UNROLLED for (int v = 0; v < vectors; v++) memcpy(out + v * p->rows, sums[v], 4 * ROWS);
 }
 
 static void compute(const void *pointer, long first, long end) {
     const struct product *p = pointer;
-    for (long block = first; block < end; block++) FOR_SOME_AT_ONCE(p->vectors, block_times, p, block)
+    for (long block = first; block < end; block++) FOR_SOME_AT_ONCE(p->vectors, block_times, p, block * ROWS)
 }
 
-/* x: (vectors, inputs); out: (vectors, rows); rows and inputs are multiples of 32. Returns 1 if memory is short. */
+/* x: (vectors, inputs); out: (vectors, rows of all matrices); the rows of each, and inputs, are multiples of 32.
+   Returns 1 if memory is short. */
 int multiply(start_team team, int threads, const void *x, int x_format, long vectors, long inputs,
-             const uint8_t *weights, const void *scales, int format, long rows, float *out) {
-    struct product product = {team, threads, x, x_format, vectors, inputs, .raised = 8, .weights = weights,
-                              .scales = scales, .format = format, .rows = rows, .out = out};
+             const struct matrix *matrices, long count, float *out) {
+    struct product product = {team, threads, x, x_format, vectors, inputs, .raised = 8, .matrices = matrices,
+                              .rows = rows_of_all(matrices, count), .out = out};
     return multiply_blocks(&product, inputs * ROWS / 2, compute);
 }

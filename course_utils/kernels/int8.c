@@ -8,11 +8,13 @@
 
 #include "rounded.h"
 
-INLINE void block_times(const int vectors, long vector, const struct product *p, long block) {
+INLINE void block_times(const int vectors, long vector, const struct product *p, long row) {
     floats sums[8][2][PARTS] = {0};
+    float *out = p->out + vector * p->rows + row;
+    const struct matrix *matrix = matrix_of(p->matrices, &row);
     for (long g = 0; g < p->groups; g++) {
         const struct group *x = p->rounded + vector * p->groups + g;
-        const uint8_t *weights = p->weights + (block * p->groups + g) * ROWS * GROUP;
+        const uint8_t *weights = (const uint8_t *)matrix->weights + (row * p->groups + g * ROWS) * GROUP;
         UNROLLED for (int part = 0; part < PARTS; part++) {
             ints dots[8][2];
             UNROLLED for (int v = 0; v < vectors; v++) dots[v][0] = dots[v][1] = (ints){0} + x[v * p->groups].start;
@@ -35,22 +37,22 @@ INLINE void block_times(const int vectors, long vector, const struct product *p,
     UNROLLED for (int v = 0; v < vectors; v++)
         UNROLLED for (int half = 0; half < 2; half++)
             UNROLLED for (int part = 0; part < PARTS; part++) {
-                long row = block * ROWS + ROWS / 2 * half + LANES * part;
-                floats scaled = sums[v][half][part] * load_floats(p->scales, row, p->format);
-                memcpy(p->out + (vector + v) * p->rows + row, &scaled, sizeof scaled);
+                long place = ROWS / 2 * half + LANES * part;
+                floats scaled = sums[v][half][part] * load_floats(matrix->scales, row + place, matrix->format);
+                memcpy(out + v * p->rows + place, &scaled, sizeof scaled);
             }
 }
 
 static void compute(const void *pointer, long first, long end) {
     const struct product *p = pointer;
-    for (long block = first; block < end; block++) FOR_SOME_AT_ONCE(p->vectors, block_times, p, block)
+    for (long block = first; block < end; block++) FOR_SOME_AT_ONCE(p->vectors, block_times, p, block * ROWS)
 }
 
-/* x: (vectors, inputs); weights: (rows, inputs), padded to multiples of 32; scales: (rows,); out: (vectors, rows), rows
-   a multiple of 32. Returns 1 if memory is short. */
+/* x: (vectors, inputs); of each matrix weights: (rows, inputs), padded to multiples of 32, and scales: (rows,);
+   out: (vectors, rows of all). Returns 1 if memory is short. */
 int multiply(start_team team, int threads, const void *x, int x_format, long vectors, long inputs,
-             const uint8_t *weights, const void *scales, int format, long rows, float *out) {
-    struct product product = {team, threads, x, x_format, vectors, inputs, .raised = RAISED, .weights = weights,
-                              .scales = scales, .format = format, .rows = rows, .out = out};
+             const struct matrix *matrices, long count, float *out) {
+    struct product product = {team, threads, x, x_format, vectors, inputs, .raised = RAISED, .matrices = matrices,
+                              .rows = rows_of_all(matrices, count), .out = out};
     return multiply_blocks(&product, inputs * ROWS, compute);
 }

@@ -109,5 +109,16 @@ static floats multiply_add(floats a, floats b, floats sum) {
 
 #endif
 
+/* The sum of sixteen lanes: the upper half is added to the lower, until one is left. */
+INLINE float total(const floats lanes[PARTS]) {
+    typedef float eight __attribute__((vector_size(32)));
+    typedef float four __attribute__((vector_size(16)));
+    eight added = LOAD(eight, lanes) + LOAD(eight, (const float *)lanes + 8);
+    float lower[8];
+    memcpy(lower, &added, sizeof added);
+    four left = LOAD(four, lower) + LOAD(four, lower + 4);
+    return (left[0] + left[2]) + (left[1] + left[3]);
+}
+
 INLINE floats to_floats(ints x) { return __builtin_convertvector(x, floats); }
 INLINE floats all(float x) { return (floats){0} + x; }

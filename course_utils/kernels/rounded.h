@@ -3,6 +3,7 @@
    So 32 products are added up as integers, without any error, and only their sum becomes a float. */
 
 #include "formats.h"
+#include "matrices.h"
 #include "threads.h"
 
 enum { GROUP = 32, ROWS = 32 }; /* rows of a block of the matrix */
@@ -21,11 +22,9 @@ struct product {
     long vectors, inputs, groups;
     int raised; /* the integers of weights are so much larger than what they stand for */
     struct group *rounded; /* (vectors, groups) */
-    const uint8_t *weights;
-    const void *scales;
-    int format;
-    long rows;  /* a multiple of ROWS */
-    float *out; /* (vectors, rows) */
+    const struct matrix *matrices; /* the rows of each are a multiple of ROWS */
+    long rows;                     /* of all */
+    float *out;                    /* (vectors, rows) */
 };
 
 /* Round a group to bytes, -127 to 127. If a number is infinite or none, the step is none, and so is every product. */

@@ -1,29 +1,47 @@
-/* Work is divided among threads. */
+/* Work is divided among threads, each of which has a range of its own: what it reads then lies side by side. */
 
 /* How OpenMP's library starts a team of threads that all call work(job); PyTorch has that library loaded, and uses the
    same threads. */
 typedef void (*start_team)(void (*work)(void *), void *job, unsigned threads, unsigned flags);
 
+enum { MOST_RANGES = 64 };
+
 struct job {
     void (*compute)(const void *product, long first, long end);
     const void *product;
-    long next, end, step;
+    long step, started;
+    int count;
+    struct range {
+        _Alignas(64) long next; /* in a cache line that no other thread writes to */
+        long end;
+    } ranges[MOST_RANGES];
 };
 
 static void take_pieces(void *pointer) {
     struct job *job = pointer;
-    for (;;) { /* who is held up by other programs takes fewer */
-        long first = __atomic_fetch_add(&job->next, job->step, __ATOMIC_RELAXED);
-        if (first >= job->end) return;
-        job->compute(job->product, first, first + job->step < job->end ? first + job->step : job->end);
+    long own = __atomic_fetch_add(&job->started, 1, __ATOMIC_RELAXED);
+    for (int i = 0; i < job->count; i++) { /* then help those who are held up by other programs */
+        struct range *range = &job->ranges[(own + i) % job->count];
+        for (;;) {
+            long first = __atomic_fetch_add(&range->next, job->step, __ATOMIC_RELAXED);
+            if (first >= range->end) break;
+            job->compute(job->product, first, first + job->step < range->end ? first + job->step : range->end);
+        }
     }
 }
 
 /* Call compute(product, first, end) for pieces of 0 to end, `step` long, with up to so many threads. */
 static void divide(start_team team, int threads, long end, long step, void (*compute)(const void *, long, long),
                    const void *product) {
-    struct job job = {compute, product, 0, end, step};
-    if (team && threads > 1 && end > step) team(take_pieces, &job, threads, 0);
+    long pieces = (end + step - 1) / step;
+    int count = !team || threads < 1 ? 1 : threads < MOST_RANGES ? threads : MOST_RANGES;
+    if (count > pieces) count = pieces > 0 ? pieces : 1;
+    struct job job = {compute, product, .step = step, .count = count};
+    for (int i = 0; i < count; i++) {
+        long last = pieces * (i + 1) / count * step;
+        job.ranges[i] = (struct range){pieces * i / count * step, last < end ? last : end};
+    }
+    if (count > 1) team(take_pieces, &job, threads, 0); /* a team of another size would take time to gather */
     else take_pieces(&job);
 }
 
