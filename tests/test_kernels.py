@@ -317,6 +317,27 @@ def test_attention_is_asked_about_what_it_knows() -> None:
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("keys", [(1, 2, 9, 16), (1, 1, 9, 32), (2, 2, 9, 32), (1, 2, 8, 32)], ids=str)
+def test_keys_of_another_shape_are_refused(keys: tuple[int, ...]) -> None:
+    """Else C would read beside them."""
+    with pytest.raises(InputError, match="Attention is not made for queries"):
+        kernels.attention(random(1, 2, 3, 32), random(*keys), random(1, 2, 9, 32), None)
+
+
+@pytest.mark.usefixtures("here")
+def test_heads_formats_and_masks_that_c_does_not_know_are_refused() -> None:
+    def attend(k: int = 32, dtype: torch.dtype = torch.float32, mask: Tensor | None = None) -> Tensor:
+        return kernels.attention(*[random(1, 1, 9, k).to(dtype)] * 3, mask)
+
+    attend()
+    for arguments in ({"k": 24}, {"k": 512}, {"dtype": torch.float64}, {"mask": torch.zeros(1, 1, 1, 9)}):
+        with pytest.raises(InputError, match="Attention is not made for"):
+            attend(**arguments)
+    with pytest.raises(RuntimeError, match="expand"):
+        attend(mask=torch.ones(1, 1, 1, 8, dtype=torch.bool))
+
+
+@pytest.mark.usefixtures("here")
 def test_the_operator_of_attention_is_a_good_one() -> None:
     queries, (keys, values) = random(2, 2, 3, 32), keys_and_values(2, 2, 9, 32, torch.float32)
     for seen in (None, torch.ones(1, 1, 1, 9, dtype=torch.bool)):

@@ -125,10 +125,8 @@ def bfloat16_products(x: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
 
 def attends(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
     """Whether `attention` can be asked about these. It knows nothing of gradients."""
-    k = keys.shape[-1]
     return (queries.device.type == keys.device.type == "cpu" and not torch.is_grad_enabled()
-            and queries.dtype == keys.dtype == values.dtype and keys.dtype in _FORMATS
-            and k % _HEAD_STEP == 0 and k <= _HEAD_MOST and in_use("attention"))
+            and _fits(queries, keys, values) and in_use("attention"))
 
 
 def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
@@ -141,6 +139,9 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
 
     Returns:
         (b, g, r, k), in the dtype of the queries.
+
+    Raises:
+        InputError: if the tensors do not go together.
     """
     attended: Tensor = torch.ops.course_utils.attention(queries, keys, values, mask)
     return attended.to(queries.dtype)
@@ -237,9 +238,18 @@ def _call(kernel: Kernel, x: Tensor, weights: Sequence[Tensor], scales: Sequence
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Call the C function of attention: the tensors of `attention` to (b, g, r, k) in float32."""
+    """Call the C function of attention: the tensors of `attention` to (b, g, r, k) in float32.
+
+    Raises:
+        InputError: if they do not go together: C would read beside them.
+    """
     b, g, r, k = queries.shape
     s = keys.shape[2]
+    if (not keys.shape == values.shape == (b, g, s, k) or not _fits(queries, keys, values)
+            or mask is not None and mask.dtype != torch.bool):
+        raise InputError(gettext("Attention is not made for queries {queries}, keys {keys} and values {values}: give "
+                                 "tensors of the shapes and formats that `kernels.attention` names.").format(
+            queries=tuple(queries.shape), keys=tuple(keys.shape), values=tuple(values.shape)))
     queries, keys, values = queries.contiguous(), _rows_together(keys), _rows_together(values)
     seen = None if mask is None else mask.expand(b, 1, 1, s).contiguous()
     scores, out = torch.empty(b * g * r, s + -s % _HEAD_STEP), torch.empty(b, g, r, k)
@@ -249,6 +259,13 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) 
         *values.stride()[:2])
     _function("attention")(_team(), torch.get_num_threads(), given)
     return out
+
+
+def _fits(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
+    """Whether attention.c knows their format and the size of their heads."""
+    size = keys.shape[-1]
+    return (queries.dtype == keys.dtype == values.dtype and keys.dtype in _FORMATS
+            and size % _HEAD_STEP == 0 and size <= _HEAD_MOST)
 
 
 def _rows_together(x: Tensor) -> Tensor:
