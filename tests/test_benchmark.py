@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from course_utils import KVCache, benchmark, generate_text_basic, random_model
+from course_utils import KVCache, benchmark, generate_text_basic, kernels, random_model
 from course_utils.benchmark import ROWS, Report, Row, Settings, Subject, run, run_benchmark, weights
 from course_utils.benchmark.choices import choose_rows, choose_settings, most_tokens
 from course_utils.benchmark.engines import CourseEngine, weight_bytes_read
@@ -57,6 +57,18 @@ class Dying:
         self.generations += 1
         if self.generations == 2:
             os._exit(9)
+        yield from range(new_tokens)
+
+
+class Telling:
+    """Notes why its process uses no kernels, if that is so."""
+
+    weight_bytes, cache_bytes = 100, 0
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.note = kernels.problem("int4") or "kernels"
+
+    def generate(self, prompt_ids: list[int], new_tokens: int) -> Iterator[int]:
         yield from range(new_tokens)
 
 
@@ -381,6 +393,17 @@ def test_processes_measure_and_fail_on_their_own() -> None:
     assert kv.compile_seconds is None
     assert static.note or static.compile_seconds is not None
     assert Report.from_json(report.to_json()) == report
+
+
+@pytest.mark.slow
+def test_rows_without_kernels_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    rows = [Row(name, name, Telling, kernels=name == "with") for name in ("with", "without")]
+    report = run_benchmark(rows, SUBJECT, FEW, CPU)
+    assert [row.note for row in report.rows] == [kernels.problem("int4") or "kernels",
+                                                 "The environment variable COURSE_KERNELS is 0, so PyTorch's own "
+                                                 "operators do the kernels' work."]
+    assert {name for name, row in ROWS.items() if not row.kernels} == {"int8-pytorch", "int4-pytorch"}
 
 
 def gone(group: int) -> bool:
