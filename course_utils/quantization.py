@@ -183,9 +183,7 @@ class Int8Linear(Int8Weight):
 
     @staticmethod
     def products(x: Tensor, layers: Sequence[Int8Linear]) -> list[Tensor]:
-        """What each layer makes of x, as `linear.side_by_side` asks for it."""
-        if not layers[0].for_kernel(x):
-            return [layer(x) for layer in layers]
+        """What each layer makes of x, by the kernel; `linear.side_by_side` asks for it."""
         products = kernels.int8_products(x.reshape(-1, x.shape[-1]), [layer.weight for layer in layers],
                                          [layer.scale for layer in layers])
         return [product[:, :layer.shape[0]].reshape(*x.shape[:-1], -1) for product, layer in zip(products, layers)]
@@ -272,9 +270,7 @@ class Int4Linear(Int4Weight):
 
     @staticmethod
     def products(x: Tensor, layers: Sequence[Int4Linear]) -> list[Tensor]:
-        """What each layer makes of x, as `linear.side_by_side` asks for it."""
-        if not layers[0].for_kernel(x):
-            return [layer(x) for layer in layers]
+        """What each layer makes of x, by the kernel; `linear.side_by_side` asks for it."""
         products = kernels.int4_products(x.reshape(-1, x.shape[-1]), [layer.weight for layer in layers],
                                          [layer.scale_and_offset for layer in layers])
         return [product.reshape(*x.shape[:-1], -1) for product in products]
