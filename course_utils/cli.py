@@ -157,8 +157,8 @@ def _parser(settings: bool = True) -> argparse.ArgumentParser:
     bench.add_argument("--shape", metavar="NAME", help="measure random weights in the shape of a Qwen3 model, such as "
                        "qwen3-1.7b (default: that of qwen3-0.6b)")
     bench.add_argument("--rows", metavar="NAMES", help="some of regular, compiled, kv, kv-compiled, static, int8, "
-                       "int8-pytorch, int4, int4-pytorch and of the peers, with commas between them (default: all but "
-                       "the peers)")
+                       "int8-pytorch, int4, int4-pytorch, native, int8-native, int4-native and of the peers, with "
+                       "commas between them (default: all but the peers)")
     bench.add_argument("--prompt-tokens", type=int, metavar="N", help="length of the prompt (default: 512)")
     bench.add_argument("--new-tokens", type=int, default=48, metavar="N", help="tokens after it (default: %(default)s)")
     bench.add_argument("--runs", type=int, default=3, metavar="N", help="runs of each row (default: %(default)s)")

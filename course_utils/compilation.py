@@ -132,7 +132,7 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
     if model.compiled or compile_problem(model.device) is not None:
         return model
     specialize_floats()
-    fast = _with_shared_weights(model)
+    fast = with_shared_weights(model)
     for kind, modules in ((DecoderLayer, fast.model.layers), (type(fast.lm_head), [fast.lm_head])):
         forward = _compiled_for_this_model(kind.forward)
         for module in modules:
@@ -140,7 +140,7 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
     compute = fast.compute
     if model.device.type == "cuda":
         by_layer = compute
-        recorded: Any = torch.compile(_with_shared_weights(model).compute, mode="reduce-overhead", dynamic=False)
+        recorded: Any = torch.compile(with_shared_weights(model).compute, mode="reduce-overhead", dynamic=False)
 
         def by_length(token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
                       last_only: bool) -> Tensor:
@@ -150,7 +150,7 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
             return recorded(token_ids, positions, mask, cache, last_only)
 
         compute = by_length
-    uncompiled = _with_shared_weights(model)
+    uncompiled = with_shared_weights(model)
 
     def plain(token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
               last_only: bool) -> Tensor:
@@ -163,7 +163,7 @@ def compile_model(model: Qwen3Model) -> Qwen3Model:
     return fast
 
 
-def _with_shared_weights(model: Qwen3Model) -> Qwen3Model:
+def with_shared_weights(model: Qwen3Model) -> Qwen3Model:
     """A copy that holds the very tensors of the model, and keeps them whatever layers the model is given later.
 
     It is in evaluation mode, since compiled code does not ask again whether there is to be dropout.

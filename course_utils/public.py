@@ -23,6 +23,7 @@ from course_utils.hub import download
 from course_utils.kv_cache import KVCache, StaticKVCache
 from course_utils.loading import load_model, load_sampling, load_tokenizer, random_model
 from course_utils.lora import Adapters, LoRA
+from course_utils.native import native_model
 from course_utils.prefix_cache import PrefixCache, generate_with_prefix
 from course_utils.quantization import quantize
 from course_utils.qwen3 import Qwen3Model
@@ -69,6 +70,7 @@ __all__ = [
     "load_model",
     "load_sampling",
     "load_tokenizer",
+    "native_model",
     "quantize",
     "random_model",
     "record",

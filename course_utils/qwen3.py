@@ -284,14 +284,14 @@ class Qwen3Model(nn.Module):
             check_mask(attention_mask, (token_ids.shape[0], past + t), readable)
         s = cache.reserve(t) if cache is not None else t
         positions, mask = _positions_and_mask(token_ids, past, s, attention_mask)
-        with self._fast_on_cpu(token_ids.numel()):
+        with self.fast_on_cpu(token_ids.numel()):
             logits = self.compute(token_ids, positions, mask, cache, last_only)
         if cache is not None:
             cache.advance(t)
         return logits
 
     @contextmanager
-    def _fast_on_cpu(self, tokens: int) -> Iterator[None]:
+    def fast_on_cpu(self, tokens: int) -> Iterator[None]:
         """Threads and a routine for single vectors, as they suit this model and so many tokens."""
         if self.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_grad_enabled():
             yield

@@ -42,7 +42,7 @@ def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     """The kernels as in a new process, with an empty cache: its folder."""
     monkeypatch.delenv(kernels.VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    remembered = (kernels.problem, kernels.instruction_set, kernels._compiler, kernels._function)
+    remembered = (kernels.problem, kernels.instruction_set, kernels._compiler, kernels.current_function)
     for function in remembered:
         function.cache_clear()
     yield tmp_path / "cache" / "course-utils" / "kernels"
@@ -74,7 +74,7 @@ def in_one_way(kernel: Kernel, way: str, x: Tensor, *matrix: Tensor) -> Tensor:
     """A product by one of the ways that this processor has."""
     call = kernels.function(kernel, way)
     out = torch.full((x.shape[0], matrix[0].shape[0]), torch.nan)
-    assert call(None, 1, x.data_ptr(), kernels._FORMATS[x.dtype], *x.shape, kernels.described(*matrix), 1,
+    assert call(None, 1, x.data_ptr(), kernels.FORMATS[x.dtype], *x.shape, kernels.described(*matrix), 1,
                 out.data_ptr()) == 0
     return out
 
@@ -262,7 +262,7 @@ def test_every_way_attends_alike_and_near_the_formula(monkeypatch: pytest.Monkey
     ways = kernels._compiler().instruction_sets
     results = []
     for way in ways:
-        monkeypatch.setattr(kernels, "_function", lambda kernel, way=way: kernels.function(kernel, way))
+        monkeypatch.setattr(kernels, "current_function", lambda kernel, way=way: kernels.function(kernel, way))
         results.append(torch.ops.course_utils.attention(queries, keys, values, seen))
     for way, result in zip(ways, results):
         assert torch.equal(result, results[-1]), way
@@ -481,12 +481,14 @@ def test_a_wrong_result_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("here", "forgetful")
-@pytest.mark.parametrize(("right", "wrong"), [("/= sums[q]", "/= 2"), ("(x <= -87)", "(x <= -1)"),
-                                              ("if (!seen[i])", "if (0)"), ("-0x1.62e4p-1f", "-0x1.6p-1f")])
-def test_wrong_attention_is_found(right: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "right", "wrong"), [
+    ("attention.c", "/ sums[q]", "/ 2"), ("attention.c", "if (!seen[i])", "if (0)"),
+    ("exponential.h", "(x <= -87)", "(x <= -1)"), ("exponential.h", "-0x1.62e4p-1f", "-0x1.6p-1f")])
+def test_wrong_attention_is_found(name: str, right: str, wrong: str, tmp_path: Path,
+                                  monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(build.SOURCES, tmp_path / "sources")
     monkeypatch.setattr(build, "SOURCES", tmp_path / "sources")
-    file = tmp_path / "sources" / "attention.c"
+    file = tmp_path / "sources" / name
     text = file.read_text()
     assert text.count(right) == 1
     file.write_text(text.replace(right, wrong))

@@ -19,6 +19,7 @@ from course_utils.compilation import compile_model, compile_problem
 from course_utils.costs import cache_elements
 from course_utils.generation import generate_tokens
 from course_utils.kv_cache import Cache, KVCache, StaticKVCache
+from course_utils.native import native_model, native_problem
 from course_utils.qwen3 import Qwen3Model
 
 
@@ -68,13 +69,14 @@ class CourseEngine:
     """Our model and our loop."""
 
     def __init__(self, workspace: Workspace, weights: str = "original",
-                 cache: Literal["none", "growing", "static"] = "none", compiled: bool = False) -> None:
+                 cache: Literal["none", "growing", "static"] = "none", compiled: bool = False,
+                 native: bool = False) -> None:
         dtype = workspace.dtype if weights == "original" else None  # quantized ones were made from that
         model = load_checkpoint(workspace.path(weights), workspace.device, dtype)
         self.weight_bytes = weight_bytes_read(model)
         self.cache_bytes = cache_elements(model.config) * model.dtype.itemsize if cache != "none" else 0
-        self.note = compile_problem(workspace.device) or "" if compiled else ""
-        self._model = compile_model(model) if compiled else model
+        self.note = (compile_problem(workspace.device) if compiled else native_problem(model) if native else None) or ""
+        self._model = compile_model(model) if compiled else native_model(model) if native else model
         self._kind = cache
         self._static: StaticKVCache | None = None
 
@@ -116,7 +118,10 @@ _ROWS = (
           compiled=True, kernels=kernels)
       for kind in ("int8", "int4")
       for name, title, kernels in (("", "", True), ("-pytorch", ", no kernels", False))),
+    Row("native", "step in C", partial(CourseEngine, cache="static", native=True)),
+    *(Row(f"{kind}-native", f"{kind}, step in C", partial(CourseEngine, weights=kind, cache="static", native=True),
+          kind) for kind in ("int8", "int4")),
 )
 ROWS: dict[str, Row] = {row.name: row for row in _ROWS}
 """The course's own rows by name. static, int8 and int4 are compiled and have a `StaticKVCache`. What ends in -pytorch
-is the same without `course_utils.kernels`."""
+is the same without `course_utils.kernels`; native and what ends in it is not compiled, its steps are C (`native`)."""

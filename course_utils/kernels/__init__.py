@@ -1,8 +1,9 @@
-"""Products of a few vectors with a matrix, and attention of a single token, in C: where PyTorch has no fast operator.
+"""Products of a few vectors with a matrix, attention of a single token and whole steps in C, where PyTorch is slow.
 
 A kernel is a C file here, compiled when it is first needed (`build`) and tried on small matrices before it is used. It
 is an operator of PyTorch's then, `torch.ops.course_utils`, so that compiled code calls it too. Where something is
 missing, `problem` says what, and PyTorch's own operators do the work, slower, with vectors rounded otherwise or not.
+"layers" is no operator: `course_utils.native` calls it.
 
 The result for a vector does not depend on which others come with it, nor on the processor or the number of threads:
 every way to compute it gives the same bits.
@@ -25,15 +26,15 @@ from course_utils.errors import InputError
 from course_utils.kernels import build
 from course_utils.language import gettext
 
-Kernel = Literal["int4", "int8", "bfloat16", "attention"]
+Kernel = Literal["int4", "int8", "bfloat16", "attention", "layers"]
 PRODUCTS: tuple[Kernel, ...] = ("int4", "int8", "bfloat16")
 KERNELS: tuple[Kernel, ...] = (*PRODUCTS, "attention")
 VARIABLE = "COURSE_KERNELS"
 GROUP = 32  # inputs that share a scale in int4, and numbers of a vector that are rounded together
 BLOCK_ROWS = 32  # of a block of int4 and int8
 BLOCK_INPUTS = 4  # of a row that are side by side in it
-_HEAD_STEP, _HEAD_MOST = 16, 256  # sizes of heads that attention.c knows are multiples of the one up to the other
-_FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # as formats.h counts them
+HEAD_STEP, HEAD_MOST = 16, 256  # sizes of heads that attention.c knows are multiples of the one up to the other
+FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # as formats.h counts them
 
 _LIBRARY = torch.library.Library("course_utils", "DEF")
 # Several matrices that meet the same vectors come together, since each call and each start of threads takes its time.
@@ -61,9 +62,14 @@ def problem(kernel: Kernel) -> str | None:
         else:
             _try(kernel)
     except build.BuildError as error:
-        return gettext("The course's own kernels are not in use ({error}), so PyTorch's operators do their "
-                       "work.").format(error=error)
+        return not_in_use(error)
     return None
+
+
+def not_in_use(error: build.BuildError) -> str:
+    """One sentence that says why, and that everything runs without them."""
+    return gettext("The course's own kernels are not in use ({error}), so PyTorch's operators do their "
+                   "work.").format(error=error)
 
 
 @torch.compiler.assume_constant_result
@@ -172,7 +178,7 @@ def _compiler() -> build.Compiler:
 
 
 @functools.cache
-def _team() -> int | None:
+def team() -> int | None:
     """The address of what starts OpenMP's threads, in the library that PyTorch has loaded; None: one thread it is."""
     try:
         return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
@@ -181,8 +187,8 @@ def _team() -> int | None:
 
 
 @functools.cache
-def _function(kernel: Kernel) -> Any:
-    """The C function of a kernel.
+def current_function(kernel: Kernel) -> Any:
+    """The C function of a kernel that multiplies as this processor does fastest.
 
     Raises:
         BuildError: if it cannot be had.
@@ -201,6 +207,9 @@ def function(kernel: Kernel, instructions: str) -> Any:
     if kernel == "attention":
         library.attention.argtypes, library.attention.restype = [address, number, ctypes.c_char_p], None
         return library.attention
+    if kernel == "layers":
+        library.run_layers.argtypes, library.run_layers.restype = [ctypes.c_char_p], number
+        return library.run_layers
     found = library.multiply
     found.argtypes = [address, number, address, number, count, count, ctypes.c_char_p, count, address]
     found.restype = number
@@ -211,11 +220,11 @@ def described(weight: Tensor, scales: Tensor | None = None) -> bytes:
     """A matrix as `struct matrix` in matrices.h tells C about it: addresses of weights and scales, format, rows."""
     if scales is None:
         return struct.pack("=4q", weight.data_ptr(), 0, 0, weight.shape[0])
-    return struct.pack("=4q", weight.data_ptr(), scales.data_ptr(), _FORMATS[scales.dtype], weight.shape[0])
+    return struct.pack("=4q", weight.data_ptr(), scales.data_ptr(), FORMATS[scales.dtype], weight.shape[0])
 
 
 def _call(kernel: Kernel, x: Tensor, weights: Sequence[Tensor], scales: Sequence[Tensor] = ()) -> Tensor:
-    """Call a kernel's C function: (n, d) in any of `_FORMATS` to (n, rows of all matrices) in float32.
+    """Call a kernel's C function: (n, d) in any of `FORMATS` to (n, rows of all matrices) in float32.
 
     Raises:
         InputError: if the rows of a matrix have another length than the vectors: C would read beside them.
@@ -230,7 +239,7 @@ def _call(kernel: Kernel, x: Tensor, weights: Sequence[Tensor], scales: Sequence
                                      "vectors as long as its rows.").format(size=x.shape[1], inputs=inputs))
     out = torch.empty(x.shape[0], sum(weight.shape[0] for weight in weights))
     matrices = b"".join(map(described, weights, scales) if scales else map(described, weights))
-    failed = _function(kernel)(_team(), torch.get_num_threads(), x.data_ptr(), _FORMATS[x.dtype], *x.shape,
+    failed = current_function(kernel)(team(), torch.get_num_threads(), x.data_ptr(), FORMATS[x.dtype], *x.shape,
                                matrices, len(weights), out.data_ptr())
     if failed:
         raise MemoryError("There is not enough memory to round the vectors of a product: multiply fewer at once.")
@@ -252,20 +261,20 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) 
             queries=tuple(queries.shape), keys=tuple(keys.shape), values=tuple(values.shape)))
     queries, keys, values = queries.contiguous(), _rows_together(keys), _rows_together(values)
     seen = None if mask is None else mask.expand(b, 1, 1, s).contiguous()
-    scores, out = torch.empty(b * g * r, s + -s % _HEAD_STEP), torch.empty(b, g, r, k)
+    scores, out = torch.empty(b * g * r, s + -s % HEAD_STEP), torch.empty(b, g, r, k)
     given = struct.pack(
-        "=16q", queries.data_ptr(), keys.data_ptr(), values.data_ptr(), 0 if seen is None else seen.data_ptr(),
-        scores.data_ptr(), out.data_ptr(), _FORMATS[keys.dtype], b, g, r, s, k, *keys.stride()[:2],
-        *values.stride()[:2])
-    _function("attention")(_team(), torch.get_num_threads(), given)
+        "=18q", queries.data_ptr(), keys.data_ptr(), values.data_ptr(), 0 if seen is None else seen.data_ptr(),
+        scores.data_ptr(), out.data_ptr(), FORMATS[queries.dtype], FORMATS[keys.dtype], b, 1, g, r, s, k,
+        *keys.stride()[:2], *values.stride()[:2])
+    current_function("attention")(team(), torch.get_num_threads(), given)
     return out
 
 
 def _fits(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
     """Whether attention.c knows their format and the size of their heads."""
     size = keys.shape[-1]
-    return (queries.dtype == keys.dtype == values.dtype and keys.dtype in _FORMATS
-            and size % _HEAD_STEP == 0 and size <= _HEAD_MOST)
+    return (queries.dtype == keys.dtype == values.dtype and keys.dtype in FORMATS
+            and size % HEAD_STEP == 0 and size <= HEAD_MOST)
 
 
 def _rows_together(x: Tensor) -> Tensor:
@@ -274,7 +283,7 @@ def _rows_together(x: Tensor) -> Tensor:
 
 
 def _readable(numbers: Tensor) -> Tensor:
-    return (numbers if numbers.dtype in _FORMATS else numbers.float()).contiguous()
+    return (numbers if numbers.dtype in FORMATS else numbers.float()).contiguous()
 
 
 def _shape(x: Tensor, weights: Sequence[Tensor], *_: Sequence[Tensor]) -> Tensor:
@@ -322,7 +331,7 @@ def _try_attention() -> None:
     """Raises: BuildError: if what attention gives is not near what the formula gives in double precision."""
     generator = torch.Generator().manual_seed(0)
     seen = torch.arange(21) >= torch.tensor([0, 4]).view(2, 1, 1, 1)
-    for dtype in _FORMATS:
+    for dtype in FORMATS:
         queries, keys, values = (torch.randn(2, 3, count, 48, generator=generator).to(dtype) for count in (5, 21, 21))
         scores = queries.double() @ keys.double().transpose(2, 3) / math.sqrt(48)
         exact = scores.masked_fill(~seen, -math.inf).softmax(-1) @ values.double()

@@ -1,37 +1,13 @@
-/* Attention of the newest token of each text: its queries against all keys, then the values, all read once.
+/* Attention of the newest tokens of some texts: their queries against all keys, then the values, all read once.
 
    Queries that share keys and values are computed together. The scores of one are few, so softmax has them all: first
    the largest, then the powers of e and their sum. Keys and values keep their format in memory and become floats in
    registers. */
 
-#include "formats.h"
-#include "threads.h"
+#include "attention.h"
+#include "exponential.h"
 
 enum { MOST_NUMBERS = 256, ROWS_AT_ONCE = 4 };
-
-struct attention {
-    const void *queries, *keys, *values; /* (texts, heads, several, size); the others (texts, heads, tokens, size) */
-    const uint8_t *seen;                 /* (texts, tokens); none: all are seen */
-    float *scores, *out; /* (texts, heads, several, tokens rounded up to 16) and (texts, heads, several, size) */
-    int64_t format, texts, heads, several, tokens, size; /* size: a multiple of 16 */
-    int64_t apart[2][2]; /* numbers between texts and between heads, of the keys and of the values */
-};
-
-/* e to the power of x, for x up to 0: 2 to a whole number, which is the exponent of a float, times e to the power of
-   what is left, half of ln 2 at most, by its series. */
-INLINE floats exponential(floats x) {
-    const float whole = 0x1.8p23f; /* added to a number, it leaves the nearest whole one in the last bits */
-    floats shifted = multiply_add(x, all(0x1.715476p0f), all(whole)), number = shifted - whole;
-    floats rest = multiply_add(number, all(-0x1.62e4p-1f), x);
-    rest = multiply_add(number, all(-0x1.7f7d1cp-20f), rest);
-    floats sum = all(1.0f / 5040);
-    for (int i = 6; i >= 0; i--) {
-        const float terms[] = {1, 1, 1.0f / 2, 1.0f / 6, 1.0f / 24, 1.0f / 120, 1.0f / 720};
-        sum = multiply_add(sum, rest, all(terms[i]));
-    }
-    words bits = (words)(sum * (floats)(((words)shifted + 127) << 23));
-    return (floats)(bits & ~(words)(x <= -87)); /* smaller ones are zeros */
-}
 
 /* Scores -> powers of e, relative to the largest; returns their sum. */
 static float powers(float *scores, long tokens, const uint8_t *seen) {
@@ -49,73 +25,74 @@ static float powers(float *scores, long tokens, const uint8_t *seen) {
         UNROLLED for (int part = 0; part < PARTS; part++) {
             floats some = exponential(LOAD(floats, scores + i + LANES * part) - largest);
             sums[part] += some;
-            memcpy(scores + i + LANES * part, &some, sizeof some);
+            put(scores + i + LANES * part, some);
         }
     return total(sums);
 }
 
-INLINE void score(const int queries, const struct attention *p, const int format, const void *keys, long at,
-                  float scaled[][MOST_NUMBERS], float *scores, long apart) {
+INLINE void score(const int queries, const struct attention *p, const int format, long keys,
+                  float scaled[][MOST_NUMBERS], float *const *scores) {
     for (long token = 0; token < p->tokens; token++) {
         floats sums[8][PARTS] = {0};
         for (long i = 0; i < p->size; i += 16)
             UNROLLED for (int part = 0; part < PARTS; part++) {
-                long place = at + token * p->size + i + LANES * part;
-                floats key = load_floats(keys, place, format);
+                floats key = load_floats(p->keys, keys + token * p->size + i + LANES * part, format);
                 UNROLLED for (int q = 0; q < queries; q++)
                     sums[q][part] = multiply_add(key, LOAD(floats, scaled[q] + i + LANES * part), sums[q][part]);
             }
-        UNROLLED for (int q = 0; q < queries; q++) scores[q * apart + token] = total(sums[q]);
+        UNROLLED for (int q = 0; q < queries; q++) scores[q][token] = total(sums[q]);
     }
 }
 
 /* Add some rows of values, each as much as its weight says. */
-INLINE void add_rows(const int queries, const int rows, const struct attention *p, const int format, const void *values,
-                     long at, const float *weights, long apart, float *out) {
+INLINE void add_rows(const int queries, const int rows, const struct attention *p, const int format, long values,
+                     long token, float *const *weights, float *const *out) {
     for (long i = 0; i < p->size; i += LANES) {
         floats value[ROWS_AT_ONCE];
-        UNROLLED for (int row = 0; row < rows; row++) value[row] = load_floats(values, at + row * p->size + i, format);
+        UNROLLED for (int row = 0; row < rows; row++)
+            value[row] = load_floats(p->values, values + (token + row) * p->size + i, format);
         UNROLLED for (int q = 0; q < queries; q++) {
-            floats sum = LOAD(floats, out + q * p->size + i);
+            floats sum = LOAD(floats, out[q] + i);
             UNROLLED for (int row = 0; row < rows; row++)
-                sum = multiply_add(value[row], all(weights[q * apart + row]), sum);
-            memcpy(out + q * p->size + i, &sum, sizeof sum);
+                sum = multiply_add(value[row], all(weights[q][token + row]), sum);
+            put(out[q] + i, sum);
         }
     }
 }
 
-INLINE void attend(const int queries, long first, const struct attention *p, const int format, long head) {
-    long text = head / p->heads, within = head % p->heads, apart = (p->tokens + 15) / 16 * 16;
-    long keys = text * p->apart[0][0] + within * p->apart[0][1];
-    long values = text * p->apart[1][0] + within * p->apart[1][1];
-    float *scores = p->scores + (head * p->several + first) * apart;
-    float *out = p->out + (head * p->several + first) * p->size;
-    float scaled[8][MOST_NUMBERS];
+/* Some of the queries, from the first on, that look at one head of a text: all that its newest tokens have for it. */
+INLINE void attend(const int queries, long first, const struct attention *p, const int format, long head_of_all) {
+    long text = head_of_all / p->heads, head = head_of_all % p->heads, apart = (p->tokens + 15) / 16 * 16;
+    long keys = text * p->apart[0][0] + head * p->apart[0][1], values = text * p->apart[1][0] + head * p->apart[1][1];
+    float scaled[8][MOST_NUMBERS], *scores[8], *out[8], sums[8];
     floats factor = all(1 / sqrtf(p->size));
-    for (int q = 0; q < queries; q++)
-        for (long i = 0; i < p->size; i += LANES) {
-            floats some = load_floats(p->queries, (head * p->several + first + q) * p->size + i, format) * factor;
-            memcpy(scaled[q] + i, &some, sizeof some);
-        }
-    score(queries, p, format, p->keys, keys, scaled, scores, apart);
-    float sums[8];
-    for (int q = 0; q < queries; q++)
-        sums[q] = powers(scores + q * apart, p->tokens, p->seen ? p->seen + text * p->tokens : NULL);
-    memset(out, 0, queries * p->size * sizeof *out);
+    for (int q = 0; q < queries; q++) {
+        long token = text * p->newest + (first + q) / p->several;
+        long query = (token * p->heads + head) * p->several + (first + q) % p->several;
+        scores[q] = p->scores + query * apart, out[q] = p->out + query * p->size;
+        for (long i = 0; i < p->size; i += LANES)
+            put(scaled[q] + i, load_floats(p->queries, query * p->size + i, p->query_format) * factor);
+    }
+    score(queries, p, format, keys, scaled, scores);
+    for (int q = 0; q < queries; q++) {
+        long token = text * p->newest + (first + q) / p->several;
+        sums[q] = powers(scores[q], p->tokens, p->seen ? p->seen + token * p->tokens : NULL);
+        memset(out[q], 0, p->size * sizeof *out[q]);
+    }
     long token = 0;
     for (; token + ROWS_AT_ONCE <= p->tokens; token += ROWS_AT_ONCE)
-        add_rows(queries, ROWS_AT_ONCE, p, format, p->values, values + token * p->size, scores + token, apart, out);
-    for (; token < p->tokens; token++)
-        add_rows(queries, 1, p, format, p->values, values + token * p->size, scores + token, apart, out);
+        add_rows(queries, ROWS_AT_ONCE, p, format, values, token, scores, out);
+    for (; token < p->tokens; token++) add_rows(queries, 1, p, format, values, token, scores, out);
     for (int q = 0; q < queries; q++)
-        for (long i = 0; i < p->size; i++) out[q * p->size + i] /= sums[q];
+        for (long i = 0; i < p->size; i += LANES) put(out[q] + i, LOAD(floats, out[q] + i) / sums[q]);
 }
 
 static void compute(const void *pointer, long first, long end) {
     const struct attention *p = pointer;
+    long queries = p->newest * p->several;
     for (long head = first; head < end; head++) /* large models have code of their own for their format */
-        if (p->format == BFLOAT16) FOR_SOME_AT_ONCE(p->several, attend, p, BFLOAT16, head)
-        else FOR_SOME_AT_ONCE(p->several, attend, p, p->format, head)
+        if (p->format == BFLOAT16) FOR_SOME_AT_ONCE(queries, attend, p, BFLOAT16, head)
+        else FOR_SOME_AT_ONCE(queries, attend, p, p->format, head)
 }
 
 void attention(start_team team, int threads, const struct attention *given) {

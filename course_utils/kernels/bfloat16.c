@@ -8,7 +8,7 @@
 #include "matrices.h"
 #include "threads.h"
 
-enum { BLOCK = 32 };
+enum { BLOCK = 32, FITTING = 1 << 13 };
 
 struct block { /* of a vector */
     float even[16], odd[16];
@@ -18,7 +18,7 @@ struct product {
     const void *x; /* (vectors, inputs) */
     int x_format;
     const struct matrix *matrices; /* each (rows, inputs) */
-    long rows, inputs, blocks, vectors; /* rows: of all */
+    long rows, inputs, blocks, vectors, at_once; /* rows: of all */
     struct block *apart; /* the same vectors, (vectors, blocks) */
     float *out;          /* (vectors, rows) */
 };
@@ -80,7 +80,7 @@ static void compute(const void *pointer, long first, long end) {
         const struct matrix *matrix = matrix_of(p->matrices, &row);
         const uint16_t *weights = (const uint16_t *)matrix->weights + row * p->inputs;
         stop = first + matrix->rows - row < end ? first + matrix->rows - row : end;
-        FOR_SOME_AT_ONCE(p->vectors, some_times, p, weights, first, stop)
+        FOR_UP_TO(p->at_once, p->vectors, some_times, p, weights, first, stop)
     }
 }
 
@@ -100,9 +100,10 @@ static void take_apart(const void *pointer, long first, long end) {
 int multiply(start_team team, int threads, const void *x, int x_format, long vectors, long inputs,
              const struct matrix *matrices, long count, float *out) {
     long blocks = (inputs + BLOCK - 1) / BLOCK, rows = rows_of_all(matrices, count);
-    struct block *apart = malloc(vectors * blocks * sizeof *apart + 1);
+    struct block *apart = aligned_alloc(64, (vectors * blocks * sizeof *apart + 64) / 64 * 64);
     if (!apart) return 1;
-    struct product product = {x, x_format, matrices, rows, inputs, blocks, vectors, apart, out};
+    long at_once = FITTING / inputs < 1 ? 1 : FITTING / inputs < AT_ONCE ? FITTING / inputs : AT_ONCE;
+    struct product product = {x, x_format, matrices, rows, inputs, blocks, vectors, at_once, apart, out};
     divide(team, threads, vectors, 16, take_apart, &product);
     divide(team, threads, rows, 8 * ((1 << 13) / (2 * inputs) + 1), compute, &product);
     free(apart);

@@ -1,4 +1,4 @@
-/* Number formats in memory -> floats in registers. */
+/* Number formats in memory <-> floats in registers. */
 
 #include "lanes.h"
 
@@ -16,13 +16,18 @@ INLINE floats load_floats(const void *numbers, long index, int format) {
     return (floats)((words)magnitude | infinite | (bits & 0x8000) << 16);
 }
 
+/* The nearest numbers of bfloat16, of two the even one. */
+INLINE void put_bfloat16(uint16_t *to, floats x) {
+    words bits = (words)x, none = (words)(x != x);
+    bits = ((bits + 0x7fff + (bits >> 16 & 1)) >> 16 & ~none) | (none & 0x7fc0);
+    halves upper = __builtin_convertvector(bits, halves);
+    memcpy(to, &upper, sizeof upper);
+}
+
 /* Up to 32 floats; the rest of the 32 become zeros. */
 INLINE void load_group(const void *numbers, long index, long count, int format, float group[32]) {
     long size = format == FLOAT32 ? 4 : 2;
     char padded[32 * sizeof(float)] = {0};
     memcpy(padded, (const char *)numbers + size * index, size * count);
-    for (int i = 0; i < 32; i += LANES) {
-        floats some = load_floats(padded, i, format);
-        memcpy(group + i, &some, sizeof some);
-    }
+    for (int i = 0; i < 32; i += LANES) put(group + i, load_floats(padded, i, format));
 }

@@ -109,16 +109,27 @@ static floats multiply_add(floats a, floats b, floats sum) {
 
 #endif
 
+INLINE floats turned(floats x, int by) { /* each lane has what another one had, so many further on */
+    floats moved;
+    words from;
+    for (int lane = 0; lane < LANES; lane++) from[lane] = (lane + by) % LANES;
+#if defined(__clang__)
+    for (int lane = 0; lane < LANES; lane++) moved[lane] = x[from[lane]];
+#else
+    moved = __builtin_shuffle(x, from);
+#endif
+    return moved;
+}
+
 /* The sum of sixteen lanes: the upper half is added to the lower, until one is left. */
 INLINE float total(const floats lanes[PARTS]) {
-    typedef float eight __attribute__((vector_size(32)));
-    typedef float four __attribute__((vector_size(16)));
-    eight added = LOAD(eight, lanes) + LOAD(eight, (const float *)lanes + 8);
-    float lower[8];
-    memcpy(lower, &added, sizeof added);
-    four left = LOAD(four, lower) + LOAD(four, lower + 4);
-    return (left[0] + left[2]) + (left[1] + left[3]);
+    floats sum = lanes[0];
+    if (PARTS == 2) sum += lanes[PARTS - 1];
+    if (PARTS == 4) sum = (sum + lanes[2 % PARTS]) + (lanes[1 % PARTS] + lanes[3 % PARTS]);
+    UNROLLED for (int apart = LANES / 2; apart; apart /= 2) sum += turned(sum, apart);
+    return sum[0];
 }
 
 INLINE floats to_floats(ints x) { return __builtin_convertvector(x, floats); }
+INLINE void put(float *to, floats x) { memcpy(to, &x, sizeof x); }
 INLINE floats all(float x) { return (floats){0} + x; }

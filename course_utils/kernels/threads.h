@@ -49,9 +49,10 @@ static void divide(start_team team, int threads, long end, long step, void (*com
    for these numbers, whose sums stay in registers. */
 #define ONE_NUMBER(number, function, ...) \
     case number: if (number <= AT_ONCE) function(number <= AT_ONCE ? number : 1, vector_, __VA_ARGS__); break;
-#define FOR_SOME_AT_ONCE(vectors, function, ...) \
-    for (long vector_ = 0; vector_ < (vectors); vector_ += AT_ONCE) \
-        switch ((vectors) - vector_ < AT_ONCE ? (vectors) - vector_ : AT_ONCE) { \
+#define FOR_SOME_AT_ONCE(vectors, function, ...) FOR_UP_TO(AT_ONCE, vectors, function, __VA_ARGS__)
+#define FOR_UP_TO(most, vectors, function, ...) \
+    for (long vector_ = 0; vector_ < (vectors); vector_ += (most)) \
+        switch ((vectors) - vector_ < (most) ? (vectors) - vector_ : (most)) { \
             ONE_NUMBER(1, function, __VA_ARGS__) ONE_NUMBER(2, function, __VA_ARGS__) \
             ONE_NUMBER(3, function, __VA_ARGS__) ONE_NUMBER(4, function, __VA_ARGS__) \
             ONE_NUMBER(5, function, __VA_ARGS__) ONE_NUMBER(6, function, __VA_ARGS__) \

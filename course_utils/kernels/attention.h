@@ -1,0 +1,15 @@
+/* What attention.c is told. */
+
+#include "threads.h"
+
+#include <stdint.h>
+
+struct attention {
+    const void *queries;       /* (texts, newest, heads, several, size) */
+    const void *keys, *values; /* (texts, heads, tokens, size) */
+    const uint8_t *seen;       /* (texts, newest, tokens); none: all are seen */
+    float *scores, *out;       /* (texts, newest, heads, several, tokens rounded up to 16), and as the queries */
+    int64_t query_format, format; /* format: of keys and values */
+    int64_t texts, newest, heads, several, tokens, size; /* newest: tokens that ask; size: a multiple of 16 */
+    int64_t apart[2][2]; /* numbers between texts and between heads, of the keys and of the values */
+};

@@ -1,0 +1,223 @@
+"""The step of a generation as one call of C: all layers at once, for a few new tokens.
+
+In PyTorch, compiled or not, a step starts some hundred small programs from Python. Where it reads its weights within
+some milliseconds, that takes about as long again. Here the addresses of all weights are written down once, and
+`kernels/layers.c` goes through them. Numbers on their way through the layers are float32 here, whatever the format of
+the weights, so a model in bfloat16 gives logits that differ from PyTorch's in their last digits.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import functools
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from course_utils import kernels
+from course_utils.compilation import with_shared_weights
+from course_utils.config import Qwen3Config
+from course_utils.kernels import FORMATS, Kernel, described
+from course_utils.kernels.build import BuildError
+from course_utils.kv_cache import Cache, StaticKVCache
+from course_utils.language import gettext
+from course_utils.linear import Linear
+from course_utils.quantization import Int4Linear, Int8Linear, quantize
+from course_utils.qwen3 import DecoderLayer, Qwen3Model
+
+MOST_TOKENS = 8  # new ones, of all texts together: the kernels read each weight once for so many
+_SMALL = Qwen3Config(vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+                     num_key_value_heads=2, head_dim=32, max_position_embeddings=8)  # to try it on
+_DTYPES = (torch.float32, torch.bfloat16)  # of keys and values that C can write
+
+
+def native_problem(model: Qwen3Model) -> str | None:
+    """Whether steps of a model can be left to C. The first call takes a second, later ones remember it.
+
+    Returns:
+        None if they can, else one sentence that says what is missing and that everything runs without it.
+    """
+    problem = next(filter(None, map(kernels.problem, kernels.KERNELS)), None) or _trial()
+    if problem is not None:
+        return problem
+    sizes = (model.config.hidden_size, model.config.intermediate_size, model.config.head_dim)
+    if model.device.type != "cpu" or model.dtype not in _DTYPES:
+        reason = gettext("it computes in {dtype} on {device}").format(dtype=model.dtype, device=model.device)
+    elif any(size % kernels.HEAD_STEP for size in sizes):
+        reason = gettext("its sizes are not multiples of {step}").format(step=kernels.HEAD_STEP)
+    elif model.config.head_dim > kernels.HEAD_MOST:
+        reason = gettext("its heads have more than {most} numbers").format(most=kernels.HEAD_MOST)
+    elif not all(_are_for_c(linears) for layer in _layers(model) for linears in _linears(layer)):
+        reason = gettext("its weights are neither bfloat16 nor integers of one kind")
+    else:
+        return None
+    return gettext("The steps of this model are not left to C ({reason}), so PyTorch does their work.").format(
+        reason=reason)
+
+
+def native_model(model: Qwen3Model) -> Qwen3Model:
+    """A model with the same weights whose steps are single calls of C, which need no compilation by PyTorch.
+
+    A step is a pass over up to 8 new tokens, those of all texts together, with a `StaticKVCache` and without gradients:
+    of generating, of speculation, of small batches. Everything else, such as a prompt, is left to the given model,
+    compiled or not. Hooks on its layers are not called in a step.
+
+    Args:
+        model: in bfloat16, or quantized; it is left as it is. What is changed within its weights afterwards counts.
+
+    Returns:
+        The model with steps in C, or `model` itself where that does not work (`native_problem` says why).
+    """
+    if native_problem(model) is not None:
+        return model
+    base = model if model.compiled else with_shared_weights(model)
+    native, steps = copy.copy(base), _Steps(base)
+
+    def compute(token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
+                last_only: bool) -> Tensor:
+        if isinstance(cache, StaticKVCache) and steps.fit(token_ids, mask, cache):
+            return steps.compute(token_ids, positions, mask, cache, last_only)
+        with base.fast_on_cpu(token_ids.numel()):
+            return base.compute(token_ids, positions, mask, cache, last_only)
+
+    native.compute = compute  # type: ignore[method-assign]
+    native.compiled = True
+    return native
+
+
+class _Steps:
+    """What C has to know of a model, as `layers.c` describes it, and calling it."""
+
+    def __init__(self, model: Qwen3Model) -> None:
+        self._model = model
+        self._kept: list[Any] = []  # what addresses lead to
+        self._layers = self._address(b"".join(map(self._layer, _layers(model))))
+        self._norm = self._address(model.model.norm.weight)
+
+    def fit(self, token_ids: Tensor, mask: Tensor | None, cache: StaticKVCache) -> bool:
+        """Whether this is a step, and of this model: errors are the model's to raise."""
+        keys, config = cache.layers[0].keys, self._model.config
+        # Several tokens without a mask are a text's first ones.
+        return (token_ids.numel() <= MOST_TOKENS and (token_ids.shape[1] == 1 or mask is not None)
+                and keys.dtype == self._model.dtype and keys.device.type == "cpu"
+                and keys.shape[0] == token_ids.shape[0]
+                and (keys.shape[1], keys.shape[3]) == (config.num_key_value_heads, config.head_dim)
+                and not torch.is_grad_enabled())
+
+    def compute(self, token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: StaticKVCache,
+                last_only: bool) -> Tensor:
+        """What `Qwen3Model.compute` does."""
+        model, config, (b, t) = self._model, self._model.config, token_ids.shape
+        x = model.model.embed_tokens(token_ids).float().contiguous()  # (b, t, d)
+        cosines, sines = (each.expand(b, 1, t, -1).contiguous() for each in model.model.rotary_emb(positions))
+        seen = None if mask is None else mask.expand(b, 1, t, -1).contiguous()
+        addresses = [tensor.data_ptr() for layer in cache.layers for tensor in (layer.keys, layer.values)]
+        caches = ctypes.create_string_buffer(struct.pack(f"={len(addresses)}q", *addresses))
+        step = struct.pack(
+            "=18qd4q", kernels.team() or 0, torch.get_num_threads(), _address_of("attention"), self._layers,
+            ctypes.addressof(caches), self._norm, FORMATS[model.dtype], FORMATS[model.dtype], len(cache.layers), b, t,
+            cache.length, cache.max_length, config.hidden_size, config.intermediate_size, config.num_attention_heads,
+            config.num_key_value_heads, config.head_dim, config.rms_norm_eps, cosines.data_ptr(), sines.data_ptr(),
+            0 if seen is None else seen.data_ptr(), x.data_ptr())
+        if kernels.current_function("layers")(step):
+            raise MemoryError("There is not enough memory for a step: give fewer tokens at once.")
+        hidden = (x[:, -1:] if last_only else x).to(model.dtype)
+        if type(model.lm_head) is Linear:
+            logits, = kernels.bfloat16_products(hidden.flatten(0, 1), [model.lm_head.weight])
+            return logits.view(*hidden.shape[:2], -1)
+        return model.lm_head(hidden)
+
+    def _layer(self, layer: DecoderLayer) -> bytes:
+        attention = layer.self_attn
+        norms = (layer.input_layernorm, attention.q_norm, attention.k_norm, layer.post_attention_layernorm)
+        return b"".join((*map(self._linear, _linears(layer)),
+                         struct.pack("=4q", *(self._address(norm.weight) for norm in norms))))
+
+    def _linear(self, linears: Sequence[nn.Module]) -> bytes:
+        matrices = []
+        for linear in map(_for_c, linears):
+            assert linear is not None  # `native_problem` has asked
+            kernel, inputs, weight, scales = linear
+            self._kept += [weight.detach(), scales]
+            matrices.append(described(weight, scales))
+        return struct.pack("=4q", _address_of(kernel), self._address(b"".join(matrices)), len(matrices), inputs)
+
+    def _address(self, content: Tensor | bytes) -> int:
+        """Where something lies that stays there."""
+        if isinstance(content, Tensor):
+            self._kept.append(content.detach())
+            return content.data_ptr()
+        self._kept.append(ctypes.create_string_buffer(content, len(content)))
+        return ctypes.addressof(self._kept[-1])
+
+
+def _address_of(kernel: Kernel) -> int:
+    address = ctypes.cast(kernels.current_function(kernel), ctypes.c_void_p).value
+    assert address is not None
+    return address
+
+
+def _layers(model: Qwen3Model) -> list[DecoderLayer]:
+    return [layer for layer in model.model.layers if isinstance(layer, DecoderLayer)]
+
+
+def _linears(layer: DecoderLayer) -> tuple[tuple[nn.Module, ...], ...]:
+    """The matrices of a layer, those together that meet the same vectors."""
+    attention, mlp = layer.self_attn, layer.mlp
+    return ((attention.q_proj, attention.k_proj, attention.v_proj), (attention.o_proj,),
+            (mlp.gate_proj, mlp.up_proj), (mlp.down_proj,))
+
+
+class _ForC(NamedTuple):
+    """A linear layer as C multiplies with it."""
+
+    kernel: Kernel
+    inputs: int
+    weight: Tensor
+    scales: Tensor | None
+
+
+def _for_c(linear: nn.Module) -> _ForC | None:
+    """None if no kernel is made for it."""
+    if type(linear) is Linear and linear.weight.dtype == torch.bfloat16:
+        return _ForC("bfloat16", linear.in_features, linear.weight, None)
+    if type(linear) is Int8Linear and linear.for_kernel(linear.weight):
+        return _ForC("int8", linear.shape[1], linear.weight, linear.scale)
+    if type(linear) is Int4Linear and linear.for_kernel(linear.weight):
+        return _ForC("int4", 2 * linear.weight.shape[1], linear.weight, linear.scale_and_offset)
+    return None
+
+
+def _are_for_c(linears: Sequence[nn.Module]) -> bool:
+    found = [_for_c(linear) for linear in linears]
+    return len({each and each.kernel for each in found}) == 1 and all(
+        each is not None and each.weight.is_contiguous() for each in found)
+
+
+@functools.cache
+def _trial() -> str | None:
+    """Why C does not go through layers here: it cannot be compiled, or gives another result than PyTorch."""
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(0)
+        model = Qwen3Model(_SMALL)
+        for name, weight in model.named_parameters():
+            if "norm" in name:
+                weight.uniform_(0.5, 1.5)
+        model = quantize(model, "int8")
+        token_ids = torch.arange(8).view(2, 4)
+        caches = [StaticKVCache(_SMALL, 6, batch_size=2) for _ in range(2)]
+        expected = [model(tokens, caches[0]) for tokens in token_ids.split(2, dim=1)][1]
+        model(token_ids[:, :2], caches[1])
+        positions = torch.tensor([[2, 3]])
+        mask = torch.arange(4) <= positions[..., None]
+        try:
+            logits = _Steps(model).compute(token_ids[:, 2:], positions, mask[None], caches[1], last_only=False)
+        except BuildError as error:
+            return kernels.not_in_use(error)
+    if not torch.allclose(logits, expected, atol=0.02 * float(expected.abs().max())):
+        return kernels.not_in_use(BuildError("a trial gave a wrong result"))
+    return None
