@@ -23,6 +23,7 @@ from course_utils.device import available_devices, describe_device, free_memory,
 from course_utils.errors import CourseError, InputError
 from course_utils.language import gettext, noted
 from course_utils.linear import fastest_routine, routine_speeds
+from course_utils.native import steps_problem
 from course_utils.report import EnvironmentReport, Finding, look_at_all
 from course_utils.threads import THREADS_VARIABLE, thread_count
 from course_utils.timing import format_bytes
@@ -277,10 +278,10 @@ def _how_to_get_compiler(system: str) -> str:
 def _kernels() -> Finding:
     """The kernels, compiled now if they were not before."""
     what = noted("Kernels")
-    problem = next(filter(None, map(kernels.problem, kernels.KERNELS)), None)
+    problem = steps_problem()
     if problem is None:
-        return Finding(what, gettext("{instruction_set}, for weights in 8 and 4 bits and for attention").format(
-            instruction_set=kernels.instruction_set()))
+        return Finding(what, gettext("{instruction_set}, for weights in 8 and 4 bits, attention and whole "
+                                     "steps").format(instruction_set=kernels.instruction_set()))
     return Finding(what, problem, "note",
                    gettext("Only the speed depends on them."))
 

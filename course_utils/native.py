@@ -35,13 +35,45 @@ _SMALL = Qwen3Config(vocab_size=64, hidden_size=64, intermediate_size=96, num_hi
 _DTYPES = (torch.float32, torch.bfloat16)  # of keys and values that C can write
 
 
+@functools.cache
+def steps_problem() -> str | None:
+    """Compile all kernels and try a step on a small model. The first call takes some seconds, later ones remember it.
+
+    Returns:
+        None if steps in C work here, else one sentence that says what is missing and that everything runs without them.
+    """
+    problem = next(filter(None, map(kernels.problem, kernels.KERNELS)), None)
+    if problem is not None:
+        return problem
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(0)
+        model = Qwen3Model(_SMALL)
+        for name, weight in model.named_parameters():
+            if "norm" in name:
+                weight.uniform_(0.5, 1.5)
+        model = quantize(model, "int8")
+        token_ids = torch.arange(8).view(2, 4)
+        caches = [StaticKVCache(_SMALL, 6, batch_size=2) for _ in range(2)]
+        expected = [model(tokens, caches[0]) for tokens in token_ids.split(2, dim=1)][1]
+        model(token_ids[:, :2], caches[1])
+        positions = torch.tensor([[2, 3]])
+        mask = torch.arange(4) <= positions[..., None]
+        try:
+            logits = _Steps(model).compute(token_ids[:, 2:], positions, mask[None], caches[1], last_only=False)
+        except BuildError as error:
+            return kernels.not_in_use(error)
+    if not torch.allclose(logits, expected, atol=0.02 * float(expected.abs().max())):
+        return kernels.not_in_use(BuildError("a trial gave a wrong result"))
+    return None
+
+
 def native_problem(model: Qwen3Model) -> str | None:
     """Whether steps of a model can be left to C. The first call takes a second, later ones remember it.
 
     Returns:
         None if they can, else one sentence that says what is missing and that everything runs without it.
     """
-    problem = next(filter(None, map(kernels.problem, kernels.KERNELS)), None) or _trial()
+    problem = steps_problem()
     if problem is not None:
         return problem
     sizes = (model.config.hidden_size, model.config.intermediate_size, model.config.head_dim)
@@ -196,28 +228,3 @@ def _are_for_c(linears: Sequence[nn.Module]) -> bool:
     found = [_for_c(linear) for linear in linears]
     return len({each and each.kernel for each in found}) == 1 and all(
         each is not None and each.weight.is_contiguous() for each in found)
-
-
-@functools.cache
-def _trial() -> str | None:
-    """Why C does not go through layers here: it cannot be compiled, or gives another result than PyTorch."""
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        torch.manual_seed(0)
-        model = Qwen3Model(_SMALL)
-        for name, weight in model.named_parameters():
-            if "norm" in name:
-                weight.uniform_(0.5, 1.5)
-        model = quantize(model, "int8")
-        token_ids = torch.arange(8).view(2, 4)
-        caches = [StaticKVCache(_SMALL, 6, batch_size=2) for _ in range(2)]
-        expected = [model(tokens, caches[0]) for tokens in token_ids.split(2, dim=1)][1]
-        model(token_ids[:, :2], caches[1])
-        positions = torch.tensor([[2, 3]])
-        mask = torch.arange(4) <= positions[..., None]
-        try:
-            logits = _Steps(model).compute(token_ids[:, 2:], positions, mask[None], caches[1], last_only=False)
-        except BuildError as error:
-            return kernels.not_in_use(error)
-    if not torch.allclose(logits, expected, atol=0.02 * float(expected.abs().max())):
-        return kernels.not_in_use(BuildError("a trial gave a wrong result"))
-    return None

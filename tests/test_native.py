@@ -288,7 +288,8 @@ def renewed(function: Callable[[], object]) -> None:
 def anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in a new process, with an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    remembered = (kernels.problem, kernels.instruction_set, kernels._compiler, kernels.current_function, native._trial)
+    remembered = (kernels.problem, kernels.instruction_set, kernels._compiler, kernels.current_function,
+                  native.steps_problem)
     for function in remembered:
         renewed(function)
     yield
