@@ -259,6 +259,7 @@ def _generate(options: argparse.Namespace) -> int:
     from course_utils.device import get_device
     from course_utils.loading import load_model, load_tokenizer
     from course_utils.lora import Adapters
+    from course_utils.native import native_model
     from course_utils.quantization import quantize
     from course_utils.sampling import random_generator
 
@@ -277,6 +278,7 @@ def _generate(options: argparse.Namespace) -> int:
         model = quantize(model, options.quantize)
     if options.adapter is not None:
         load_adapter(Adapters(model), "own", options.adapter)
+    model = native_model(model)
 
     text = stream(model, tokenizer, prompt_ids, options.max_new_tokens, sampling, generator, options.stop, ends)
     times, status = [time.perf_counter()], 0

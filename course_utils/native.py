@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_utils import kernels
@@ -23,7 +24,7 @@ from course_utils.compilation import with_shared_weights
 from course_utils.config import Qwen3Config
 from course_utils.kernels import FORMATS, Kernel, described
 from course_utils.kernels.build import BuildError
-from course_utils.kv_cache import Cache, StaticKVCache
+from course_utils.kv_cache import Cache, KVCache, StaticKVCache
 from course_utils.language import gettext
 from course_utils.linear import Linear
 from course_utils.quantization import Int4Linear, Int8Linear, quantize
@@ -73,9 +74,6 @@ def native_problem(model: Qwen3Model) -> str | None:
     Returns:
         None if they can, else one sentence that says what is missing and that everything runs without it.
     """
-    problem = steps_problem()
-    if problem is not None:
-        return problem
     sizes = (model.config.hidden_size, model.config.intermediate_size, model.config.head_dim)
     if model.device.type != "cpu" or model.dtype not in _DTYPES:
         reason = gettext("it computes in {dtype} on {device}").format(dtype=model.dtype, device=model.device)
@@ -86,7 +84,7 @@ def native_problem(model: Qwen3Model) -> str | None:
     elif not all(_are_for_c(linears) for layer in _layers(model) for linears in _linears(layer)):
         reason = gettext("its weights are neither bfloat16 nor integers of one kind")
     else:
-        return None
+        return steps_problem()
     return gettext("The steps of this model are not left to C ({reason}), so PyTorch does their work.").format(
         reason=reason)
 
@@ -94,9 +92,9 @@ def native_problem(model: Qwen3Model) -> str | None:
 def native_model(model: Qwen3Model) -> Qwen3Model:
     """A model with the same weights whose steps are single calls of C, which need no compilation by PyTorch.
 
-    A step is a pass over up to 8 new tokens, those of all texts together, with a `StaticKVCache` and without gradients:
-    of generating, of speculation, of small batches. Everything else, such as a prompt, is left to the given model,
-    compiled or not. Hooks on its layers are not called in a step.
+    A step is a pass over up to 8 new tokens, those of all texts together, with a cache that holds some already and
+    without gradients: of generating, of speculation, of small batches. Everything else, such as a prompt, is left to
+    the given model, compiled or not. Hooks on its layers are not called in a step.
 
     Args:
         model: in bfloat16, or quantized; it is left as it is. What is changed within its weights afterwards counts.
@@ -111,7 +109,7 @@ def native_model(model: Qwen3Model) -> Qwen3Model:
 
     def compute(token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
                 last_only: bool) -> Tensor:
-        if isinstance(cache, StaticKVCache) and steps.fit(token_ids, mask, cache):
+        if isinstance(cache, (KVCache, StaticKVCache)) and steps.fit(token_ids, mask, cache):
             return steps.compute(token_ids, positions, mask, cache, last_only)
         with base.fast_on_cpu(token_ids.numel()):
             return base.compute(token_ids, positions, mask, cache, last_only)
@@ -130,33 +128,42 @@ class _Steps:
         self._layers = self._address(b"".join(map(self._layer, _layers(model))))
         self._norm = self._address(model.model.norm.weight)
 
-    def fit(self, token_ids: Tensor, mask: Tensor | None, cache: StaticKVCache) -> bool:
+    def fit(self, token_ids: Tensor, mask: Tensor | None, cache: Cache) -> bool:
         """Whether this is a step, and of this model: errors are the model's to raise."""
-        keys, config = cache.layers[0].keys, self._model.config
+        config, tensors = self._model.config, _tensors(cache)
+        if isinstance(cache, StaticKVCache):
+            tensors = tensors[:1]  # the others are like it
+        elif len(tensors) != 2 * config.num_hidden_layers:
+            return False
+        wanted = (token_ids.shape[0], config.num_key_value_heads, config.head_dim, self._model.dtype)
         # Several tokens without a mask are a text's first ones.
         return (token_ids.numel() <= MOST_TOKENS and (token_ids.shape[1] == 1 or mask is not None)
-                and keys.dtype == self._model.dtype and keys.device.type == "cpu"
-                and keys.shape[0] == token_ids.shape[0]
-                and (keys.shape[1], keys.shape[3]) == (config.num_key_value_heads, config.head_dim)
-                and not torch.is_grad_enabled())
+                and not torch.is_grad_enabled()
+                and all((*x.shape[:2], x.shape[3], x.dtype) == wanted and x.shape[2] >= cache.length
+                        and x.device.type == "cpu" for x in tensors))
 
-    def compute(self, token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: StaticKVCache,
+    def compute(self, token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache,
                 last_only: bool) -> Tensor:
         """What `Qwen3Model.compute` does."""
         model, config, (b, t) = self._model, self._model.config, token_ids.shape
         x = model.model.embed_tokens(token_ids).float().contiguous()  # (b, t, d)
         cosines, sines = (each.expand(b, 1, t, -1).contiguous() for each in model.model.rotary_emb(positions))
         seen = None if mask is None else mask.expand(b, 1, t, -1).contiguous()
-        addresses = [tensor.data_ptr() for layer in cache.layers for tensor in (layer.keys, layer.values)]
-        caches = ctypes.create_string_buffer(struct.pack(f"={len(addresses)}q", *addresses))
+        tensors = _tensors(cache)
+        if isinstance(cache, KVCache):
+            tensors = [F.pad(x[:, :, :cache.length], (0, 0, 0, t)) for x in tensors]  # copies, with room at their ends
+        caches = ctypes.create_string_buffer(struct.pack(f"={len(tensors)}q", *[x.data_ptr() for x in tensors]))
         step = struct.pack(
             "=18qd4q", kernels.team() or 0, torch.get_num_threads(), _address_of("attention"), self._layers,
             ctypes.addressof(caches), self._norm, FORMATS[model.dtype], FORMATS[model.dtype], len(cache.layers), b, t,
-            cache.length, cache.max_length, config.hidden_size, config.intermediate_size, config.num_attention_heads,
+            cache.length, tensors[0].shape[2], config.hidden_size, config.intermediate_size, config.num_attention_heads,
             config.num_key_value_heads, config.head_dim, config.rms_norm_eps, cosines.data_ptr(), sines.data_ptr(),
             0 if seen is None else seen.data_ptr(), x.data_ptr())
         if kernels.current_function("layers")(step):
             raise MemoryError("There is not enough memory for a step: give fewer tokens at once.")
+        if isinstance(cache, KVCache):
+            for layer, pair in zip(cache.layers, zip(tensors[::2], tensors[1::2])):
+                layer.held = pair
         hidden = (x[:, -1:] if last_only else x).to(model.dtype)
         if type(model.lm_head) is Linear:
             logits, = kernels.bfloat16_products(hidden.flatten(0, 1), [model.lm_head.weight])
@@ -185,6 +192,13 @@ class _Steps:
             return content.data_ptr()
         self._kept.append(ctypes.create_string_buffer(content, len(content)))
         return ctypes.addressof(self._kept[-1])
+
+
+def _tensors(cache: Cache) -> list[Tensor]:
+    """Keys and values of each layer in turn, as the cache has them."""
+    if isinstance(cache, StaticKVCache):
+        return [x for layer in cache.layers for x in (layer.keys, layer.values)]
+    return [x for pair in cache.held for x in pair]
 
 
 def _address_of(kernel: Kernel) -> int:

@@ -44,7 +44,7 @@ def some_ids(b: int, t: int, config: Qwen3Config = CONFIG) -> Tensor:
 
 
 def passes(model: Qwen3Model, token_ids: Tensor, lengths: list[int], mask: Tensor | None = None,
-           cache: StaticKVCache | None = None) -> list[Tensor]:
+           cache: KVCache | StaticKVCache | None = None) -> list[Tensor]:
     """Logits of one pass after the other, over so many tokens each."""
     cache = cache or StaticKVCache(model.config, token_ids.shape[1] + 3, token_ids.shape[0], dtype=model.dtype)
     logits = []
@@ -73,26 +73,27 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("growing", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("b", [1, 2])
 @pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, tie_word_embeddings=True), ODD], ids=["own", "tied", "odd"])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_step_gives_the_logits_and_keys_of_pytorch(form: str, config: Qwen3Config, b: int, padded: bool,
-                                                     steps: list[tuple[int, ...]]) -> None:
+                                                     growing: bool, steps: list[tuple[int, ...]]) -> None:
     model, ids, lengths = model_in(form, config), some_ids(b, 19, config), [11, 1, 1, 4, 2]
     mask = torch.arange(19) >= torch.tensor([0, 5])[:b, None] if padded else None
-    caches = [StaticKVCache(config, 22, b, dtype=model.dtype) for _ in range(2)]
+    caches = [KVCache(config) if growing else StaticKVCache(config, 22, b, dtype=model.dtype) for _ in range(2)]
     expected = passes(model, ids, lengths, mask, caches[0])
     logits = passes(native_model(model), ids, lengths, mask, caches[1])
     assert steps == [(b, 1), (b, 1), (b, 4), (b, 2)][:4]
     assert torch.equal(logits[0], expected[0])  # the prompt is PyTorch's
-    kept = [[tensor for layer in cache.layers for tensor in (layer.keys, layer.values)] for cache in caches]
+    kept = [native._tensors(cache) for cache in caches]
+    assert [x.shape for x in kept[0]] == [x.shape for x in kept[1]]
     for own, theirs in zip((*logits, *kept[1]), (*expected, *kept[0])):
         torch.testing.assert_close(own, theirs, rtol=0.05, atol=0.05)
         # Rounding tips here and there.
         assert (own.float() - theirs.float()).abs().mean() < (5e-3 if form == "bfloat16" else 2e-3)
-    for own in caches[1].layers:
-        assert not own.keys[:, :, 19:].any() and not own.values[:, :, 19:].any()
+    assert not any(x[:, :, 19:].any() for x in kept[1])
 
 
 @pytest.mark.usefixtures("here")
@@ -188,7 +189,7 @@ def test_what_is_no_step_is_the_given_models(steps: list[tuple[int, ...]]) -> No
     def pass_over(model: Qwen3Model, cache: KVCache | StaticKVCache | None, t: int) -> Tensor:
         return model(ids[:, 12 - t:], cache)
 
-    for cached, t in ((lambda: KVCache(CONFIG), 1), (lambda: None, 1), (lambda: None, 4),
+    for cached, t in ((lambda: KVCache(CONFIG), 1), (lambda: KVCache(CONFIG), 4), (lambda: None, 1), (lambda: None, 4),
                       (lambda: StaticKVCache(CONFIG, 12), 9), (lambda: StaticKVCache(CONFIG, 12), 5)):
         with torch.inference_mode():
             assert torch.equal(pass_over(fast, cached(), t), pass_over(model, cached(), t))
@@ -199,6 +200,21 @@ def test_what_is_no_step_is_the_given_models(steps: list[tuple[int, ...]]) -> No
     with torch.no_grad():
         pass_over(fast, StaticKVCache(CONFIG, 12), 1)
     assert steps == [(1, 1)]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_growing_cache_writes_into_nothing_that_it_shares(steps: list[tuple[int, ...]]) -> None:
+    model, ids = native_model(model_in("int8")), some_ids(1, 12)
+    with torch.inference_mode():
+        cache = KVCache(CONFIG)
+        model(ids[:, :8], cache)
+        other = cache.copy()
+        before = [x.clone() for x in native._tensors(cache)]
+        first = model(ids[:, 8:10], cache)
+        assert other.length == 8 and all(map(torch.equal, native._tensors(other), before))
+        cache.truncate(8)  # views of what is longer
+        assert torch.equal(model(ids[:, 8:10], cache), first) and torch.equal(model(ids[:, 8:10], other), first)
+    assert steps == [(1, 2)] * 3
 
 
 @pytest.mark.usefixtures("here")
@@ -219,6 +235,10 @@ def test_mistakes_are_reported_as_by_the_model(steps: list[tuple[int, ...]]) -> 
             model(some_ids(1, 1), StaticKVCache(replace(CONFIG, head_dim=16), 8))
         with pytest.raises(InputError, match="do not fit into a cache"):
             model(some_ids(1, 1), StaticKVCache(CONFIG, 8, dtype=torch.bfloat16))
+        two = KVCache(CONFIG)
+        model(some_ids(2, 3), two)
+        with pytest.raises(InputError, match="do not fit into a cache"):
+            model(some_ids(1, 1), two)
         with pytest.raises(InputError, match="not in the vocabulary"):
             model(torch.tensor([[96]]), StaticKVCache(CONFIG, 8))
         cache = StaticKVCache(CONFIG, 2)
