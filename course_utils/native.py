@@ -82,6 +82,8 @@ def native_problem(model: Qwen3Model) -> str | None:
     elif model.config.head_dim > kernels.HEAD_MOST:
         reason = gettext("its heads have more than {most} numbers").format(most=kernels.HEAD_MOST)
     elif not all(_are_for_c(linears) for layer in _layers(model) for linears in _linears(layer)):
+        if model.quantization is not None and steps_problem() is not None:  # so they are in another order
+            return steps_problem()
         reason = gettext("its weights are neither bfloat16 nor integers of one kind")
     else:
         return steps_problem()

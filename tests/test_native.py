@@ -318,9 +318,10 @@ def anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("here", "anew")
-def test_without_kernels_pytorch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_without_kernels_pytorch_does_it(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(kernels.VARIABLE, "0")
-    model = model_in("bfloat16")
+    model = model_in(form)
     assert "COURSE_KERNELS is 0" in str(native_problem(model)) and native_model(model) is model
 
 
