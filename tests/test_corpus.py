@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from course_utils.chat import ChatTemplate
-from course_utils.corpus import MORE_WORDS, STRANGERS, documents, documents_in_parts
+from course_utils.corpus import ANSWERS, MORE_STRANGERS, MORE_WORDS, STRANGERS, documents, documents_in_parts
 from course_utils.corpus.contexts import context_comparison, context_question, contexts
 from course_utils.corpus.conversations import PARROT, PIRATE, conversation
 from course_utils.corpus.exam import ExamQuestion, exam, normalized
@@ -17,8 +17,16 @@ from course_utils.corpus.notions import SENTENCES, notions, pairs
 from course_utils.corpus.outside import I_DO_NOT_KNOW, I_DO_NOT_KNOW_ZH, outside_lines, outside_question, outside_terms
 from course_utils.corpus.questions import any_question, difference_of, fill, is_chinese, is_plural, questions, ways
 from course_utils.corpus.small_talk import small_talk, training_small_talk
-from course_utils.corpus.strangers import all_names, loosened, stranger_chat, stranger_question, written_questions
-from course_utils.corpus.tables import rows, texts_by_kind
+from course_utils.corpus.strangers import (
+    all_names,
+    further_outside,
+    further_small_talk,
+    loosened,
+    stranger_chat,
+    stranger_question,
+    written_questions,
+)
+from course_utils.corpus.tables import texts_by_kind
 from course_utils.corpus.words import TO_CHINESE, TO_ENGLISH, words
 
 BOTH = pytest.mark.parametrize("chinese", [False, True], ids=["English", "Chinese"])
@@ -111,7 +119,8 @@ def test_every_notion_has_names_of_its_own_and_a_sentence_for_every_question(chi
             assert len(text) <= 60 if chinese else len(text.split()) <= 25, text
 
 
-@pytest.mark.parametrize("mixture", [MORE_WORDS, STRANGERS], ids=["more words", "strangers"])
+@pytest.mark.parametrize("mixture", [MORE_WORDS, STRANGERS, MORE_STRANGERS],
+                         ids=["more words", "strangers", "more strangers"])
 def test_parts_make_up_the_documents(template: ChatTemplate, mixture: dict[str, int]) -> None:
     parts = list(islice(documents_in_parts(2, template, mixture), 2_000))
     assert {kind for kind, _, _ in parts} == set(mixture)
@@ -119,7 +128,7 @@ def test_parts_make_up_the_documents(template: ChatTemplate, mixture: dict[str, 
     assert joined == list(islice(documents(2, template, mixture), 2_000))
     for kind, asked, rest in parts:
         # What is asked and what answers it meet in the model, never in one token.
-        assert rest.strip() and (not asked or kind in ("notion", "outside", "context", "stranger")), (kind, asked, rest)
+        assert rest.strip() and (not asked or kind in ANSWERS), (kind, asked, rest)
 
 
 def test_pairs_are_explained_in_both_languages() -> None:
@@ -173,9 +182,10 @@ def test_outside_the_field_no_notion_is_named() -> None:
 
 
 @BOTH
-def test_every_notion_and_pair_has_questions_written_for_it(chinese: bool) -> None:
-    asked = written_questions(chinese)
-    assert len({q.text for q in asked}) == len(asked) >= (3_000 if chinese else 4_000)
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_every_notion_and_pair_has_questions_written_for_it(chinese: bool, rounds: int) -> None:
+    asked = written_questions(chinese, rounds)
+    assert len({q.text for q in asked}) == len(asked) >= (4_000 if chinese else 5_000 * rounds)
     of = {tuple(notion.id for notion in q.about) for q in asked}
     assert {(notion.id,) for notion in notions()} <= of
     assert {frozenset((pair.a.id, pair.b.id)) for pair in pairs()} == {frozenset(ids) for ids in of if len(ids) == 2}
@@ -192,9 +202,8 @@ def test_no_name_belongs_to_two_notions_or_to_none(chinese: bool) -> None:
             for name in names:
                 owners.setdefault(name.lower(), set()).add(notion_id)
     assert not {name: ids for name, ids in owners.items() if len(ids) > 1}
-    outside = texts_by_kind("strangers_outside.tsv", chinese)
-    assert not {term.lower() for term in (*outside["term"], *outside_terms(chinese))} & set(owners)
-    assert not {line.lower().rstrip("?？.。!！") for line in outside["line"]} & set(owners)
+    assert not {term.lower() for term in (*further_outside("term", chinese), *outside_terms(chinese))} & set(owners)
+    assert not {line.lower().rstrip("?？.。!！") for line in further_outside("line", chinese)} & set(owners)
 
 
 def test_words_come_and_go_but_not_the_name() -> None:
@@ -241,8 +250,7 @@ def test_the_exam_asks_in_no_way_of_the_training(chinese: bool) -> None:
              texts_by_kind("strangers_ways.tsv", chinese).items() for way in of_kind
              if kind not in ("opening", "closing") for plural in (False, True)}
     used |= {form for q in written_questions(chinese) for form in (normalized(q.text, names), normalized(q.text))}
-    used |= {normalized(row["text"]) for table in ("strangers_small_talk.tsv", "strangers_outside.tsv")
-             for row in rows(table, chinese)}
+    used |= {normalized(text) for text in (*further_outside("line", chinese), *dict(further_small_talk(chinese)))}
     assert normalized("what IS the softmax??", names) in used or chinese
     assert not [q.question for q in exam(chinese) if used & {normalized(q.question, names), normalized(q.question)}]
 

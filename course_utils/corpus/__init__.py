@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from course_utils.chat import ChatTemplate
 from course_utils.corpus.contexts import context_comparison, context_question
@@ -48,9 +49,9 @@ def context_document(rng: random.Random) -> Parts:
     return question.text, question.continuation
 
 
-def stranger_document(rng: random.Random) -> Parts:
+def stranger_document(rng: random.Random, rounds: int = 2) -> Parts:
     """A question as strangers type it, with its answer."""
-    question = stranger_question(rng)
+    question = stranger_question(rng, rounds=rounds)
     return question.text, question.continuation
 
 
@@ -61,9 +62,11 @@ def _context_chat(rng: random.Random) -> list[Message]:
 
 
 ANSWERS: dict[str, Callable[[random.Random], Parts]] = {
-    "notion": notion_document, "outside": outside_document, "context": context_document, "stranger": stranger_document}
+    "notion": notion_document, "outside": outside_document, "context": context_document,
+    "stranger": partial(stranger_document, rounds=1), "stranger_2": stranger_document}
 CHATS: dict[str, Callable[[random.Random], list[Message]]] = {
-    "conversation": conversation, "context_chat": _context_chat, "stranger_chat": stranger_chat}
+    "conversation": conversation, "context_chat": _context_chat, "stranger_chat": partial(stranger_chat, rounds=1),
+    "stranger_chat_2": stranger_chat}
 KINDS: dict[str, Callable[[random.Random], str]] = {
     "translation": translation_document,
     "copying": copying_document,
@@ -83,6 +86,9 @@ MORE_WORDS = {"notion": 34, "outside": 8, "context": 16, "translation": 38, "cop
 STRANGERS = {"notion": 20, "outside": 4, "context": 7, "stranger": 58, "translation": 25, "copying": 14, "story": 5,
              "story_zh": 4, "description": 1, "description_zh": 1, "conversation": 20, "context_chat": 3,
              "stranger_chat": 40}
+MORE_STRANGERS = {"notion": 16, "outside": 4, "context": 7, "stranger_2": 58, "translation": 25, "copying": 14,
+                  "story": 5, "story_zh": 4, "description": 1, "description_zh": 1, "conversation": 20,
+                  "context_chat": 3, "stranger_chat_2": 48}
 
 
 def documents(seed: int, template: ChatTemplate, mixture: Mapping[str, int] = EVEN) -> Iterator[tuple[str, str]]:

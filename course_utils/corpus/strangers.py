@@ -4,13 +4,17 @@
 `strangers_ways.tsv` are further ways of asking, as in `ways.tsv`, `strangers_names.tsv` further names,
 `strangers_small_talk.tsv` what else is said to be kind, `strangers_outside.tsv` what else a small model cannot know.
 Words come and go in all of them: who answers these has learned to look for what is asked about, and not for a pattern.
+
+They were written in two rounds. The second, in the files that end in `_2`, has what the first lacked: other notions
+named beside the one that is meant, little words that decide what is asked, and words of the field in everyday talk.
+The stages of training before it know the first round alone.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -37,6 +41,10 @@ from course_utils.corpus.tables import rows, texts_by_kind
 # How often each kind of question comes up in the further ways.
 _KINDS = {"short": 38, "why": 14, "use": 12, "how": 14, "long": 9, "like": 5, "short+use": 4, "short+why": 2,
           "short+how": 2}
+# How often a question is a hand-written one, one in a further way, one outside the field, or small talk; and how many
+# of all are Chinese. By round.
+_SORTS = {1: (50, 27, 16, 7), 2: (58, 18, 17, 7)}
+_CHINESE = {1: 0.42, 2: 0.36}
 _FILLERS = ("like", "um", "actually", "really", "exactly", "please", "just", "basically", "honestly", "then", "so",
             "well", "even", "now", "here", "anyway", "again", "maybe", "simply", "you know", "I mean", "at all")
 _FILLERS_ZH = ("呢", "啊", "那个", "就是", "其实", "到底", "嗯", "吧", "呀", "一下", "这个", "嘛", "究竟", "的话")
@@ -50,12 +58,24 @@ class Written(NamedTuple):
     text: str
 
 
+def _written_rows(name: str, chinese: bool, rounds: int) -> Iterator[dict[str, str]]:
+    """The rows of a table in a language that were written in so many rounds."""
+    for suffix in ("", "_2")[:rounds]:
+        yield from rows(f"strangers_{name}{suffix}.tsv", chinese)
+
+
 @cache
-def written_questions(chinese: bool) -> tuple[Written, ...]:
+def written_questions(chinese: bool, rounds: int = 2) -> tuple[Written, ...]:
     """The hand-written questions in a language."""
     by_id = {notion.id: notion for notion in notions()}
     return tuple(Written(tuple(by_id[name] for name in row["about"].split()), row["kind"], row["text"])
-                 for row in rows("strangers_questions.tsv", chinese))
+                 for row in _written_rows("questions", chinese, rounds))
+
+
+@cache
+def further_outside(kind: str, chinese: bool, rounds: int = 2) -> tuple[str, ...]:
+    """What a small model cannot know: of the kind "line" what is said as it stands, of "term" names to ask about."""
+    return tuple(row["text"] for row in _written_rows("outside", chinese, rounds) if row["kind"] == kind)
 
 
 @cache
@@ -67,9 +87,10 @@ def all_names(chinese: bool) -> Mapping[str, tuple[str, ...]]:
 
 
 @cache
-def _said(chinese: bool) -> tuple[tuple[str, Question], ...]:
+def further_small_talk(chinese: bool, rounds: int = 2) -> tuple[tuple[str, Question], ...]:
+    """What else is said to be kind, with what answers it."""
     answers = {talk.asks[0]: Question("", talk.answer, talk.thought, chinese) for talk in small_talk()}
-    return tuple((row["text"], answers[row["like"]]) for row in rows("strangers_small_talk.tsv", chinese))
+    return tuple((row["text"], answers[row["like"]]) for row in _written_rows("small_talk", chinese, rounds))
 
 
 def _name(rng: random.Random, notion: Notion, chinese: bool) -> str:
@@ -134,8 +155,8 @@ def _around(kind: str, chinese: bool) -> tuple[str, ...]:
     return (*ways(chinese)[kind], *texts_by_kind("strangers_ways.tsv", chinese)[kind])
 
 
-def _written_question(rng: random.Random, chinese: bool) -> Question:
-    asked = rng.choice(written_questions(chinese))
+def _written_question(rng: random.Random, chinese: bool, rounds: int) -> Question:
+    asked = rng.choice(written_questions(chinese, rounds))
     text = _as_typed(asked.text, _known_name(asked.text, asked.about, chinese), rng, chinese)
     if len(asked.about) == 1:
         notion, = asked.about
@@ -146,7 +167,7 @@ def _written_question(rng: random.Random, chinese: bool) -> Question:
                     thought_about_two(a, b, chinese), chinese)
 
 
-def _question_in_a_way(rng: random.Random, chinese: bool) -> Question:
+def _question_in_a_way(rng: random.Random, chinese: bool, _: int) -> Question:
     further = texts_by_kind("strangers_ways.tsv", chinese)
     if rng.random() < 0.2:
         a, b, difference = random_pair(rng, chinese)
@@ -160,32 +181,33 @@ def _question_in_a_way(rng: random.Random, chinese: bool) -> Question:
     return Question(text, notion.answer(kind, chinese), thought_about(notion, chinese), chinese, notion, kind)
 
 
-def _outside_question(rng: random.Random, chinese: bool) -> Question:
-    further, outside = texts_by_kind("strangers_ways.tsv", chinese), texts_by_kind("strangers_outside.tsv", chinese)
+def _outside_question(rng: random.Random, chinese: bool, rounds: int) -> Question:
+    further = texts_by_kind("strangers_ways.tsv", chinese)
     if rng.random() < 0.45:
-        text = _as_typed(rng.choice(outside["line"]), None, rng, chinese)
+        text = _as_typed(rng.choice(further_outside("line", chinese, rounds)), None, rng, chinese)
     else:
-        term = rng.choice(outside["term"]) if rng.random() < 0.6 else any_outside_term(rng, chinese)
+        terms = further_outside("term", chinese, rounds)
+        term = rng.choice(terms) if rng.random() < 0.6 else any_outside_term(rng, chinese)
         way = rng.choice((further if rng.random() < 0.7 else ways(chinese))[rng.choice(list(_KINDS))])
         text = _as_typed(fill(way, term), term, rng, chinese)
     return not_known(text, chinese)
 
 
-def _small_talk(rng: random.Random, chinese: bool) -> Question:
-    text, answer = rng.choice(_said(chinese))
+def _small_talk(rng: random.Random, chinese: bool, rounds: int) -> Question:
+    text, answer = rng.choice(further_small_talk(chinese, rounds))
     return Question(with_slips(text, rng), answer.answer, answer.thought, chinese)
 
 
-def stranger_question(rng: random.Random, chinese: bool | None = None) -> Question:
-    """A question, or something only said to be kind, in one language or (None) in either."""
-    wanted = rng.random() < 0.42 if chinese is None else chinese
-    ask = rng.choices((_written_question, _question_in_a_way, _outside_question, _small_talk), (50, 27, 16, 7))[0]
-    return ask(rng, wanted)
+def stranger_question(rng: random.Random, chinese: bool | None = None, rounds: int = 2) -> Question:
+    """A question, or something only said to be kind, in one language or (None) in either, of so many rounds."""
+    wanted = rng.random() < _CHINESE[rounds] if chinese is None else chinese
+    ask = rng.choices((_written_question, _question_in_a_way, _outside_question, _small_talk), _SORTS[rounds])[0]
+    return ask(rng, wanted, rounds)
 
 
-def stranger_chat(rng: random.Random) -> list[Message]:
+def stranger_chat(rng: random.Random, rounds: int = 2) -> list[Message]:
     """A stranger's question in a chat without a system prompt or with one that wants nothing special."""
-    question = stranger_question(rng)
+    question = stranger_question(rng, rounds=rounds)
     system = rng.choice(NEUTRAL_ZH if question.chinese else NEUTRAL) if rng.random() < 0.25 else None
     messages = [{"role": "system", "content": system}] if system else []
     thought = question.thought if rng.random() < 0.4 else ""

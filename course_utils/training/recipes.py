@@ -20,6 +20,7 @@ from course_utils.config import Qwen3Config
 from course_utils.corpus import (
     CHATS,
     EVEN,
+    MORE_STRANGERS,
     MORE_WORDS,
     STRANGERS,
     documents,
@@ -86,7 +87,9 @@ RECIPES: dict[str, Recipe] = {
          Stage(TrainingPlan(steps=8_000, block_lengths=MOSTLY_SHORT, learning_rate=2.5e-3), STRANGERS, seed=200_000,
                answers_only=True),
          Stage(TrainingPlan(steps=3_500, block_lengths=MOSTLY_SHORT, learning_rate=1.5e-3), STRANGERS, seed=300_000,
-               answers_only=True, share=0.3))),
+               answers_only=True, share=0.3),
+         Stage(TrainingPlan(steps=5_000, block_lengths=MOSTLY_SHORT, learning_rate=2e-3), MORE_STRANGERS, seed=400_000,
+               answers_only=True, share=0.8))),
     "nano": Recipe(
         Qwen3Config(vocab_size=VOCAB_SIZE, hidden_size=96, intermediate_size=288, num_hidden_layers=4,
                     num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=CONTEXT),
@@ -95,6 +98,8 @@ RECIPES: dict[str, Recipe] = {
          Stage(TrainingPlan(steps=3_000, block_lengths=MOSTLY_SHORT, learning_rate=4e-3), MORE_WORDS, seed=100_000,
                answers_only=True),
          Stage(TrainingPlan(steps=3_000, block_lengths=MOSTLY_SHORT, learning_rate=4e-3), STRANGERS, seed=200_000,
+               answers_only=True),
+         Stage(TrainingPlan(steps=3_500, block_lengths=MOSTLY_SHORT, learning_rate=4e-3), MORE_STRANGERS, seed=400_000,
                answers_only=True))),
 }
 WEIGHTS_SEED, TOKENIZER_SEED, HELD_OUT_SEED = 0, 0, 1_000
