@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from course_utils import kernels
 from course_utils.compilation import with_shared_weights
 from course_utils.config import Qwen3Config
-from course_utils.kernels import FORMATS, Kernel, described
+from course_utils.kernels import C_FORMATS, Kernel, described
 from course_utils.kernels.build import BuildError
 from course_utils.kv_cache import Cache, KVCache, StaticKVCache
 from course_utils.language import gettext
@@ -30,22 +30,24 @@ from course_utils.linear import Linear
 from course_utils.quantization import Int4Linear, Int8Linear, quantize
 from course_utils.qwen3 import DecoderLayer, Qwen3Model
 
-MOST_TOKENS = 8  # new ones, of all texts together: the kernels read each weight once for so many
+MOST_NEW_TOKENS = 8  # new ones, of all texts together: the kernels read each weight once for so many
 _SMALL = Qwen3Config(vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
                      num_key_value_heads=2, head_dim=32, max_position_embeddings=8)  # to try it on
 _DTYPES = (torch.float32, torch.bfloat16)  # of keys and values that C can write
 
 
-@functools.cache
 def steps_problem() -> str | None:
     """Compile all kernels and try a step on a small model. The first call takes some seconds, later ones remember it.
 
     Returns:
         None if steps in C work here, else one sentence that says what is missing and that everything runs without them.
     """
-    problem = next(filter(None, map(kernels.problem, kernels.KERNELS)), None)
-    if problem is not None:
-        return problem
+    return next(filter(None, map(kernels.problem, kernels.KERNELS)), None) or _trial_problem()
+
+
+@functools.cache
+def _trial_problem() -> str | None:
+    """Why C does not go through layers here: it cannot be compiled, or gives another result than PyTorch."""
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
         model = Qwen3Model(_SMALL)
@@ -139,7 +141,7 @@ class _Steps:
             return False
         wanted = (token_ids.shape[0], config.num_key_value_heads, config.head_dim, self._model.dtype)
         # Several tokens without a mask are a text's first ones.
-        return (token_ids.numel() <= MOST_TOKENS and (token_ids.shape[1] == 1 or mask is not None)
+        return (token_ids.numel() <= MOST_NEW_TOKENS and (token_ids.shape[1] == 1 or mask is not None)
                 and not torch.is_grad_enabled()
                 and all((*x.shape[:2], x.shape[3], x.dtype) == wanted and x.shape[2] >= cache.length
                         and x.device.type == "cpu" for x in tensors))
@@ -155,10 +157,11 @@ class _Steps:
         if isinstance(cache, KVCache):
             tensors = [F.pad(x[:, :, :cache.length], (0, 0, 0, t)) for x in tensors]  # copies, with room at their ends
         caches = ctypes.create_string_buffer(struct.pack(f"={len(tensors)}q", *[x.data_ptr() for x in tensors]))
+        number_format = C_FORMATS[model.dtype]  # of the norms and of the cache
         step = struct.pack(
             "=18qd4q", kernels.team() or 0, torch.get_num_threads(), _address_of("attention"), self._layers,
-            ctypes.addressof(caches), self._norm, FORMATS[model.dtype], FORMATS[model.dtype], len(cache.layers), b, t,
-            cache.length, tensors[0].shape[2], config.hidden_size, config.intermediate_size, config.num_attention_heads,
+            ctypes.addressof(caches), self._norm, number_format, number_format, len(cache.layers), b, t, cache.length,
+            tensors[0].shape[2], config.hidden_size, config.intermediate_size, config.num_attention_heads,
             config.num_key_value_heads, config.head_dim, config.rms_norm_eps, cosines.data_ptr(), sines.data_ptr(),
             0 if seen is None else seen.data_ptr(), x.data_ptr())
         if kernels.current_function("layers")(step):

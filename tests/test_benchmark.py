@@ -140,7 +140,8 @@ def test_a_file_is_written_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch:
 
 def test_rows_by_name() -> None:
     assert [row.name for row in choose_rows()] == ["regular", "compiled", "kv", "kv-compiled", "static", "int8",
-                                                 "int8-pytorch", "int4", "int4-pytorch"]
+                                                 "int8-pytorch", "int4", "int4-pytorch", "native", "int8-native",
+                                                 "int4-native"]
     assert [row.name for row in choose_rows(["static", "kv", "static"])] == ["static", "kv"]
     assert [row.name for row in choose_rows(["kv", "transformers"])] == ["kv", "transformers"]
     assert [row.name for row in choose_rows(["kv"], peers=True)] == ["kv", *PEERS]

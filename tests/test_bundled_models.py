@@ -33,8 +33,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ONE_SENTENCE = "Explain large language models in a single sentence."
 # The prompts whose greedy answers stand in the chapters, with how many tokens of them, past the end token or not.
 SHOWN = {ONE_SENTENCE: 22, "Explain large language models.": 60, "用一句话解释大语言模型。": 60,
-         "大语言模型是什么？": 60, "Once upon a time,": 10}
-RUNNING_ON = (ONE_SENTENCE, "Once upon a time,")
+         "大语言模型是什么？": 60, "Once upon a time, there was": 10}
+RUNNING_ON = (ONE_SENTENCE, "Once upon a time, there was")
 LIMITS = {"tiny": 14_000_000, "nano": 3_000_000}
 
 

@@ -6,8 +6,10 @@ A real hub with real learners is started by test_jupyterhub.py.
 from __future__ import annotations
 
 import os
+import random
 import re
 import socket
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,11 +39,13 @@ def set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def free_port() -> int:
-    """The first of three ports in a row that are free, most likely."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port if port < 65000 else port - 100
+    """The first of three ports in a row that are free, below those that the system gives to whoever asks for any."""
+    for port in random.sample(range(20_000, 32_000, 3), 100):
+        with ExitStack() as probes, suppress(OSError):
+            for each in range(port, port + 3):
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", each))
+            return port
+    pytest.skip("no three ports in a row are free")
 
 
 @pytest.mark.parametrize(("variables", "sentence"), [

@@ -74,7 +74,7 @@ def in_one_way(kernel: Kernel, way: str, x: Tensor, *matrix: Tensor) -> Tensor:
     """A product by one of the ways that this processor has."""
     call = kernels.function(kernel, way)
     out = torch.full((x.shape[0], matrix[0].shape[0]), torch.nan)
-    assert call(None, 1, x.data_ptr(), kernels.FORMATS[x.dtype], *x.shape, kernels.described(*matrix), 1,
+    assert call(None, 1, x.data_ptr(), kernels.C_FORMATS[x.dtype], *x.shape, kernels.described(*matrix), 1,
                 out.data_ptr()) == 0
     return out
 

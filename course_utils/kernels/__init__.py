@@ -34,7 +34,7 @@ GROUP = 32  # inputs that share a scale in int4, and numbers of a vector that ar
 BLOCK_ROWS = 32  # of a block of int4 and int8
 BLOCK_INPUTS = 4  # of a row that are side by side in it
 HEAD_STEP, HEAD_MOST = 16, 256  # sizes of heads that attention.c knows are multiples of the one up to the other
-FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # as formats.h counts them
+C_FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # as formats.h counts them
 
 _LIBRARY = torch.library.Library("course_utils", "DEF")
 # Several matrices that meet the same vectors come together, since each call and each start of threads takes its time.
@@ -220,11 +220,11 @@ def described(weight: Tensor, scales: Tensor | None = None) -> bytes:
     """A matrix as `struct matrix` in matrices.h tells C about it: addresses of weights and scales, format, rows."""
     if scales is None:
         return struct.pack("=4q", weight.data_ptr(), 0, 0, weight.shape[0])
-    return struct.pack("=4q", weight.data_ptr(), scales.data_ptr(), FORMATS[scales.dtype], weight.shape[0])
+    return struct.pack("=4q", weight.data_ptr(), scales.data_ptr(), C_FORMATS[scales.dtype], weight.shape[0])
 
 
 def _call(kernel: Kernel, x: Tensor, weights: Sequence[Tensor], scales: Sequence[Tensor] = ()) -> Tensor:
-    """Call a kernel's C function: (n, d) in any of `FORMATS` to (n, rows of all matrices) in float32.
+    """Call a kernel's C function: (n, d) in any of `C_FORMATS` to (n, rows of all matrices) in float32.
 
     Raises:
         InputError: if the rows of a matrix have another length than the vectors: C would read beside them.
@@ -239,7 +239,7 @@ def _call(kernel: Kernel, x: Tensor, weights: Sequence[Tensor], scales: Sequence
                                      "vectors as long as its rows.").format(size=x.shape[1], inputs=inputs))
     out = torch.empty(x.shape[0], sum(weight.shape[0] for weight in weights))
     matrices = b"".join(map(described, weights, scales) if scales else map(described, weights))
-    failed = current_function(kernel)(team(), torch.get_num_threads(), x.data_ptr(), FORMATS[x.dtype], *x.shape,
+    failed = current_function(kernel)(team(), torch.get_num_threads(), x.data_ptr(), C_FORMATS[x.dtype], *x.shape,
                                matrices, len(weights), out.data_ptr())
     if failed:
         raise MemoryError("There is not enough memory to round the vectors of a product: multiply fewer at once.")
@@ -264,7 +264,7 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) 
     scores, out = torch.empty(b * g * r, s + -s % HEAD_STEP), torch.empty(b, g, r, k)
     given = struct.pack(
         "=18q", queries.data_ptr(), keys.data_ptr(), values.data_ptr(), 0 if seen is None else seen.data_ptr(),
-        scores.data_ptr(), out.data_ptr(), FORMATS[queries.dtype], FORMATS[keys.dtype], b, 1, g, r, s, k,
+        scores.data_ptr(), out.data_ptr(), C_FORMATS[queries.dtype], C_FORMATS[keys.dtype], b, 1, g, r, s, k,
         *keys.stride()[:2], *values.stride()[:2])
     current_function("attention")(team(), torch.get_num_threads(), given)
     return out
@@ -273,7 +273,7 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) 
 def _fits(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
     """Whether attention.c knows their format and the size of their heads."""
     size = keys.shape[-1]
-    return (queries.dtype == keys.dtype == values.dtype and keys.dtype in FORMATS
+    return (queries.dtype == keys.dtype == values.dtype and keys.dtype in C_FORMATS
             and size % HEAD_STEP == 0 and size <= HEAD_MOST)
 
 
@@ -283,7 +283,7 @@ def _rows_together(x: Tensor) -> Tensor:
 
 
 def _readable(numbers: Tensor) -> Tensor:
-    return (numbers if numbers.dtype in FORMATS else numbers.float()).contiguous()
+    return (numbers if numbers.dtype in C_FORMATS else numbers.float()).contiguous()
 
 
 def _shape(x: Tensor, weights: Sequence[Tensor], *_: Sequence[Tensor]) -> Tensor:
@@ -331,7 +331,7 @@ def _try_attention() -> None:
     """Raises: BuildError: if what attention gives is not near what the formula gives in double precision."""
     generator = torch.Generator().manual_seed(0)
     seen = torch.arange(21) >= torch.tensor([0, 4]).view(2, 1, 1, 1)
-    for dtype in FORMATS:
+    for dtype in C_FORMATS:
         queries, keys, values = (torch.randn(2, 3, count, 48, generator=generator).to(dtype) for count in (5, 21, 21))
         scores = queries.double() @ keys.double().transpose(2, 3) / math.sqrt(48)
         exact = scores.masked_fill(~seen, -math.inf).softmax(-1) @ values.double()

@@ -41,7 +41,7 @@ CHAPTERS: dict[int, Chapter] = {
     13: Chapter(noted("Training"), 130, (9,), (2, 2)),
     14: Chapter(noted("Fine-tuning"), 95, (13, 10), (3, 2)),
     15: Chapter(noted("Many machines"), 105, (13, 11), (6, 2)),
-    16: Chapter(noted("Below PyTorch"), 140, (9, 11), (7, 1)),
+    16: Chapter(noted("Below PyTorch"), 145, (9, 11), (7, 1)),
 }
 PATHS: tuple[tuple[str, str], ...] = ((noted("Just the road: 1 to 7"), PROMPT),
                                       (noted("Serving: 8 to 12 and 16"), CACHED),

@@ -109,7 +109,8 @@ def _draw_roofline(ax: Axes, decode: Mapping[str, Point], prefill: Mapping[str, 
     right = 30 * column  # room for the names
     ax.plot([left, ridge, right], [left * bandwidth / 1e9, arithmetic / 1e9, arithmetic / 1e9], color=INK, marker="")
     names: list[tuple[Point, str, str]] = []
-    for series, phase, color, marker in ((decode, "decode", GENERATED, "o"), (prefill, "prefill", PROMPT, "s")):
+    for series, phase, color, marker in ((decode, gettext("decode"), GENERATED, "o"),
+                                         (prefill, gettext("prefill"), PROMPT, "s")):
         ax.plot([point.intensity for point in series.values()], [point.rate / 1e9 for point in series.values()],
                 color=color, marker=marker, linestyle="none", label=phase)
         names += [(point, name, color) for name, point in series.items()]
