@@ -30,10 +30,13 @@ def tiny() -> Qwen3Model:
 
 @pytest.fixture(scope="module")
 def twice() -> torch.Tensor:
-    """Eight unrelated words, and the same again: each is one token."""
-    ids = load_tokenizer(TINY).encode(" apple shoe hill candle ring lake clock bag" * 2)
-    assert len(ids) == 16
-    return torch.tensor([ids])
+    """Five texts, each of eight unrelated words and the same again: each word is one token."""
+    texts = (" apple shoe hill candle ring lake clock bag", " wood horse ship bell door stone lamp cup",
+             " key milk sand box coat river bird table", " farm shoe stone lake egg drum kite hat",
+             " tree clock moon street chair bread rope fish")
+    ids = torch.tensor([load_tokenizer(TINY).encode(text * 2) for text in texts])
+    assert ids.shape == (5, 16)
+    return ids
 
 
 def counted(recording: Recording, layer: int, head: int) -> float:
@@ -121,16 +124,14 @@ def chance_of_right_words(model: Qwen3Model, ids: torch.Tensor, *heads: tuple[in
     with ExitStack() as left_out, torch.inference_mode():
         for layer, head in heads:
             left_out.enter_context(without_head(model, layer, head))
-        probabilities = model(ids)[0].softmax(dim=-1)
-    places = torch.arange(8, 15)
-    return float(probabilities[places, ids[0, places + 1]].mean())
+        probabilities = model(ids)[:, 8:15].softmax(dim=-1)
+    return float(probabilities.gather(2, ids[:, 9:16, None]).mean())
 
 
 def test_four_heads_of_tiny_copy(tiny: Qwen3Model, twice: torch.Tensor) -> None:
     best = copying_scores(record(tiny, twice)).flatten().topk(4)
-    assert {divmod(int(index), 8) for index in best.indices[:2]} == {(5, 6), (5, 7)}
-    assert {divmod(int(index), 8) for index in best.indices[2:]} == {(5, 0), (5, 1)}
-    assert best.values[1] > 0.9 and best.values[3] > 0.7
+    assert {divmod(int(index), 8) for index in best.indices} == {(5, 0), (5, 1), (5, 6), (5, 7)}
+    assert best.values[3] > 0.8
 
 
 def test_without_these_heads_tiny_no_longer_copies(tiny: Qwen3Model, twice: torch.Tensor) -> None:
@@ -141,11 +142,11 @@ def test_without_these_heads_tiny_no_longer_copies(tiny: Qwen3Model, twice: torc
     assert whole > 0.7 and set(sorted(last_layer, key=last_layer.__getitem__)[-2:]) == {(5, 6), (5, 7)}
     assert chance_of_right_words(tiny, twice, (5, 6), (5, 7)) < 0.05
     for pair in ((0, 1), (2, 3), (4, 5)):
-        assert chance_of_right_words(tiny, twice, *[(5, head) for head in pair]) > 0.6
+        assert chance_of_right_words(tiny, twice, *[(5, head) for head in pair]) > 0.5
 
 
 def test_they_depend_on_heads_that_look_at_the_token_before(tiny: Qwen3Model, twice: torch.Tensor) -> None:
-    to_the_one_before = record(tiny, twice).attention[:, 0].diagonal(-1, -2, -1).mean(dim=-1)
+    to_the_one_before = record(tiny, twice).attention.diagonal(-1, -2, -1).mean(dim=(1, 3))
     found = [divmod(int(index), 8) for index in to_the_one_before.flatten().topk(2).indices]
     assert set(found) == {(1, 4), (4, 6)}
     assert chance_of_right_words(tiny, twice, *found) < 0.3 < 0.65 < chance_of_right_words(tiny, twice, (1, 2), (4, 3))
