@@ -89,7 +89,7 @@ def test_measured_points_lie_beside_the_curves() -> None:
     assert [list(curve.get_ydata()) for curve in curves] == [[1.5, 1.9], [1.9, 4.1]]
     assert list(points.get_xdata()) == [1, 4] and list(points.get_ydata()) == [1.5, 2.5]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
-        "formula, 50% accepted", "formula, 90% accepted", "measured"]
+        "formula, a = 0.5", "formula, a = 0.9", "measured"]
 
 
 def test_shares_are_bars_in_percent_side_by_side() -> None:

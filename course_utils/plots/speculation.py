@@ -142,13 +142,13 @@ def tokens_per_pass(measured: Mapping[int, float], predicted: Mapping[float, Map
 
     Args:
         measured: number of drafted tokens to tokens per pass.
-        predicted: for each acceptance rate of a single token, the same.
+        predicted: for each probability a that a drafted token is right, the same.
     """
     with style():
         fig, ax = pyplot.subplots(figsize=(7, 3.6))
         for (rate, curve), colour, line in zip(predicted.items(), SERIES, ("--", "-", ":")):
             ax.plot(list(curve), list(curve.values()), color=colour, linestyle=line, marker="",
-                    label=gettext("formula, {rate:.0%} accepted").format(rate=rate))
+                    label=gettext("formula, a = {rate:.2g}").format(rate=rate))
         ax.plot(list(measured), list(measured.values()), color=INK, linestyle="none", marker="D",
                 label=gettext("measured"))
         ax.set(xlabel=gettext("drafted tokens per pass"), ylabel=gettext("new tokens per pass"), xticks=list(measured))
@@ -179,11 +179,11 @@ def token_shares(labels: Sequence[str], shares: Mapping[str, Sequence[float]]) -
 
 
 def speculation_gain(gains: Mapping[str, Mapping[float, Mapping[int, float]]]) -> Figure:
-    """Draw when speculation pays: a panel a situation, a curve for each acceptance rate, its best place marked.
+    """Draw when speculation pays: a panel a situation, a curve for each probability, its best place marked.
 
     Args:
-        gains: title of each situation, then share of tokens accepted, then number of drafted tokens: speed with
-            speculation as a multiple of the speed without.
+        gains: title of each situation, then probability a that a drafted token is right, then number of drafted
+            tokens: speed with speculation as a multiple of the speed without.
     """
     with style():
         fig, axes = pyplot.subplots(1, len(gains), figsize=(8, 3.4), sharey=True, squeeze=False)
@@ -191,7 +191,7 @@ def speculation_gain(gains: Mapping[str, Mapping[float, Mapping[int, float]]]) -
             for (rate, curve), colour, line in zip(curves.items(), SERIES, ("-", "--", "-.", ":")):
                 best = max(curve, key=lambda count: curve[count])
                 ax.plot(list(curve), list(curve.values()), color=colour, linestyle=line, marker="",
-                        label=gettext("{rate:.0%} accepted").format(rate=rate))
+                        label=f"a = {rate:.2g}")
                 ax.plot([best], [curve[best]], color=colour, linestyle="none", marker="o")
             ax.axhline(1, color=INK, linewidth=1)
             ax.set_title(title, fontsize=11)
