@@ -96,9 +96,9 @@ def native_problem(model: Qwen3Model) -> str | None:
 def native_model(model: Qwen3Model) -> Qwen3Model:
     """A model with the same weights whose steps are single calls of C, which need no compilation by PyTorch.
 
-    A step is a pass over up to 8 new tokens, those of all texts together, with a cache that holds some already and
-    without gradients: of generating, of speculation, of small batches. Everything else, such as a prompt, is left to
-    the given model, compiled or not. Hooks on its layers are not called in a step.
+    A step is a pass over up to 8 new tokens, those of all texts together, with a cache and without gradients:
+    of generating, of speculation, of small batches. Everything else, such as a prompt, is left to the given model,
+    compiled or not. Hooks on its layers are not called in a step.
 
     Args:
         model: in bfloat16, or quantized; it is left as it is. What is changed within its weights afterwards counts.
@@ -157,10 +157,9 @@ class _Steps:
         if isinstance(cache, KVCache):
             tensors = [F.pad(x[:, :, :cache.length], (0, 0, 0, t)) for x in tensors]  # copies, with room at their ends
         caches = ctypes.create_string_buffer(struct.pack(f"={len(tensors)}q", *[x.data_ptr() for x in tensors]))
-        number_format = C_FORMATS[model.dtype]  # of the norms and of the cache
         step = struct.pack(
-            "=18qd4q", kernels.team() or 0, torch.get_num_threads(), _address_of("attention"), self._layers,
-            ctypes.addressof(caches), self._norm, number_format, number_format, len(cache.layers), b, t, cache.length,
+            "=17qd4q", kernels.team() or 0, torch.get_num_threads(), _address_of("attention"), self._layers,
+            ctypes.addressof(caches), self._norm, C_FORMATS[model.dtype], len(cache.layers), b, t, cache.length,
             tensors[0].shape[2], config.hidden_size, config.intermediate_size, config.num_attention_heads,
             config.num_key_value_heads, config.head_dim, config.rms_norm_eps, cosines.data_ptr(), sines.data_ptr(),
             0 if seen is None else seen.data_ptr(), x.data_ptr())

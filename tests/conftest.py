@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +18,10 @@ import torch
 from asked_for import ASKED_FOR_BY_NAME, asked_for
 from hub_server import CONFIG
 
-from course_utils import hub_requests
+from course_utils import hub_requests, kernels, native
 from course_utils.checkpoint import save_checkpoint
 from course_utils.exercises import chapters
+from course_utils.kernels import build
 from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.bpe import train_bpe
@@ -189,3 +190,32 @@ def tokenizer(request: pytest.FixtureRequest) -> Qwen3Tokenizer:
     """Each tokenizer in turn; the real one is skipped where it is absent."""
     found: Qwen3Tokenizer = request.getfixturevalue(f"{request.param}_tokenizer")
     return found
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The kernels as in a new process, with an empty cache: its folder."""
+    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    remembered = (kernels.problem, kernels.instruction_set, kernels._compiler, kernels.current_function,
+                  native._trial_problem)
+    for function in remembered:
+        function.cache_clear()
+    yield tmp_path / "cache" / "course-utils" / "kernels"
+    for function in remembered:
+        function.cache_clear()
+
+
+@pytest.fixture
+def change_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
+    """Changes a C file, in a copy from which kernels are compiled from then on."""
+
+    def change(name: str, right: str, wrong: str) -> None:
+        shutil.copytree(build.SOURCES, tmp_path / "sources")
+        monkeypatch.setattr(build, "SOURCES", tmp_path / "sources")
+        file = tmp_path / "sources" / name
+        text = file.read_text()
+        assert text.count(right) == 1
+        file.write_text(text.replace(right, wrong))
+
+    return change

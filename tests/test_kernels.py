@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,19 +35,6 @@ def why_not() -> str | None:
 def here() -> None:
     if (problem := why_not()) is not None:
         pytest.skip(problem)
-
-
-@pytest.fixture
-def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The kernels as in a new process, with an empty cache: its folder."""
-    monkeypatch.delenv(kernels.VARIABLE, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    remembered = (kernels.problem, kernels.instruction_set, kernels._compiler, kernels.current_function)
-    for function in remembered:
-        function.cache_clear()
-    yield tmp_path / "cache" / "course-utils" / "kernels"
-    for function in remembered:
-        function.cache_clear()
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -470,13 +457,8 @@ def test_a_processor_without_a_dot_product_of_bytes(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("here", "forgetful")
-def test_a_wrong_result_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(build.SOURCES, tmp_path / "sources")
-    monkeypatch.setattr(build, "SOURCES", tmp_path / "sources")
-    file = tmp_path / "sources" / "rounded.h"
-    text = file.read_text()
-    assert "limit / 127" in text
-    file.write_text(text.replace("limit / 127", "limit / 126"))
+def test_a_wrong_result_is_found(change_source: Callable[[str, str, str], None]) -> None:
+    change_source("rounded.h", "limit / 127", "limit / 126")
     check_that_all_goes_on("a trial gave a wrong result")
 
 
@@ -484,14 +466,9 @@ def test_a_wrong_result_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(("name", "right", "wrong"), [
     ("attention.c", "/ sums[q]", "/ 2"), ("attention.c", "if (!seen[i])", "if (0)"),
     ("exponential.h", "(x <= -87)", "(x <= -1)"), ("exponential.h", "-0x1.62e4p-1f", "-0x1.6p-1f")])
-def test_wrong_attention_is_found(name: str, right: str, wrong: str, tmp_path: Path,
-                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(build.SOURCES, tmp_path / "sources")
-    monkeypatch.setattr(build, "SOURCES", tmp_path / "sources")
-    file = tmp_path / "sources" / name
-    text = file.read_text()
-    assert text.count(right) == 1
-    file.write_text(text.replace(right, wrong))
+def test_wrong_attention_is_found(name: str, right: str, wrong: str,
+                                  change_source: Callable[[str, str, str], None]) -> None:
+    change_source(name, right, wrong)
     assert "a trial gave a wrong result" in str(kernels.problem("attention"))
     with torch.no_grad():
         assert not kernels.attends(*[random(1, 1, 1, 16)] * 3)

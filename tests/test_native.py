@@ -1,9 +1,7 @@
 """Steps in C: what they compute, when they are taken, and what happens where there are none."""
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +10,6 @@ from torch import Tensor
 from course_utils import KVCache, Qwen3Model, StaticKVCache, compile_model, generate_tokens, kernels, native
 from course_utils.config import Qwen3Config
 from course_utils.errors import ContextLengthError, InputError
-from course_utils.kernels import build
 from course_utils.lora import Adapters, LoRA
 from course_utils.native import native_model, native_problem
 from course_utils.quantization import quantize
@@ -300,24 +297,7 @@ def adapted(model: Qwen3Model) -> Qwen3Model:
     return model
 
 
-def renewed(function: Callable[[], object]) -> None:
-    function.cache_clear()  # type: ignore[attr-defined]
-
-
-@pytest.fixture
-def anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in a new process, with an empty cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    remembered = (kernels.problem, kernels.instruction_set, kernels._compiler, kernels.current_function,
-                  native._trial_problem)
-    for function in remembered:
-        renewed(function)
-    yield
-    for function in remembered:
-        renewed(function)
-
-
-@pytest.mark.usefixtures("here", "anew")
+@pytest.mark.usefixtures("here", "forgetful")
 @pytest.mark.parametrize("form", FORMS)
 def test_without_kernels_pytorch_does_it(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(kernels.VARIABLE, "0")
@@ -339,19 +319,14 @@ def test_models_that_c_does_not_know(make: Callable[[], Qwen3Model], reason: str
     assert reason in str(native_problem(model)) and native_model(model) is model
 
 
-@pytest.mark.usefixtures("here", "anew")
+@pytest.mark.usefixtures("here", "forgetful")
 @pytest.mark.parametrize(("file", "right", "wrong"), [
     ("between.h", "(power + 1)", "(power + 2)"), ("between.h", "second * LOAD(eight, cosines + i) +", "second * 1 +"),
     ("layers.c", "p->past + t % p->newest;", "p->past;"), ("layers.c", "layer->mlp_norm", "layer->input_norm"),
     ("layers.c", "normalize_all(p, p->last_norm, p->x)", "(void)0"), ("layers.c", "int run_layers(", "int run_layers"),
     ("layers.c", "return add_product(p, &layer->down, s.inner, s.products);", "return 0;")])
-def test_wrong_layers_are_found(file: str, right: str, wrong: str, tmp_path: Path,
-                                monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(build.SOURCES, tmp_path / "sources")
-    monkeypatch.setattr(build, "SOURCES", tmp_path / "sources")
-    source = tmp_path / "sources" / file
-    text = source.read_text()
-    assert text.count(right) == 1
-    source.write_text(text.replace(right, wrong))
+def test_wrong_layers_are_found(file: str, right: str, wrong: str,
+                                change_source: Callable[[str, str, str], None]) -> None:
+    change_source(file, right, wrong)
     model = model_in("int8")
     assert "The course's own kernels are not in use" in str(native_problem(model)) and native_model(model) is model

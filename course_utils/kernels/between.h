@@ -2,8 +2,6 @@
 
 #include "exponential.h"
 
-enum { MOST_OF_A_HEAD = 256 };
-
 struct norm {
     const void *weight;
     int64_t format;
@@ -25,13 +23,12 @@ static void normalize(struct norm norm, const float *x, long size, float *out) {
         put(out + i, LOAD(floats, x + i) * scale * load_floats(norm.weight, i, norm.format));
 }
 
-/* Normalize a head, and rotate each pair (i, i + size / 2) by its angle. */
+/* Normalize a head, and rotate each pair (i, i + size / 2) by its angle, where they lie by then. */
 static void normalize_and_rotate(struct norm norm, const float *head, const float *cosines, const float *sines,
                                  long size, float *out) {
-    float numbers[MOST_OF_A_HEAD];
-    normalize(norm, head, size, numbers);
+    normalize(norm, head, size, out);
     for (long i = 0, half = size / 2; i < half; i += 8) {
-        eight first = LOAD(eight, numbers + i), second = LOAD(eight, numbers + i + half);
+        eight first = LOAD(eight, out + i), second = LOAD(eight, out + i + half);
         eight rotated = first * LOAD(eight, cosines + i) - second * LOAD(eight, sines + i);
         memcpy(out + i, &rotated, sizeof rotated);
         rotated = second * LOAD(eight, cosines + i) + first * LOAD(eight, sines + i);

@@ -30,8 +30,8 @@ struct step {
     const struct layer *layers;
     const struct cache *caches;
     const void *last_norm; /* behind all layers */
-    int64_t norm_format, cache_format, count; /* count: of layers */
-    int64_t texts, newest, past, room;        /* newest: tokens of each text that are new; past: those that are not */
+    int64_t format, count;             /* format: of norms and caches; count: of layers */
+    int64_t texts, newest, past, room; /* newest: tokens of each text that are new; past: those that are not */
     int64_t width, inner, query_heads, heads, size; /* inner: of the MLP; heads: of keys and values; size: of a head */
     double epsilon;
     const float *cosines, *sines; /* (texts, newest, size) */
@@ -46,7 +46,7 @@ struct scratch { /* for all new tokens, written over by each layer */
 static long rows_of(const struct linear *p) { return rows_of_all(p->matrices, p->count); }
 static long tokens_of(const struct step *p) { return p->texts * p->newest; }
 static struct norm norm_of(const struct step *p, const void *weight) {
-    return (struct norm){weight, p->norm_format, p->epsilon};
+    return (struct norm){weight, p->format, p->epsilon};
 }
 
 static void normalize_all(const struct step *p, const void *weight, float *out) {
@@ -81,15 +81,15 @@ static int attention_part(const struct step *p, const struct layer *layer, const
         for (long h = 0; h < p->heads; h++) {
             long text = t / p->newest, slot = p->past + t % p->newest;
             long place = ((text * p->heads + h) * p->room + slot) * p->size;
-            float rotated[MOST_OF_A_HEAD];
+            float *rotated = s.attended; /* nothing is attended to yet */
             normalize_and_rotate(norm_of(p, layer->key_norm), key + h * p->size, cosines, sines, p->size, rotated);
-            keep(rotated, p->size, cache->keys, place, p->cache_format);
-            keep(value + h * p->size, p->size, cache->values, place, p->cache_format);
+            keep(rotated, p->size, cache->keys, place, p->format);
+            keep(value + h * p->size, p->size, cache->values, place, p->format);
         }
     }
     long head = p->room * p->size, text = p->heads * head; /* numbers of each in a cache */
     struct attention attention = {
-        s.queries, cache->keys, cache->values, p->seen, s.scores, s.attended, FLOAT32, p->cache_format, p->texts,
+        s.queries, cache->keys, cache->values, p->seen, s.scores, s.attended, FLOAT32, p->format, p->texts,
         p->newest, p->heads, p->query_heads / p->heads, p->past + p->newest, p->size, {{text, head}, {text, head}}};
     p->attend(p->team, p->threads, &attention);
     return add_product(p, &layer->output, s.attended, s.products);
@@ -113,7 +113,8 @@ int run_layers(const struct step *p) {
         long some = rows_of(&p->layers[i / 4].projections + i % 4);
         rows = some > rows ? some : rows;
     }
-    struct scratch s = {malloc(tokens * (p->width + rows + 2 * queries + scores + p->inner) * sizeof(float))};
+    struct scratch s = {
+        .normed = malloc(tokens * (p->width + rows + 2 * queries + scores + p->inner) * sizeof(float))};
     if (!s.normed) return 1;
     s.products = s.normed + tokens * p->width, s.queries = s.products + tokens * rows;
     s.attended = s.queries + tokens * queries, s.scores = s.attended + tokens * queries;
