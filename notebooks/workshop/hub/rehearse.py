@@ -15,14 +15,14 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import nbformat
@@ -32,6 +32,7 @@ from websocket import WebSocket, WebSocketException, WebSocketTimeoutException, 
 Result = TypeVar("Result")
 CHAPTERS = Path(__file__).resolve().parents[2]
 PATIENCE = 600  # seconds until an answer counts as never
+ASKS_AGAIN = 5  # seconds until a new kernel is greeted once more
 # What a kernel (its children included) and the server above it took so far: bytes of memory, seconds of a core.
 _TAKEN = """\
 import json as _json, psutil as _psutil
@@ -44,6 +45,10 @@ print(_json.dumps([_memory.peak(), _seconds[0], _server.memory_info().rss, _seco
 
 class RehearsalError(Exception):
     """What a learner would see go wrong, in a sentence."""
+
+
+class _SilenceError(RehearsalError):
+    """A kernel that says nothing."""
 
 
 @dataclass
@@ -92,44 +97,68 @@ class Kernel:
     def __init__(self, socket: WebSocket, identity: str) -> None:
         self._socket, self.identity = socket, identity
 
+    def greet(self) -> None:
+        """Wait for a new kernel, or for the one in the place of one that died.
+
+        What a kernel says before the server listens is lost, so it is asked about itself until it was heard in full.
+
+        Raises:
+            RehearsalError: if it died, or is silent for too long.
+        """
+        end = time.perf_counter() + PATIENCE
+        while True:
+            try:
+                for _ in self._answers("kernel_info_request", {}, ASKS_AGAIN):
+                    pass
+                return
+            except _SilenceError:
+                if time.perf_counter() > end:
+                    raise
+
     def run(self, code: str) -> Cell:
         """Run a cell, and wait for its end.
 
         Raises:
             RehearsalError: if the kernel died, or is silent for too long.
         """
-        begun, number, text, error = time.perf_counter(), uuid.uuid4().hex, "", ""
-        self._socket.send(json.dumps({
-            "header": {"msg_id": number, "msg_type": "execute_request", "username": "", "session": self.identity,
-                       "version": "5.3"},
-            "parent_header": {}, "metadata": {}, "channel": "shell",
-            "content": {"code": code, "silent": False, "store_history": True, "user_expressions": {},
-                        "allow_stdin": False, "stop_on_error": False}}))
-        waits_for = {"idle", "execute_reply"}
-        while waits_for:
-            message = self._receive()
-            kind, content = message["header"]["msg_type"], message["content"]
-            if kind == "status" and content["execution_state"] in ("restarting", "dead"):
-                raise RehearsalError("The kernel died.")
-            if message["parent_header"].get("msg_id") != number:
-                continue
+        begun, text, error = time.perf_counter(), "", ""
+        for kind, content in self._answers("execute_request", {
+                "code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False,
+                "stop_on_error": False}, PATIENCE):
             if kind == "stream":
                 text += content["text"]
             elif kind == "error":
                 error = f"{content['ename']}: {content['evalue']}"
-            waits_for -= {kind, content.get("execution_state")}
         return Cell(text, error, time.perf_counter() - begun)
 
-    def _receive(self) -> dict[str, dict[str, str]]:
+    def _answers(self, request: str, content: Mapping[str, object], patience: float) -> Iterator[tuple[str, Any]]:
+        """Send a request; the kind and content of each message that answers it, until the kernel has done with it."""
+        number = uuid.uuid4().hex
+        self._socket.send(json.dumps({
+            "header": {"msg_id": number, "msg_type": request, "username": "", "session": self.identity,
+                       "version": "5.3"},
+            "parent_header": {}, "metadata": {}, "channel": "shell", "content": content}))
+        waits_for = {"idle", request.replace("request", "reply")}
+        while waits_for:
+            message = self._receive(patience)
+            kind, answer = message["header"]["msg_type"], message["content"]
+            if kind == "status" and answer["execution_state"] in ("restarting", "dead"):
+                raise RehearsalError("The kernel died.")
+            if message["parent_header"].get("msg_id") == number:
+                waits_for -= {kind, answer.get("execution_state")}
+                yield kind, answer
+
+    def _receive(self, patience: float) -> dict[str, Any]:
+        self._socket.settimeout(patience)
         while True:
             try:
                 received = self._socket.recv()
             except WebSocketTimeoutException:
-                raise RehearsalError(f"The kernel has said nothing for {PATIENCE} seconds.") from None
+                raise _SilenceError(f"The kernel has said nothing for {patience} seconds.") from None
             except (WebSocketException, OSError) as error:
                 raise RehearsalError(f"The kernel's connection broke off: {error}") from error
             if received:
-                message: dict[str, dict[str, str]] = json.loads(received)
+                message: dict[str, Any] = json.loads(received)
                 return message
 
 
@@ -194,7 +223,9 @@ class Learner:
         socket = create_connection(f"{address}?session_id={identity}", timeout=PATIENCE, origin=self._hub,
                                    cookie="; ".join(cookies))
         try:
-            yield Kernel(socket, identity)
+            kernel = Kernel(socket, identity)
+            kernel.greet()
+            yield kernel
         finally:
             socket.close()
             self._ask("DELETE", f"sessions/{session['id']}")
@@ -285,7 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     learners = [Learner(options.address, f"rehearsal-{number}", password) for number in range(options.learners)]
     try:
         starts, runs = rehearse(learners, chapters(options.chapters))
-    except (RehearsalError, requests.RequestException) as error:
+    except (RehearsalError, OSError, WebSocketException) as error:  # those of requests are OSErrors
         print(f"The rehearsal broke off. {error}", file=sys.stderr)
         return 2
     print(table(starts, runs))
