@@ -129,12 +129,12 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -
     Returns:
         (b, h, t, k).
     """
+    if kernels.attends(queries, keys, values):
+        return kernels.attention(queries, keys, values, mask)
     b, h, t, k = queries.shape
     if t == 1:
         # The query heads that share keys become the rows of one matrix: no key is copied or read twice.
         rows = queries.view(b, keys.shape[1], -1, k)  # (b, g, h / g, k)
-        if kernels.attends(rows, keys, values):
-            return kernels.attention(rows, keys, values, mask).view(b, h, 1, k)
         return F.scaled_dot_product_attention(rows, keys, values, attn_mask=mask).view(b, h, 1, k)
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=mask is None,
                                           enable_gqa=True)

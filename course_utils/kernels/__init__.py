@@ -1,4 +1,4 @@
-"""Products of a few vectors with a matrix, attention of a single token and whole steps in C, where PyTorch is slow.
+"""Products of a few vectors with a matrix, attention and whole steps in C, where PyTorch is slow.
 
 A kernel is a C file here, compiled when it is first needed (`build`) and tried on small matrices before it is used. It
 is an operator of PyTorch's then, `torch.ops.course_utils`, so that compiled code calls it too. Where something is
@@ -26,14 +26,16 @@ from course_utils.errors import InputError
 from course_utils.kernels import build
 from course_utils.language import gettext
 
-Kernel = Literal["int4", "int8", "bfloat16", "attention", "layers"]
+Kernel = Literal["int4", "int8", "bfloat16", "attention", "tiles", "layers"]
 PRODUCTS: tuple[Kernel, ...] = ("int4", "int8", "bfloat16")
-KERNELS: tuple[Kernel, ...] = (*PRODUCTS, "attention")
+ATTENTION: tuple[Kernel, ...] = ("attention", "tiles")  # of few tokens, whose keys memory delivers, and of many
+KERNELS: tuple[Kernel, ...] = (*PRODUCTS, *ATTENTION)
 VARIABLE = "COURSE_KERNELS"
 GROUP = 32  # inputs that share a scale in int4, and numbers of a vector that are rounded together
 BLOCK_ROWS = 32  # of a block of int4 and int8
 BLOCK_INPUTS = 4  # of a row that are side by side in it
-HEAD_STEP, HEAD_MOST = 16, 256  # sizes of heads that attention.c knows are multiples of the one up to the other
+HEAD_STEP, HEAD_MOST = 16, 256  # sizes of heads that attention knows are multiples of the one up to the other
+FEW = 8  # tokens of a text that attention.c computes side by side; for more of them, tiles.c
 C_FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # as formats.h counts them
 
 _LIBRARY = torch.library.Library("course_utils", "DEF")
@@ -57,8 +59,8 @@ def problem(kernel: Kernel) -> str | None:
     try:
         if instruction_set() == "PLAIN":
             raise build.BuildError("this processor has no dot product of bytes that they know")
-        if kernel == "attention":
-            _try_attention()
+        if kernel in ATTENTION:
+            _try_attention(kernel)
         else:
             _try(kernel)
     except build.BuildError as error:
@@ -130,27 +132,35 @@ def bfloat16_products(x: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
 
 
 def attends(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
-    """Whether `attention` can be asked about these. It knows nothing of gradients."""
+    """Whether `attention` can be asked about these, and is no slower than PyTorch's. It knows nothing of gradients."""
     return (queries.device.type == keys.device.type == "cpu" and not torch.is_grad_enabled()
-            and _fits(queries, keys, values) and in_use("attention"))
+            and _fits(queries, keys, values) and all(map(in_use, ATTENTION))
+            and (queries.shape[2] == 1 or not _has_more_for_matrices(queries.dtype)))
+
+
+@torch.compiler.assume_constant_result
+def _has_more_for_matrices(dtype: torch.dtype) -> bool:
+    """Whether this processor has instructions for products of matrices, which tiles.c lacks and PyTorch uses."""
+    return instruction_set() == "ARM_DOT" or dtype != torch.float32 and "__AMX_TILE__" in _compiler().definitions
 
 
 def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention of the newest token of each text, computed in float32.
+    """Attention of the newest tokens of each text, computed in float32.
 
     Args:
-        queries: (b, g, r, k), r query heads for each of the g heads of keys and values; `attends` says which fit.
-        keys, values: (b, g, s, k).
-        mask: (b or 1, 1, 1, s), True for tokens that are looked at, at least one in each text. None: all.
+        queries: (b, h, t, k); `attends` says which fit.
+        keys, values: (b, g, s, k), each head for h / g heads of queries.
+        mask: (b or 1, 1, t, s), True for what a token looks at, at least one each. None: the tokens are the whole text,
+            and each looks at those before it and itself, or t is 1, and the token looks at all.
 
     Returns:
-        (b, g, r, k), in the dtype of the queries.
+        (b, h, t, k), in the dtype of the queries.
 
     Raises:
         InputError: if the tensors do not go together.
     """
     attended: Tensor = torch.ops.course_utils.attention(queries, keys, values, mask)
-    return attended.to(queries.dtype)
+    return attended.to(queries.dtype).transpose(1, 2)
 
 
 def _apart(products: Tensor, x: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
@@ -204,7 +214,7 @@ def function(kernel: Kernel, instructions: str) -> Any:
     """
     library = build.load(kernel, _compiler(), instructions)
     address, number, count = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
-    if kernel == "attention":
+    if kernel in ATTENTION:
         library.attention.argtypes, library.attention.restype = [address, number, ctypes.c_char_p], None
         return library.attention
     if kernel == "layers":
@@ -247,31 +257,37 @@ def _call(kernel: Kernel, x: Tensor, weights: Sequence[Tensor], scales: Sequence
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Call the C function of attention: the tensors of `attention` to (b, g, r, k) in float32.
+    """Call the C function of attention: the tensors of `attention` to (b, t, h, k) in float32.
 
     Raises:
         InputError: if they do not go together: C would read beside them.
     """
-    b, g, r, k = queries.shape
-    s = keys.shape[2]
-    if (not keys.shape == values.shape == (b, g, s, k) or not _fits(queries, keys, values)
-            or mask is not None and mask.dtype != torch.bool):
+    t = queries.shape[2]
+    return _attend_with("tiles" if t > FEW or t > 1 and mask is None else "attention", queries, keys, values, mask)
+
+
+def _attend_with(kernel: Kernel, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    b, h, t, k = queries.shape
+    g, s = keys.shape[1:3]
+    if (not keys.shape == values.shape == (b, g, s, k) or h % g or not _fits(queries, keys, values)
+            or (t not in (1, s) if mask is None else mask.dtype != torch.bool)):
         raise InputError(gettext("Attention is not made for queries {queries}, keys {keys} and values {values}: give "
                                  "tensors of the shapes and formats that `kernels.attention` names.").format(
             queries=tuple(queries.shape), keys=tuple(keys.shape), values=tuple(values.shape)))
-    queries, keys, values = queries.contiguous(), _rows_together(keys), _rows_together(values)
-    seen = None if mask is None else mask.expand(b, 1, 1, s).contiguous()
-    scores, out = torch.empty(b * g * r, s + -s % HEAD_STEP), torch.empty(b, g, r, k)
+    queries, keys, values = queries.transpose(1, 2).contiguous(), _rows_together(keys), _rows_together(values)
+    seen = None if mask is None else mask.expand(b, 1, t, s).contiguous()
+    scores = torch.empty(b * t * h * (s + -s % HEAD_STEP) if kernel == "attention" else 0)
+    out = torch.empty(b, t, h, k)
     given = struct.pack(
         "=18q", queries.data_ptr(), keys.data_ptr(), values.data_ptr(), 0 if seen is None else seen.data_ptr(),
-        scores.data_ptr(), out.data_ptr(), C_FORMATS[queries.dtype], C_FORMATS[keys.dtype], b, 1, g, r, s, k,
+        scores.data_ptr(), out.data_ptr(), C_FORMATS[queries.dtype], C_FORMATS[keys.dtype], b, t, g, h // g, s, k,
         *keys.stride()[:2], *values.stride()[:2])
-    current_function("attention")(team(), torch.get_num_threads(), given)
+    current_function(kernel)(team(), torch.get_num_threads(), given)
     return out
 
 
 def _fits(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
-    """Whether attention.c knows their format and the size of their heads."""
+    """Whether C knows their format and the size of their heads."""
     size = keys.shape[-1]
     return (queries.dtype == keys.dtype == values.dtype and keys.dtype in C_FORMATS
             and size % HEAD_STEP == 0 and size <= HEAD_MOST)
@@ -292,7 +308,7 @@ def _shape(x: Tensor, weights: Sequence[Tensor], *_: Sequence[Tensor]) -> Tensor
 
 _LIBRARY.impl("attention", _attend, "CPU")
 torch.library.register_fake("course_utils::attention", lambda queries, *_: queries.new_empty(
-    queries.shape, dtype=torch.float32), lib=_LIBRARY)
+    queries.transpose(1, 2).shape, dtype=torch.float32), lib=_LIBRARY)
 for _kernel in PRODUCTS:
     _LIBRARY.impl(f"{_kernel}_products", functools.partial(_call, _kernel), "CPU")
     torch.library.register_fake(f"course_utils::{_kernel}_products", _shape, lib=_LIBRARY)
@@ -327,13 +343,18 @@ def _try(kernel: Kernel) -> None:
             raise build.BuildError("a trial gave a wrong result")
 
 
-def _try_attention() -> None:
+def _try_attention(kernel: Kernel) -> None:
     """Raises: BuildError: if what attention gives is not near what the formula gives in double precision."""
     generator = torch.Generator().manual_seed(0)
-    seen = torch.arange(21) >= torch.tensor([0, 4]).view(2, 1, 1, 1)
+    new = 5 if kernel == "attention" else 40
+    tokens = torch.arange(new + 16)
+    seen = (tokens >= torch.tensor([0, 4]).view(2, 1, 1, 1)) & (tokens <= tokens[16:, None])
     for dtype in C_FORMATS:
-        queries, keys, values = (torch.randn(2, 3, count, 48, generator=generator).to(dtype) for count in (5, 21, 21))
-        scores = queries.double() @ keys.double().transpose(2, 3) / math.sqrt(48)
-        exact = scores.masked_fill(~seen, -math.inf).softmax(-1) @ values.double()
-        if not torch.allclose(_attend(queries, keys, values, seen).double(), exact, rtol=1e-5, atol=1e-5):
+        queries, keys, values = (torch.randn(2, heads, count, 48, generator=generator).to(dtype)
+                                 for heads, count in ((6, new), (3, new + 16), (3, new + 16)))
+        by_head = queries.double().view(2, 3, 2 * new, 48)  # those that share keys, one behind the other
+        scores = by_head @ keys.double().mT / math.sqrt(48)
+        weights = scores.masked_fill(~seen.repeat(1, 1, 2, 1), -math.inf).softmax(-1)
+        exact = (weights @ values.double()).view(2, 6, new, 48).transpose(1, 2)
+        if not torch.allclose(_attend_with(kernel, queries, keys, values, seen).double(), exact, rtol=1e-5, atol=1e-5):
             raise build.BuildError("a trial gave a wrong result")

@@ -1,4 +1,4 @@
-/* What attention.c is told. */
+/* What attention.c and tiles.c are told. */
 
 #include "threads.h"
 
@@ -7,8 +7,8 @@
 struct attention {
     const void *queries;       /* (texts, newest, heads, several, size) */
     const void *keys, *values; /* (texts, heads, tokens, size) */
-    const uint8_t *seen;       /* (texts, newest, tokens); none: all are seen */
-    float *scores, *out;       /* (texts, newest, heads, several, tokens rounded up to 16), and as the queries */
+    const uint8_t *seen;       /* (texts, newest, tokens); none: a token sees those before it, and itself */
+    float *scores, *out;       /* (texts, newest, heads, several, tokens rounded up to 16), not for tiles; as the queries */
     int64_t query_format, format; /* format: of keys and values */
     int64_t texts, newest, heads, several, tokens, size; /* newest: tokens that ask; size: a multiple of 16 */
     int64_t apart[2][2]; /* numbers between texts and between heads, of the keys and of the values */

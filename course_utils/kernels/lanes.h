@@ -132,4 +132,4 @@ INLINE float total(const floats lanes[PARTS]) {
 
 INLINE floats to_floats(ints x) { return __builtin_convertvector(x, floats); }
 INLINE void put(float *to, floats x) { memcpy(to, &x, sizeof x); }
-INLINE floats all(float x) { return (floats){0} + x; }
+INLINE floats all(float x) { return x - (floats){0}; }
