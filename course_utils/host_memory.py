@@ -9,6 +9,7 @@ JupyterHub and Binder write into the environment as MEM_LIMIT.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import re
 import subprocess
@@ -18,6 +19,9 @@ from pathlib import Path
 from course_utils.language import gettext
 
 KIB = 1024
+LARGEST_KEPT, MOST_KEPT = 64 << 20, 256 << 20
+"""Bytes of a piece of memory, and of all together, up to which `keep_what_is_freed` has them kept."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 
@@ -75,6 +79,24 @@ def reset_peak() -> bool:
     except OSError:
         return False
     return True
+
+
+@functools.cache
+def keep_what_is_freed() -> None:
+    """Have the C library of Linux (glibc) keep freed memory for what asks next, instead of giving it back at once.
+
+    Every pass asks for the same pieces again, and what was given back returns page by page: of a prompt of 512 tokens
+    in the 0.6B shape that took a quarter of the time. Who has told glibc something else in the environment is obeyed;
+    other libraries are not asked.
+    """
+    if "GLIBC_TUNABLES" in os.environ or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, LARGEST_KEPT)
+    mallopt(_M_TRIM_THRESHOLD, MOST_KEPT)
 
 
 def _proc_kib(file: str | Path, key: str) -> int:

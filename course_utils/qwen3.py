@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_utils import kernels
+from course_utils import host_memory, kernels
 from course_utils.config import Qwen3Config
 from course_utils.errors import ContextLengthError, InputError
 from course_utils.kv_cache import Cache, LayerCache, check_cache
@@ -292,10 +292,11 @@ class Qwen3Model(nn.Module):
 
     @contextmanager
     def fast_on_cpu(self, tokens: int) -> Iterator[None]:
-        """Threads and a routine for single vectors, as they suit this model and so many tokens."""
+        """Memory at hand, threads and a routine for single vectors, as they suit this model and so many tokens."""
         if self.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_grad_enabled():
             yield
             return
+        host_memory.keep_what_is_freed()
         # What is compiled is compiled for a number of threads, so that does not depend on the tokens.
         threads = thread_count(_layer_elements(self.config) * self.dtype.itemsize, 1 if self.compiled else tokens)
         with computing_with(threads):

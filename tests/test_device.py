@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
 import sys
 
 import pytest
@@ -133,6 +136,38 @@ def test_peak_can_start_again():
     if not reset_peak_memory(CPU):
         pytest.skip("this container does not allow it")
     assert high - peak_memory(CPU) > 0.9 * size
+
+
+_COUNTS_FAULTS = """\
+import resource, torch
+from course_utils import host_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(5_000_000)  # 20 MB
+        torch.ones(1_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+usual = faults()
+host_memory.keep_what_is_freed()
+faults()
+print(usual, faults())"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs Linux: glibc")
+@pytest.mark.parametrize(("variable", "kept"), [(None, True), ("MALLOC_TRIM_THRESHOLD_", False),
+                                                ("GLIBC_TUNABLES", False)])
+def test_what_was_freed_is_at_hand_unless_the_environment_says_otherwise(variable: str | None, kept: bool) -> None:
+    environment = {name: value for name, value in os.environ.items()
+                   if name != "GLIBC_TUNABLES" and not name.startswith("MALLOC_")}
+    if variable is not None:
+        environment[variable] = "100000" if variable.startswith("MALLOC_") else "glibc.malloc.trim_threshold=100000"
+    done = subprocess.run([sys.executable, "-c", _COUNTS_FAULTS], env=environment, capture_output=True, text=True,
+                          check=True)
+    usual, later = map(int, done.stdout.split())
+    assert usual > 1000  # pages of 4 kB; larger ones are fewer
+    assert (later < usual / 10) == kept
 
 
 CONTROL_GROUPS = {
