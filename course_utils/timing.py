@@ -114,20 +114,25 @@ def show(label: str, value: object, unit: str = "") -> None:
     print(f"{MARKER} {label}: {text} {unit}".rstrip())
 
 
-def expect(claim: str, met: bool) -> None:
+def expect(claim: str, met: bool | None) -> None:
     """Remark whether a claim about speed holds in what was just measured, in a line that `show` prints.
 
     No error if it does not: another processor, or a machine that is busy with something else, measures otherwise.
 
     Args:
         claim: in words, without a colon: "a step takes longer in a longer text".
-        met: whether the measured times say so.
+        met: whether the measured times say so; None where it cannot be measured, such as without a compiler.
 
     Raises:
         InputError: as `show`.
     """
-    show(gettext("Expected, {claim}").format(claim=claim), gettext("yes, measured here") if met else
-         gettext("not this time, as happens on a busy machine: run the measuring cell again when it is quiet"))
+    if met is None:
+        answer = gettext("cannot be measured here, for something is missing")
+    elif met:
+        answer = gettext("yes, measured here")
+    else:
+        answer = gettext("not this time, as happens on a busy machine: run the measuring cell again when it is quiet")
+    show(gettext("Expected, {claim}").format(claim=claim), answer)
 
 
 def _four_digits(value: float) -> str:

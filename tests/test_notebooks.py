@@ -9,6 +9,7 @@ import copy
 import importlib.machinery
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -423,3 +424,18 @@ def test_nbval_masks_values_and_nothing_else(tmp_path):
     verdicts = {name: verdict for verdict, name in found}
     assert verdicts == {"value": "PASSED", "label": "FAILED", "text": "FAILED", "widget": "PASSED",
                         "other": "FAILED"}, run.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX: a PATH that names one folder")
+def test_chapters_about_compilers_pass_without_any(tmp_path: Path) -> None:
+    """The README's test command has to pass on a machine that has none, so their outputs are compared there, too."""
+    environment = os.environ | {"PATH": str(Path(sys.executable).parent), "COURSE_SMALL": "1",
+                                "XDG_CACHE_HOME": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    environment = {name: value for name, value in environment.items() if name not in ("CC", "CXX", "COURSE_KERNELS")}
+    if any(shutil.which(name, path=environment["PATH"]) for name in ("cc", "gcc", "clang", "c++", "g++", "clang++")):
+        pytest.skip("needs POSIX: a PATH without a compiler, and one stands beside this Python")
+    chapters = [str(path) for path in NOTEBOOKS if path.name.startswith(("07_", "16_"))]
+    run = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *chapters],
+                         cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stdout[-5000:] + run.stderr
