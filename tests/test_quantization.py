@@ -474,6 +474,8 @@ def test_saved_and_loaded_it_is_the_same_to_the_bit(kind: Kind, tied: bool, dtyp
 @every_order
 def test_a_file_is_the_same_whatever_the_order_in_memory(tied: bool, order: quantization._Order, tmp_path: Path,
                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    if order == quantization._KERNEL_ORDER and (problem := kernels.problem("int4")) is not None:
+        pytest.skip(problem)
     model = make_model(tied, torch.float32)
     usual = quantize(model, "int4")
     save_checkpoint(usual, tmp_path / "usual")
