@@ -8,7 +8,7 @@
 #include "attention.h"
 #include "exponential.h"
 
-enum { MOST_NUMBERS = 256, KEYS = 32, QUERIES = 96, VECTORS = QUERIES / LANES };
+enum { MOST_NUMBERS = 256, KEYS = 32, QUERIES = 96 };
 
 struct block {
     float queries[MOST_NUMBERS][QUERIES]; /* scaled */
@@ -23,37 +23,28 @@ INLINE void score(const int keys, long first, struct block *b, long size, long l
     floats sums[8][2] = {0};
     for (long i = 0; i < size; i++) {
         floats queries[2] = {LOAD(floats, b->queries[i] + lane), LOAD(floats, b->queries[i] + lane + LANES)};
-        UNROLLED for (int key = 0; key < keys; key++) {
-            floats number = all(b->keys[first + key][i]);
-            sums[key][0] = multiply_add(number, queries[0], sums[key][0]);
-            sums[key][1] = multiply_add(number, queries[1], sums[key][1]);
-        }
+        UNROLLED for (int key = 0; key < keys; key++)
+            UNROLLED for (int v = 0; v < 2; v++)
+                sums[key][v] = multiply_add(all(b->keys[first + key][i]), queries[v], sums[key][v]);
     }
-    UNROLLED for (int key = 0; key < keys; key++) {
-        put(b->weights[first + key] + lane, sums[key][0]);
-        put(b->weights[first + key] + lane + LANES, sums[key][1]);
-    }
+    UNROLLED for (int key = 0; key < keys; key++)
+        UNROLLED for (int v = 0; v < 2; v++) put(b->weights[first + key] + lane + v * LANES, sums[key][v]);
 }
 
 /* Add what the tile has of some numbers of the values, for two vectors of queries. */
 INLINE void add_values(const int numbers, long first, struct block *b, long keys, long lane) {
     floats sums[8][2], scales[2] = {LOAD(floats, b->scales + lane), LOAD(floats, b->scales + lane + LANES)};
-    UNROLLED for (int i = 0; i < numbers; i++) {
-        sums[i][0] = LOAD(floats, b->sums[first + i] + lane) * scales[0];
-        sums[i][1] = LOAD(floats, b->sums[first + i] + lane + LANES) * scales[1];
-    }
+    UNROLLED for (int i = 0; i < numbers; i++)
+        UNROLLED for (int v = 0; v < 2; v++)
+            sums[i][v] = LOAD(floats, b->sums[first + i] + lane + v * LANES) * scales[v];
     for (long key = 0; key < keys; key++) {
         floats weights[2] = {LOAD(floats, b->weights[key] + lane), LOAD(floats, b->weights[key] + lane + LANES)};
-        UNROLLED for (int i = 0; i < numbers; i++) {
-            floats number = all(b->values[key][first + i]);
-            sums[i][0] = multiply_add(number, weights[0], sums[i][0]);
-            sums[i][1] = multiply_add(number, weights[1], sums[i][1]);
-        }
+        UNROLLED for (int i = 0; i < numbers; i++)
+            UNROLLED for (int v = 0; v < 2; v++)
+                sums[i][v] = multiply_add(all(b->values[key][first + i]), weights[v], sums[i][v]);
     }
-    UNROLLED for (int i = 0; i < numbers; i++) {
-        put(b->sums[first + i] + lane, sums[i][0]);
-        put(b->sums[first + i] + lane + LANES, sums[i][1]);
-    }
+    UNROLLED for (int i = 0; i < numbers; i++)
+        UNROLLED for (int v = 0; v < 2; v++) put(b->sums[first + i] + lane + v * LANES, sums[i][v]);
 }
 
 INLINE floats chosen(words which, floats these, floats others) {
@@ -96,13 +87,14 @@ static void attend(const struct attention *p, const int format, long text, long 
     rows = rows < QUERIES ? rows : QUERIES;
     long lanes = (rows + 2 * LANES - 1) / (2 * LANES) * (2 * LANES);
     long places[QUERIES]; /* of the numbers of each query */
+    float factor = 1 / sqrtf(p->size);
     for (long row = 0; row < lanes; row++) {
         long query = first + (row < rows ? row : 0), token = query / p->several; /* no lane is without a query */
         places[row] = (((text * p->newest + token) * p->heads + head) * p->several + query % p->several) * p->size;
         float numbers[MOST_NUMBERS];
         for (long i = 0; i < p->size; i += LANES)
             put(numbers + i, load_floats(p->queries, places[row] + i, p->query_format));
-        for (long i = 0; i < p->size; i++) b->queries[i][row] = numbers[i] / sqrtf(p->size), b->sums[i][row] = 0;
+        for (long i = 0; i < p->size; i++) b->queries[i][row] = numbers[i] * factor, b->sums[i][row] = 0;
         b->last[row] = last_seen(p, text, token);
         b->largest[row] = -1e30f, b->totals[row] = 0; /* finite, for what sees nothing yet */
         most = b->last[row] + 1 > most ? b->last[row] + 1 : most;
