@@ -525,7 +525,8 @@ def test_a_wrong_result_is_found(change_source: Callable[[str, str, str], None])
     ("attention.c", "/ sums[q]", "/ 2"), ("attention.c", "if (!seen[i])", "if (0)"),
     ("exponential.h", "(x <= -87)", "(x <= -1)"), ("exponential.h", "-0x1.62e4p-1f", "-0x1.6p-1f"),
     ("tiles.c", "if (!seen[key])", "if (0)"), ("tiles.c", "exponential(before - largest)", "all(1)"),
-    ("tiles.c", "/ b->totals[row]", "/ 2"), ("tiles.c", "tile + key", "key")])
+    ("tiles.c", "/ b->totals[row]", "/ 2"), ("tiles.c", "tile + key", "key"),
+    ("tiles.c", "(last <", "(last - 1 <"), ("tiles.c", "p->newest + token;", "p->newest;")])
 def test_wrong_attention_is_found(name: str, right: str, wrong: str,
                                   change_source: Callable[[str, str, str], None]) -> None:
     change_source(name, right, wrong)

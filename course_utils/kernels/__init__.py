@@ -346,15 +346,19 @@ def _try(kernel: Kernel) -> None:
 def _try_attention(kernel: Kernel) -> None:
     """Raises: BuildError: if what attention gives is not near what the formula gives in double precision."""
     generator = torch.Generator().manual_seed(0)
-    new = 5 if kernel == "attention" else 40
-    tokens = torch.arange(new + 16)
-    seen = (tokens >= torch.tensor([0, 4]).view(2, 1, 1, 1)) & (tokens <= tokens[16:, None])
+    new, past = (5, 16) if kernel == "attention" else (40, 0)
+    tokens = torch.arange(past + new)
+    own = tokens[past:, None]
+    causal, real = (tokens <= own)[None, None], tokens >= torch.tensor([0, 3]).view(2, 1, 1, 1)
     for dtype in C_FORMATS:
         queries, keys, values = (torch.randn(2, heads, count, 48, generator=generator).to(dtype)
-                                 for heads, count in ((6, new), (3, new + 16), (3, new + 16)))
+                                 for heads, count in ((6, new), (3, past + new), (3, past + new)))
         by_head = queries.double().view(2, 3, 2 * new, 48)  # those that share keys, one behind the other
         scores = by_head @ keys.double().mT / math.sqrt(48)
-        weights = scores.masked_fill(~seen.repeat(1, 1, 2, 1), -math.inf).softmax(-1)
-        exact = (weights @ values.double()).view(2, 6, new, 48).transpose(1, 2)
-        if not torch.allclose(_attend_with(kernel, queries, keys, values, seen).double(), exact, rtol=1e-5, atol=1e-5):
-            raise build.BuildError("a trial gave a wrong result")
+        padded = causal & real | (tokens == own)
+        for seen, mask in ((padded, padded), (causal, causal if past else None)):
+            weights = scores.masked_fill(~seen.repeat(1, 1, 2, 1), -math.inf).softmax(-1)
+            exact = (weights @ values.double()).view(2, 6, new, 48).transpose(1, 2)
+            result = _attend_with(kernel, queries, keys, values, mask).double()
+            if not torch.allclose(result, exact, rtol=1e-5, atol=1e-5):
+                raise build.BuildError("a trial gave a wrong result")

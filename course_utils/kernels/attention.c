@@ -1,4 +1,5 @@
-/* Attention of the few newest tokens of some texts (without `seen` of one): their queries against all keys, then the values, all read once.
+/* Attention of the few newest tokens of some texts, of one each where `seen` is none: their queries against all keys,
+   then the values, all read once.
 
    Queries that share keys and values are computed together. The scores of one are few, so softmax has them all: first
    the largest, then the powers of e and their sum. Keys and values keep their format in memory and become floats in
