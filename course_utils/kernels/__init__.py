@@ -132,7 +132,7 @@ def bfloat16_products(x: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
 
 
 def attends(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
-    """Whether `attention` can be asked about these, and is no slower than PyTorch's. It knows nothing of gradients."""
+    """Whether `attention` is to be asked about these, instead of PyTorch. It knows nothing of gradients."""
     return (queries.device.type == keys.device.type == "cpu" and not torch.is_grad_enabled()
             and _fits(queries, keys, values) and all(map(in_use, ATTENTION))
             and (queries.shape[2] == 1 or not _has_more_for_matrices(queries.dtype)))
@@ -140,7 +140,7 @@ def attends(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
 
 @torch.compiler.assume_constant_result
 def _has_more_for_matrices(dtype: torch.dtype) -> bool:
-    """Whether this processor has instructions for products of matrices, which tiles.c lacks and PyTorch uses."""
+    """Whether this processor has instructions for products of matrices, which PyTorch can use and tiles.c does not."""
     return instruction_set() == "ARM_DOT" or dtype != torch.float32 and "__AMX_TILE__" in _compiler().definitions
 
 
@@ -349,13 +349,13 @@ def _try_attention(kernel: Kernel) -> None:
     new, past = (5, 16) if kernel == "attention" else (40, 0)
     tokens = torch.arange(past + new)
     own = tokens[past:, None]
-    causal, real = (tokens <= own)[None, None], tokens >= torch.tensor([0, 3]).view(2, 1, 1, 1)
+    causal = (tokens <= own)[None, None]
+    padded = causal & (tokens >= torch.tensor([0, 3]).view(2, 1, 1, 1)) | (tokens == own)
     for dtype in C_FORMATS:
         queries, keys, values = (torch.randn(2, heads, count, 48, generator=generator).to(dtype)
                                  for heads, count in ((6, new), (3, past + new), (3, past + new)))
         by_head = queries.double().view(2, 3, 2 * new, 48)  # those that share keys, one behind the other
         scores = by_head @ keys.double().mT / math.sqrt(48)
-        padded = causal & real | (tokens == own)
         for seen, mask in ((padded, padded), (causal, causal if past else None)):
             weights = scores.masked_fill(~seen.repeat(1, 1, 2, 1), -math.inf).softmax(-1)
             exact = (weights @ values.double()).view(2, 6, new, 48).transpose(1, 2)

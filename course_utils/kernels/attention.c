@@ -8,7 +8,7 @@
 #include "attention.h"
 #include "exponential.h"
 
-enum { MOST_NUMBERS = 256, ROWS_AT_ONCE = 4 };
+enum { ROWS_AT_ONCE = 4 };
 
 /* Scores -> powers of e, relative to the largest; returns their sum. */
 static float powers(float *scores, long tokens, const uint8_t *seen) {
@@ -17,8 +17,7 @@ static float powers(float *scores, long tokens, const uint8_t *seen) {
     floats most = all(-INFINITY), sums[PARTS] = {0};
     for (long i = 0; i < tokens; i += LANES) {
         floats some = LOAD(floats, scores + i);
-        words larger = (words)(some > most);
-        most = (floats)(((words)some & larger) | ((words)most & ~larger));
+        most = chosen((words)(some > most), some, most);
     }
     float largest = most[0];
     for (int lane = 1; lane < LANES; lane++) largest = most[lane] > largest ? most[lane] : largest;

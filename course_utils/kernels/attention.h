@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+enum { MOST_NUMBERS = 256 }; /* of a head */
+
 struct attention {
     const void *queries;       /* (texts, newest, heads, several, size) */
     const void *keys, *values; /* (texts, heads, tokens, size) */

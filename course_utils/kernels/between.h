@@ -40,10 +40,8 @@ static void normalize_and_rotate(struct norm norm, const float *head, const floa
 static void let_through(const float *gate, const float *up, long size, float *out) {
     for (long i = 0; i < size; i += LANES) {
         floats some = LOAD(floats, gate + i);
-        words negative = (words)(some < 0);
         floats power = exponential((floats)((words)some | 0x80000000)); /* of minus its size, so 1 at most */
-        floats above = (floats)(((words)power & negative) | ((words)all(1) & ~negative));
-        put(out + i, some * above / (power + 1) * LOAD(floats, up + i));
+        put(out + i, some * chosen((words)(some < 0), power, all(1)) / (power + 1) * LOAD(floats, up + i));
     }
 }
 

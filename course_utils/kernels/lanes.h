@@ -132,4 +132,7 @@ INLINE float total(const floats lanes[PARTS]) {
 
 INLINE floats to_floats(ints x) { return __builtin_convertvector(x, floats); }
 INLINE void put(float *to, floats x) { memcpy(to, &x, sizeof x); }
+INLINE floats chosen(words which, floats these, floats others) { /* which: all bits of a lane, or none */
+    return (floats)(((words)these & which) | ((words)others & ~which));
+}
 INLINE floats all(float x) { return x - (floats){0}; }

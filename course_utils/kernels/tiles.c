@@ -8,7 +8,7 @@
 #include "attention.h"
 #include "exponential.h"
 
-enum { MOST_NUMBERS = 256, KEYS = 32, QUERIES = 96 };
+enum { KEYS = 32, QUERIES = 96 };
 
 struct block {
     float queries[MOST_NUMBERS][QUERIES]; /* scaled */
@@ -45,10 +45,6 @@ INLINE void add_values(const int numbers, long first, struct block *b, long keys
     }
     UNROLLED for (int i = 0; i < numbers; i++)
         UNROLLED for (int v = 0; v < 2; v++) put(b->sums[first + i] + lane + v * LANES, sums[i][v]);
-}
-
-INLINE floats chosen(words which, floats these, floats others) {
-    return (floats)(((words)these & which) | ((words)others & ~which));
 }
 
 /* Scores -> powers of e, relative to the largest of a query so far. */

@@ -113,7 +113,7 @@ class Kernel:
                 return
             except _SilenceError:
                 if time.perf_counter() > end:
-                    raise
+                    raise RehearsalError(f"The kernel has said nothing for {PATIENCE} seconds.") from None
 
     def run(self, code: str) -> Cell:
         """Run a cell, and wait for its end.
