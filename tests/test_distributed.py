@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,42 @@ def test_when_the_time_is_up_no_process_is_left(tmp_path: Path, monkeypatch: pyt
     for number in numbers:
         with pytest.raises(ProcessLookupError):
             os.kill(number, 0)
+
+
+@pytest.mark.slow
+def test_the_reason_is_found_when_a_process_is_ended_while_it_says_what_it_lost(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    program = tmp_path / "loses.py"
+    program.write_text("""
+import json, os, pathlib, signal, sys, time
+from course_utils.distributed.launch import leave_after
+
+half_written = pathlib.Path(sys.argv[1], "half_written")
+
+def write_half(content, file):
+    file.write(json.dumps(content)[:20])
+    file.flush()
+    half_written.touch()
+    time.sleep(600)
+
+def main():
+    if os.environ["RANK"] == "0":
+        json.dump = write_half  # as PyTorch writes an exception down
+        raise RuntimeError("Connection closed by peer")
+    while not half_written.exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+leave_after(main)
+""")
+    with pytest.raises(CourseError, match="^Process 1 was ended by the signal SIGKILL. No process can go on"):
+        torchrun([str(program), str(tmp_path)], timeout=120)
+    assert (tmp_path / "half_written").exists()
+    assert list(scratch.iterdir()) == []
 
 
 @pytest.mark.slow

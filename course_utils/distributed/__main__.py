@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.elastic.multiprocessing.errors import record
 
 from course_utils.distributed.data_parallel import train_data_parallel
 from course_utils.distributed.example import small_training
@@ -26,7 +25,6 @@ from course_utils.loading import load_model, load_tokenizer
 from course_utils.qwen3 import Qwen3Model
 
 
-@record  # torchrun's summary then names the error
 def main() -> None:
     """Read the command line and run it."""
     parser = argparse.ArgumentParser(prog="course_utils.distributed", description=__doc__)

@@ -13,17 +13,22 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import ErrorHandler, record
 
 from course_utils.errors import CourseError, InputError
+from course_utils.files import write_atomically
 from course_utils.language import gettext
 from course_utils.number import require_whole_number
 
 # How torchrun describes a process that failed, in its summary; the one that it takes for the cause comes last.
 _FAILURE = re.compile(r"^  rank +: (\d+)[^\n]*\n  exitcode +: (-?\d+)[^\n]*\n  error_file[^\n]*\n  traceback +: (.*?)"
                       r"(?=^\[\d+\]:$|^[-=]{9,}$)", re.MULTILINE | re.DOTALL)
+_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # torchrun names there to each process a file for its exception
 _OWN_ERROR, _NO_TRACEBACK = "course_utils.errors.", "To enable traceback see"
 
 
@@ -44,20 +49,21 @@ def torchrun(program: Sequence[str], processes: int = 2, timeout: float = 300) -
         CourseError: if one fails, with its number and the reason, or if the time is up. None is left running.
     """
     processes = require_whole_number(gettext("The number of processes"), processes, 1)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
-               "--nproc-per-node", str(processes), *program]
-    job = subprocess.Popen(command, env=_environment(processes), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                           text=True, encoding="utf-8", errors="replace")
-    try:
-        output, errors = job.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired as error:
-        raise CourseError(gettext("The {processes} processes were not done after {timeout:g} seconds and were ended: "
-                                  "allow more time, or give them less to do.").format(
-            processes=processes, timeout=timeout)) from error
-    finally:
-        if job.poll() is None:
-            job.terminate()  # torchrun then ends its processes; killed, it would leave them behind
-            job.communicate()
+    with TemporaryDirectory(prefix="torchrun_") as logs:  # one that torchrun makes itself stays behind
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
+                   "--nproc-per-node", str(processes), "--log-dir", logs, *program]
+        job = subprocess.Popen(command, env=_environment(processes), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, encoding="utf-8", errors="replace")
+        try:
+            output, errors = job.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            raise CourseError(gettext("The {processes} processes were not done after {timeout:g} seconds and were "
+                                      "ended: allow more time, or give them less to do.").format(
+                processes=processes, timeout=timeout)) from error
+        finally:
+            if job.poll() is None:
+                job.terminate()  # torchrun then ends its processes; killed, it would leave them behind
+                job.communicate()
     if job.returncode:
         raise CourseError(_reason(errors))
     try:
@@ -114,15 +120,34 @@ def _signal(number: int) -> str:
     return signal.Signals(number).name if number in set(signal.Signals) else str(number)
 
 
+class _WholeErrorFile(ErrorHandler):
+    """Tells torchrun of an exception in one stroke.
+
+    As soon as one process has failed, torchrun ends the others, which have lost their connection and may just be
+    writing that down, and of a file it finds half-written it makes an error of its own.
+    """
+
+    def record_exception(self, e: BaseException) -> None:
+        file = os.environ.get(_ERROR_FILE)
+        if not file:
+            return
+
+        def write(path: Path) -> None:
+            os.environ[_ERROR_FILE] = str(path)
+            ErrorHandler.record_exception(self, e)
+
+        write_atomically(Path(file).parent, {Path(file).name: write})
+
+
 def leave_after(main: Callable[[], None]) -> None:
-    """Run a program that uses a process group, and end the process at once.
+    """Run a program that uses a process group, and end the process at once. An error gets into torchrun's summary.
 
     Gloo's threads let go of the tensors of the last exchange some time after it is over. If Python has begun to end by
     then, they crash the process now and then. So Python's ending is left out.
     """
     status = 1
     try:
-        main()
+        record(main, _WholeErrorFile())()
         status = 0
     except Exception:
         traceback.print_exc()
