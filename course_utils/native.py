@@ -1,4 +1,4 @@
-"""The step of a generation as one call of C: all layers at once, for a few new tokens.
+"""The step of a generation as one call of C: all layers at once, for a few new tokens or a short prompt.
 
 In PyTorch, compiled or not, a step starts some hundred small programs from Python. Where it reads its weights within
 some milliseconds, that takes about as long again. Here the addresses of all weights are written down once, and
@@ -30,7 +30,7 @@ from course_utils.linear import Linear
 from course_utils.quantization import Int4Linear, Int8Linear, quantize
 from course_utils.qwen3 import DecoderLayer, Qwen3Model
 
-MOST_NEW_TOKENS = 8  # new ones, of all texts together: the kernels read each weight once for so many
+MOST_NEW_TOKENS = 16  # of all texts together: beyond, PyTorch's products of matrices in bfloat16 are faster
 _SMALL = Qwen3Config(vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
                      num_key_value_heads=2, head_dim=32, max_position_embeddings=8)  # to try it on
 _DTYPES = (torch.float32, torch.bfloat16)  # of keys and values that C can write
@@ -96,9 +96,9 @@ def native_problem(model: Qwen3Model) -> str | None:
 def native_model(model: Qwen3Model) -> Qwen3Model:
     """A model with the same weights whose steps are single calls of C, which need no compilation by PyTorch.
 
-    A step is a pass over up to 8 new tokens, those of all texts together, with a cache and without gradients:
-    of generating, of speculation, of small batches. Everything else, such as a prompt, is left to the given model,
-    compiled or not. Hooks on its layers are not called in a step.
+    A step is a pass over up to 16 new tokens, those of all texts together, with a cache and without gradients:
+    of generating, of speculation, of small batches, of a short prompt. Everything else, such as a longer prompt, is
+    left to the given model, compiled or not. Hooks on its layers are not called in a step.
 
     Args:
         model: in bfloat16, or quantized; it is left as it is. What is changed within its weights afterwards counts.
@@ -137,12 +137,10 @@ class _Steps:
         config, tensors = self._model.config, _tensors(cache)
         if isinstance(cache, StaticKVCache):
             tensors = tensors[:1]  # the others are like it
-        elif len(tensors) != 2 * config.num_hidden_layers:
+        elif tensors and len(tensors) != 2 * config.num_hidden_layers:
             return False
         wanted = (token_ids.shape[0], config.num_key_value_heads, config.head_dim, self._model.dtype)
-        # Several tokens without a mask are a text's first ones.
-        return (token_ids.numel() <= MOST_NEW_TOKENS and (token_ids.shape[1] == 1 or mask is not None)
-                and not torch.is_grad_enabled()
+        return (token_ids.numel() <= MOST_NEW_TOKENS and not torch.is_grad_enabled()
                 and all((*x.shape[:2], x.shape[3], x.dtype) == wanted and x.shape[2] >= cache.length
                         and x.device.type == "cpu" for x in tensors))
 
@@ -152,10 +150,14 @@ class _Steps:
         model, config, (b, t) = self._model, self._model.config, token_ids.shape
         x = model.model.embed_tokens(token_ids).float().contiguous()  # (b, t, d)
         cosines, sines = (each.expand(b, 1, t, -1).contiguous() for each in model.model.rotary_emb(positions))
+        if mask is None and t > 1:  # a text's first tokens
+            mask = torch.ones(t, t, dtype=torch.bool).tril()
         seen = None if mask is None else mask.expand(b, 1, t, -1).contiguous()
         tensors = _tensors(cache)
         if isinstance(cache, KVCache):
-            tensors = [F.pad(x[:, :, :cache.length], (0, 0, 0, t)) for x in tensors]  # copies, with room at their ends
+            tensors = [F.pad(x[:, :, :cache.length], (0, 0, 0, t)) for x in tensors] or [
+                torch.empty(b, config.num_key_value_heads, t, config.head_dim, dtype=model.dtype)
+                for _ in range(2 * config.num_hidden_layers)]  # copies, with room at their ends
         caches = ctypes.create_string_buffer(struct.pack(f"={len(tensors)}q", *[x.data_ptr() for x in tensors]))
         step = struct.pack(
             "=17qd4q", kernels.team() or 0, torch.get_num_threads(), _address_of("attention"), self._layers,
