@@ -30,7 +30,10 @@ from course_utils.linear import Linear
 from course_utils.quantization import Int4Linear, Int8Linear, quantize
 from course_utils.qwen3 import DecoderLayer, Qwen3Model
 
-MOST_NEW_TOKENS = 16  # of all texts together: beyond, PyTorch's products of matrices in bfloat16 are faster
+MOST_NEW_TOKENS = 16  # of all texts together
+# More than eight vectors PyTorch multiplies faster in bfloat16 than the kernel does. In smaller layers than these, such
+# as those of Qwen3-0.6B, that gains less than starting all its programs takes.
+MOST_IN_LARGE_LAYERS, LARGE_LAYER = 8, 1 << 25
 _SMALL = Qwen3Config(vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
                      num_key_value_heads=2, head_dim=32, max_position_embeddings=8)  # to try it on
 _DTYPES = (torch.float32, torch.bfloat16)  # of keys and values that C can write
@@ -96,9 +99,10 @@ def native_problem(model: Qwen3Model) -> str | None:
 def native_model(model: Qwen3Model) -> Qwen3Model:
     """A model with the same weights whose steps are single calls of C, which need no compilation by PyTorch.
 
-    A step is a pass over up to 16 new tokens, those of all texts together, with a cache and without gradients:
-    of generating, of speculation, of small batches, of a short prompt. Everything else, such as a longer prompt, is
-    left to the given model, compiled or not. Hooks on its layers are not called in a step.
+    A step is a pass over up to 16 new tokens, those of all texts together, with a cache and without gradients: of
+    generating, of speculation, of small batches, of a short prompt. (In bfloat16 over up to 8, in models larger than
+    Qwen3-0.6B.) Everything else, such as a longer prompt, is left to the given model, compiled or not. Hooks on its
+    layers are not called in a step.
 
     Args:
         model: in bfloat16, or quantized; it is left as it is. What is changed within its weights afterwards counts.
@@ -131,6 +135,7 @@ class _Steps:
         self._kept: list[Any] = []  # what addresses lead to
         self._layers = self._address(b"".join(map(self._layer, _layers(model))))
         self._norm = self._address(model.model.norm.weight)
+        self._most = _most_new_tokens(model)
 
     def fit(self, token_ids: Tensor, mask: Tensor | None, cache: Cache) -> bool:
         """Whether this is a step, and of this model: errors are the model's to raise."""
@@ -140,7 +145,7 @@ class _Steps:
         elif tensors and len(tensors) != 2 * config.num_hidden_layers:
             return False
         wanted = (token_ids.shape[0], config.num_key_value_heads, config.head_dim, self._model.dtype)
-        return (token_ids.numel() <= MOST_NEW_TOKENS and not torch.is_grad_enabled()
+        return (token_ids.numel() <= self._most and not torch.is_grad_enabled()
                 and all((*x.shape[:2], x.shape[3], x.dtype) == wanted and x.shape[2] >= cache.length
                         and x.device.type == "cpu" for x in tensors))
 
@@ -198,6 +203,14 @@ class _Steps:
             return content.data_ptr()
         self._kept.append(ctypes.create_string_buffer(content, len(content)))
         return ctypes.addressof(self._kept[-1])
+
+
+def _most_new_tokens(model: Qwen3Model) -> int:
+    """How many tokens a pass may be over to be a step."""
+    size = sum(weight.nbytes for linears in _linears(_layers(model)[0]) for linear in linears
+               for weight in linear.parameters())
+    large = model.quantization is None and size > LARGE_LAYER
+    return MOST_IN_LARGE_LAYERS if large else MOST_NEW_TOKENS
 
 
 def _tensors(cache: Cache) -> list[Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from course_utils import KVCache, Qwen3Model, StaticKVCache, compile_model, generate_tokens, kernels, native
 from course_utils.config import Qwen3Config
 from course_utils.errors import ContextLengthError, InputError
+from course_utils.family import FAMILY
 from course_utils.lora import Adapters, LoRA
 from course_utils.native import native_model, native_problem
 from course_utils.quantization import quantize
@@ -223,6 +224,26 @@ def test_sixteen_new_tokens_are_a_step_and_seventeen_are_not(steps: list[tuple[i
     passes(model, some_ids(1, 50), [16, 17, 1, 16])
     passes(model, some_ids(4, 14), [5, 4, 5])
     assert steps == [(1, 16), (1, 1), (1, 16), (4, 4)]
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_in_large_layers_pytorch_multiplies_more_than_eight_in_bfloat16(form: str, large: bool,
+                                                                       monkeypatch: pytest.MonkeyPatch,
+                                                                       steps: list[tuple[int, ...]]) -> None:
+    model = model_in(form)
+    if large:
+        monkeypatch.setattr(native, "LARGE_LAYER", 0)
+    passes(native_model(model), some_ids(1, 17), [8, 9])
+    assert steps == ([(1, 8)] if large and form == "bfloat16" else [(1, 8), (1, 9)])
+
+
+@pytest.mark.parametrize(("name", "most"), [("Qwen/Qwen3-0.6B", 16), ("Qwen/Qwen3-1.7B", 8)])
+def test_which_layers_are_large(name: str, most: int) -> None:
+    with torch.device("meta"):
+        model = Qwen3Model(replace(FAMILY[name], num_hidden_layers=1)).bfloat16()
+    assert native._most_new_tokens(model) == most
 
 
 @pytest.mark.usefixtures("here")

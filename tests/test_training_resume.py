@@ -464,6 +464,27 @@ def test_a_recipe_resumes_in_either_stage(tmp_path: Path, monkeypatch: pytest.Mo
     torch.testing.assert_close(weights_of(whole), 0.75 * ends[0] + 0.25 * ends[1], rtol=0.01, atol=1e-4)
 
 
+def test_a_recipe_that_distills_resumes_and_needs_its_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = variant(vocab_size=recipes.VOCAB_SIZE, hidden_size=16, head_dim=4, num_hidden_layers=1)
+    small = plan(steps=4, tokens_per_step=64, block_lengths=(32, 64))
+
+    def trained(folder: str, distills: bool = True, **options: Any) -> torch.Tensor:
+        stage = recipes.Stage(small, recipes.EVEN, seed=0, distills=distills)
+        monkeypatch.setitem(recipes.RECIPES, "nano", recipes.Recipe(config, (stage,)))
+        return weights_of(recipes.train_bundled("nano", tmp_path / folder, **options))
+
+    with pytest.raises(InputError, match="learns from the model that it drafts for.*--target"):
+        trained("without")
+    assert not (tmp_path / "without").exists()
+    tiny = REPOSITORY / "data" / "tiny"
+    whole = trained("whole", target=tiny)
+    assert not torch.equal(whole, trained("of the text", distills=False, target=tiny))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        at_update(2, lambda: signal.raise_signal(signal.SIGINT), patch)
+        trained("resumed", target=tiny)
+    assert torch.equal(trained("resumed", target=tiny), whole)
+
+
 def test_where_only_answers_count_questions_are_read() -> None:
     tokenizer = load_tokenizer("tiny")
     mixture = {"notion": 1, "outside": 1, "context": 1, "story": 1}

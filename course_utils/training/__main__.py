@@ -1,7 +1,7 @@
 """Train a bundled model from nothing, or measure one.
 
 `python -m course_utils.training tiny --out data/tiny` makes the model.
-`python -m course_utils.training nano --out data/nano --tokenizer data/tiny` makes its draft, with the same tokenizer.
+`python -m course_utils.training nano --out data/nano --target data/tiny` makes a draft for it, with the same tokenizer.
 Stopped with Ctrl-C, or killed, either goes on where it was when the same command is given again.
 `python -m course_utils.training figures --out data/tiny` measures it and writes its model card.
 """
@@ -21,7 +21,7 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("tiny", "nano", "figures"))
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
-    parser.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="of a model whose tokenizer to share")
+    parser.add_argument("--target", type=Path, metavar="FOLDER", help="of the model to draft for, and to learn from")
     parser.add_argument("--first-stage", type=int, default=1, metavar="N",
                         help="begin with this stage of the recipe, on the model that lies in the folder")
     arguments = parser.parse_args()
@@ -31,7 +31,7 @@ def main() -> int:
         else:
             from course_utils.training.recipes import train_bundled
 
-            train_bundled(arguments.what, arguments.out, arguments.tokenizer, arguments.first_stage)
+            train_bundled(arguments.what, arguments.out, arguments.target, arguments.first_stage)
     except CourseError as error:
         print(error, file=sys.stderr)
         return 2

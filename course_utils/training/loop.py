@@ -272,10 +272,14 @@ class Trainer:
         for ids, part, share in self.parts(token_ids, labels):
             with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.plan.bfloat16):
                 # The mean over all tokens is that over the parts, each weighted by its share: gradients just add up.
-                part_loss = next_token_loss(forward, ids, part) * share
+                part_loss = self.loss(forward, ids, part) * share
             part_loss.backward()
             loss += part_loss.item()
         return loss
+
+    def loss(self, forward: Callable[[Tensor], Tensor], token_ids: Tensor, labels: Tensor) -> Tensor:
+        """What training makes smaller: `next_token_loss`."""
+        return next_token_loss(forward, token_ids, labels)
 
     def parts(self, token_ids: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor, float]]:
         """The micro-batches of a step, each with its share of the tokens that count; those without any are left out."""

@@ -104,8 +104,10 @@ def _told(stage: Stage) -> str:
     """A stage of training in words."""
     plan = stage.plan
     mean = f" (these weights count {stage.share:.0%}, those before {1 - stage.share:.0%})" if stage.share < 1 else ""
+    lesson = ", learning the probabilities of `tiny`" if stage.distills else ""
     return (f"{plan.steps:,} steps of {plan.tokens_per_step:,} tokens in blocks of "
-            f"{' and '.join(map(str, sorted(set(plan.block_lengths))))}, peak learning rate {plan.learning_rate}{mean}")
+            f"{' and '.join(map(str, sorted(set(plan.block_lengths))))}, peak learning rate "
+            f"{plan.learning_rate}{mean}{lesson}")
 
 
 def write_model_card(name: str, folder: Path, model: Qwen3Model, figures: Mapping[str, float],
@@ -124,7 +126,7 @@ def write_model_card(name: str, folder: Path, model: Qwen3Model, figures: Mappin
                      f"| {measure} | {value:.1%} |" for measure, value in figures.items())
     command = f"python -m course_utils.training {name} --out data/{name}"
     if name != "tiny":
-        command += " --tokenizer data/tiny"
+        command += " --target data/tiny"
     stages = ", then ".join(_told(stage) for stage in RECIPES[name].stages)
     text = _TEXT.format(name=name, config=config, figures=rows, stages=stages, command=command,
                         purpose=_PURPOSES[name], answers=_twenty(answers),

@@ -41,9 +41,10 @@ from course_utils.qwen3 import Qwen3Model
 from course_utils.tokenizer import Qwen3Tokenizer
 from course_utils.training.bpe import END_OF_TEXT, IM_END, train_bpe
 from course_utils.training.dataset import IGNORED, label_answers, pack, pack_labelled
-from course_utils.training.loop import TrainingPlan
+from course_utils.training.distillation import DistillingTrainer
+from course_utils.training.loop import Trainer, TrainingPlan
 from course_utils.training.records import Record
-from course_utils.training.run import train
+from course_utils.training.run import run
 
 CONTEXT = 2048
 ORDINARY_TOKENS = 6_600
@@ -58,6 +59,8 @@ class Stage:
     With `answers_only`, questions and what a user says are only read: all of the loss goes into answering, and after a
     question the model never goes on asking.
 
+    A stage that `distills` teaches a draft model the probabilities of the model that it drafts for.
+
     `share` is what the end of the stage has in its outcome, the mean of the weights at its end and at its beginning: a
     short last stage gains something and loses something, and a mean keeps most of both (https://arxiv.org/abs/2203.05482).
     """
@@ -66,6 +69,7 @@ class Stage:
     mixture: Mapping[str, int]
     seed: int
     answers_only: bool = False
+    distills: bool = False
     share: float = 1.0
 
 
@@ -100,7 +104,9 @@ RECIPES: dict[str, Recipe] = {
          Stage(TrainingPlan(steps=3_000, block_lengths=MOSTLY_SHORT, learning_rate=4e-3), STRANGERS, seed=200_000,
                answers_only=True),
          Stage(TrainingPlan(steps=3_500, block_lengths=MOSTLY_SHORT, learning_rate=4e-3), MORE_STRANGERS, seed=400_000,
-               answers_only=True))),
+               answers_only=True),
+         Stage(TrainingPlan(steps=6_000, block_lengths=MOSTLY_SHORT, learning_rate=4e-3), MORE_STRANGERS, seed=500_000,
+               distills=True))),
 }
 WEIGHTS_SEED, TOKENIZER_SEED, HELD_OUT_SEED = 0, 0, 1_000
 HELD_OUT_BLOCKS, SAMPLE_PROMPT = 8, "Once upon a time,"
@@ -183,7 +189,7 @@ def copy_tokenizer(source: Path, folder: Path) -> Qwen3Tokenizer:
     return Qwen3Tokenizer(folder)
 
 
-def train_bundled(name: str, folder: Path, tokenizer_of: Path | None = None, first_stage: int = 1,
+def train_bundled(name: str, folder: Path, target: Path | None = None, first_stage: int = 1,
                   report: Callable[[str], None] = tqdm.write) -> Qwen3Model:
     """Make a bundled model from nothing: corpus, tokenizer, weights.
 
@@ -194,28 +200,33 @@ def train_bundled(name: str, folder: Path, tokenizer_of: Path | None = None, fir
     Args:
         name: "tiny" or "nano".
         folder: where the model goes.
-        tokenizer_of: folder of a model whose tokenizer to use; None trains one.
+        target: folder of the model that this one drafts for: it takes its tokenizer, and learns from it in stages that
+            distill. None trains a tokenizer.
         first_stage: a later one than 1 begins with the model that lies in `folder`, as the stage before has left it.
         report: is handed a line now and then.
 
     Raises:
-        InputError: if there is no recipe of that name, or it has no such stage.
-        CheckpointError: if the folder holds an interrupted training of another kind, or cannot be written.
+        InputError: if there is no recipe of that name, it has no such stage, or it needs a target.
+        CheckpointError: if the target cannot be loaded, or the folder holds an interrupted training of another kind or
+            cannot be written.
     """
     if name not in RECIPES:
         raise InputError(f"There is no recipe {name!r}: choose one of {', '.join(RECIPES)}.")
     stages = RECIPES[name].stages
     if not 1 <= first_stage <= len(stages):
         raise InputError(f"{name} has no stage {first_stage}: its stages are 1 to {len(stages)}.")
+    if target is None and any(stage.distills for stage in stages[first_stage - 1:]):
+        raise InputError(f"{name} learns from the model that it drafts for: give that one's folder (--target).")
+    target_model = None if target is None else load_checkpoint(target, dtype=torch.float32)
     if first_stage > 1:
         model, tokenizer = load_checkpoint(folder, dtype=torch.float32), Qwen3Tokenizer(folder)
     else:
-        tokenizer = copy_tokenizer(tokenizer_of, folder) if tokenizer_of else write_tokenizer(folder)
+        tokenizer = copy_tokenizer(target, folder) if target else write_tokenizer(folder)
         torch.manual_seed(WEIGHTS_SEED)
         model = Qwen3Model(RECIPES[name].config)
     for number, stage in enumerate(stages[first_stage - 1:], start=first_stage):
         before = {name: weight.clone() for name, weight in model.state_dict().items()}
-        for record in train_stage(model, tokenizer, stage, folder / "training" / f"stage-{number}"):
+        for record in train_stage(model, tokenizer, stage, folder / "training" / f"stage-{number}", target_model):
             if record.sample is not None:
                 report(f"stage {number}, step {record.step} of {stage.plan.steps}: loss {record.loss:.4f}, held out "
                        f"{record.held_out_loss:.4f}, {SAMPLE_PROMPT + record.sample!r}")
@@ -225,15 +236,18 @@ def train_bundled(name: str, folder: Path, tokenizer_of: Path | None = None, fir
     return model
 
 
-def train_stage(model: Qwen3Model, tokenizer: Qwen3Tokenizer, stage: Stage, folder: Path) -> Iterator[Record]:
-    """Train through one stage, or through what is left of it; `folder` is that of `train`."""
+def train_stage(model: Qwen3Model, tokenizer: Qwen3Tokenizer, stage: Stage, folder: Path,
+                target: Qwen3Model | None = None) -> Iterator[Record]:
+    """Train through one stage, or through what is left of it; `folder` is that of `run`."""
     lengths = set(stage.plan.block_lengths)
     blocks = {length: blocks_of(tokenizer, length, stage.seed + 100 * (length - min(lengths)), stage.mixture,
                                 stage.answers_only) for length in lengths}
     held_out = np.stack(list(islice(blocks_of(tokenizer, max(lengths), HELD_OUT_SEED, stage.mixture,
                                               stage.answers_only), HELD_OUT_BLOCKS)))
-    return train(model, blocks, stage.plan, folder, report_every=250, held_out=held_out,
-                 sample=lambda model: "".join(stream(model, tokenizer, SAMPLE_PROMPT, 40)))
+    trainer = (DistillingTrainer(model, target, blocks, stage.plan) if stage.distills and target is not None else
+               Trainer(model, blocks, stage.plan))
+    return run(trainer, folder, report_every=250, held_out=held_out,
+               sample=lambda model: "".join(stream(model, tokenizer, SAMPLE_PROMPT, 40)))
 
 
 def save_bundled(model: Qwen3Model, tokenizer: Qwen3Tokenizer, folder: Path) -> Qwen3Model:
