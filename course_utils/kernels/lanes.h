@@ -38,9 +38,8 @@ typedef uint8_t bytes __attribute__((vector_size(4 * LANES)));
 #else
 #define UNROLLED _Pragma("GCC unroll 8") /* so that what the loop counts through are registers */
 #endif
-/* Ask memory for what will be needed in a while, pages ahead, where the processor does not look by itself: so far that it
-   is there in time although several vectors keep the processor busy, and therefore into its second cache. */
-#define FETCH(pointer) __builtin_prefetch((const char *)(pointer) + (1 << 15), 0, 2)
+/* Ask memory for what will be needed in a while: a page ahead, where the processor does not look by itself. */
+#define FETCH(pointer) __builtin_prefetch((const char *)(pointer) + 4096)
 #define LOAD(type, pointer) ({ type loaded_; memcpy(&loaded_, pointer, sizeof loaded_); loaded_; })
 
 /* dot_small(sum, w, x): to each lane's sum is added the product of four bytes of w, 0 to 15, and of x, -127 to 127.
