@@ -164,8 +164,7 @@ def test_system_prompts_change_the_answer(tiny: Qwen3Model, words_of: Qwen3Token
 
 def test_nano_is_a_useful_draft(tiny: Qwen3Model, words_of: Qwen3Tokenizer) -> None:
     nano = load_model("nano", device="cpu")
-    assert agreement(tiny, nano, held_out_blocks(words_of, 8, 256)) >= 0.6
-    # A draft writes answers, never questions.
+    assert agreement(tiny, nano, held_out_blocks(words_of, 8, 256)) >= 0.8
     blocks = answer_blocks(words_of, 8, 256)
     assert agreement(tiny, nano, blocks) >= 0.8
     assert agreement(tiny, tiny, blocks) == 1
