@@ -159,10 +159,10 @@ class _Steps:
             mask = torch.ones(t, t, dtype=torch.bool).tril()
         seen = None if mask is None else mask.expand(b, 1, t, -1).contiguous()
         tensors = _tensors(cache)
-        if isinstance(cache, KVCache):
+        if isinstance(cache, KVCache):  # copies, with room at their ends
             tensors = [F.pad(x[:, :, :cache.length], (0, 0, 0, t)) for x in tensors] or [
                 torch.empty(b, config.num_key_value_heads, t, config.head_dim, dtype=model.dtype)
-                for _ in range(2 * config.num_hidden_layers)]  # copies, with room at their ends
+                for _ in range(2 * config.num_hidden_layers)]
         caches = ctypes.create_string_buffer(struct.pack(f"={len(tensors)}q", *[x.data_ptr() for x in tensors]))
         step = struct.pack(
             "=17qd4q", kernels.team() or 0, torch.get_num_threads(), _address_of("attention"), self._layers,

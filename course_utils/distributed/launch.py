@@ -133,7 +133,7 @@ class _WholeErrorFile(ErrorHandler):
             return
 
         def write(path: Path) -> None:
-            os.environ[_ERROR_FILE] = str(path)
+            os.environ[_ERROR_FILE] = str(path)  # for good: this process has nothing else to say
             ErrorHandler.record_exception(self, e)
 
         write_atomically(Path(file).parent, {Path(file).name: write})

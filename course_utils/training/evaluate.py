@@ -197,8 +197,8 @@ def loss_figures(model: Qwen3Model, tokenizer: Qwen3Tokenizer, number: int = 40,
                  block_length: int = 512) -> dict[str, float]:
     """Loss in nats per token on held-out documents, of all kinds and of stories: as the model is, and quantized.
 
-    All stages of training but the first count only answers, so what a stranger would ask is no longer foreseen: the
-    loss of the answers alone stands beside that of all tokens.
+    All stages of `tiny`'s training but the first count only answers, so what a stranger would ask is no longer
+    foreseen: the loss of the answers alone stands beside that of all tokens.
     """
     models = {"": model, **{f", {kind}": quantize(model, kind) for kind in KINDS}}
     figures = {}
