@@ -117,7 +117,7 @@ def native_model(model: Qwen3Model) -> Qwen3Model:
 
     def compute(token_ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None,
                 last_only: bool) -> Tensor:
-        if isinstance(cache, (KVCache, StaticKVCache)) and steps.fit(token_ids, mask, cache):
+        if isinstance(cache, (KVCache, StaticKVCache)) and steps.fit(token_ids, cache):
             return steps.compute(token_ids, positions, mask, cache, last_only)
         with base.fast_on_cpu(token_ids.numel()):
             return base.compute(token_ids, positions, mask, cache, last_only)
@@ -137,7 +137,7 @@ class _Steps:
         self._norm = self._address(model.model.norm.weight)
         self._most = _most_new_tokens(model)
 
-    def fit(self, token_ids: Tensor, mask: Tensor | None, cache: Cache) -> bool:
+    def fit(self, token_ids: Tensor, cache: Cache) -> bool:
         """Whether this is a step, and of this model: errors are the model's to raise."""
         config, tensors = self._model.config, _tensors(cache)
         if isinstance(cache, StaticKVCache):

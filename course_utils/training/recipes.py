@@ -226,7 +226,8 @@ def train_bundled(name: str, folder: Path, target: Path | None = None, first_sta
         model = Qwen3Model(RECIPES[name].config)
     for number, stage in enumerate(stages[first_stage - 1:], start=first_stage):
         before = {name: weight.clone() for name, weight in model.state_dict().items()}
-        for record in train_stage(model, tokenizer, stage, folder / "training" / f"stage-{number}", target_model):
+        for record in train_stage(model, tokenizer, stage, folder / "training" / f"stage-{number}",
+                                  target_model if stage.distills else None):
             if record.sample is not None:
                 report(f"stage {number}, step {record.step} of {stage.plan.steps}: loss {record.loss:.4f}, held out "
                        f"{record.held_out_loss:.4f}, {SAMPLE_PROMPT + record.sample!r}")
@@ -238,14 +239,21 @@ def train_bundled(name: str, folder: Path, target: Path | None = None, first_sta
 
 def train_stage(model: Qwen3Model, tokenizer: Qwen3Tokenizer, stage: Stage, folder: Path,
                 target: Qwen3Model | None = None) -> Iterator[Record]:
-    """Train through one stage, or through what is left of it; `folder` is that of `run`."""
+    """Train through one stage, or through what is left of it.
+
+    Args:
+        model, tokenizer: to train, and its tokenizer.
+        stage: how.
+        folder: that of `run`.
+        target: the model whose probabilities it learns; None: it learns the text.
+    """
     lengths = set(stage.plan.block_lengths)
     blocks = {length: blocks_of(tokenizer, length, stage.seed + 100 * (length - min(lengths)), stage.mixture,
                                 stage.answers_only) for length in lengths}
     held_out = np.stack(list(islice(blocks_of(tokenizer, max(lengths), HELD_OUT_SEED, stage.mixture,
                                               stage.answers_only), HELD_OUT_BLOCKS)))
-    trainer = (DistillingTrainer(model, target, blocks, stage.plan) if stage.distills and target is not None else
-               Trainer(model, blocks, stage.plan))
+    trainer = (Trainer(model, blocks, stage.plan) if target is None else
+               DistillingTrainer(model, target, blocks, stage.plan))
     return run(trainer, folder, report_every=250, held_out=held_out,
                sample=lambda model: "".join(stream(model, tokenizer, SAMPLE_PROMPT, 40)))
 
